@@ -1,0 +1,251 @@
+// Package hypervisor is the contract with whatever runs machines.
+//
+// A [Host] lists machines, holds one still while it is copied, builds machines
+// from Lifeboat's neutral description and boots them, and removes what it
+// built. It promises that production does not suffer: a guest never sees an I/O
+// error because it is being exported, and a process that dies leaves no guest
+// frozen. It never knows where the bytes go: it gives out disks to read, and is
+// given NBD servers to boot from.
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"lifeboat"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrNoMachine: the host has no machine of that name or id.
+	ErrNoMachine = errors.New("no such machine")
+	// ErrMachineRunning: the operation needs the machine to be off.
+	ErrMachineRunning = errors.New("the machine is running")
+	// ErrMachineBusy: another export holds the machine still.
+	ErrMachineBusy = errors.New("the machine is held by another export")
+	// ErrMachineGone: the machine stopped or was deleted under an operation.
+	ErrMachineGone = errors.New("the machine went away")
+	// ErrStillBroken: the still can no longer be read (scratch space full, the
+	// machine stopped). What was read before is right; nothing more is.
+	ErrStillBroken = errors.New("the still is broken")
+	// ErrUnsupported: this host cannot do that.
+	ErrUnsupported = errors.New("this host cannot do that")
+)
+
+// PowerState is what a machine is doing.
+type PowerState string
+
+// The states of a machine.
+const (
+	PowerOff    PowerState = "off"
+	PowerOn     PowerState = "running"
+	PowerPaused PowerState = "paused"
+)
+
+// Listed is one line of a host's inventory.
+type Listed struct {
+	Machine lifeboat.Machine
+	// HostID is the host's own name or id for the machine.
+	HostID string
+	Power  PowerState
+	// Recovery is the id of the run that booted the machine from a drive, or
+	// empty for a machine of production. Recovered machines are not exported
+	// before they have been moved to local disk.
+	Recovery string
+}
+
+// Host is one hypervisor. Its methods may be called from several goroutines.
+// Every wait ends with its context, and then nothing needs cleaning by hand.
+type Host interface {
+	// Name is what the operator called the host.
+	Name() string
+
+	// Check says what works on this host and what does not, without changing
+	// anything. It returns findings even when it cannot reach the host.
+	Check(ctx context.Context) []Finding
+
+	// List returns every machine, in the order of their names.
+	List(ctx context.Context) ([]Listed, error)
+
+	// Freeze holds all disks of a machine at one instant and returns them for
+	// reading. A running machine goes on running; its file systems are frozen
+	// through the agent around that instant for well under a second, or the
+	// still says that it is crash-consistent. Whatever happens to this process
+	// afterwards, the guest keeps running and writing, and its file systems are
+	// thawed within 10 seconds.
+	//
+	// It first removes what a dead export left behind on this machine.
+	Freeze(ctx context.Context, machine string, o FreezeOptions) (Still, error)
+
+	// Define builds a machine from its description with the given disks and
+	// leaves it powered off. A name that exists is refused.
+	Define(ctx context.Context, d Definition) error
+
+	// PowerOn starts a machine; one that runs is left alone.
+	PowerOn(ctx context.Context, machine string) error
+
+	// PowerOff asks the guest to shut down, waits for grace, and then takes the
+	// power away. A grace of zero takes it away at once. It returns when the
+	// machine is off.
+	PowerOff(ctx context.Context, machine string, grace time.Duration) error
+
+	// Settle moves the disks of a running machine that was booted from NBD to
+	// local files while it runs, and returns when nothing is read from NBD any
+	// more. On error or cancel the machine goes on as before.
+	Settle(ctx context.Context, machine string, progress func(done, total int64)) error
+
+	// Screenshot returns the machine's screen as a PNG.
+	Screenshot(ctx context.Context, machine string) ([]byte, error)
+
+	// Console says how a person reaches the machine's screen and serial line.
+	Console(ctx context.Context, machine string) (Console, error)
+
+	// Remove deletes a machine that is off, with the disks that Define or
+	// Settle made for it, and nothing else.
+	Remove(ctx context.Context, machine string) error
+}
+
+// Finding is one line of what a host can do.
+type Finding struct {
+	// What was looked at, for example "KVM" or "free memory".
+	What string `json:"what"`
+	OK   bool   `json:"ok"`
+	// Detail is a sentence: the figure, or what is missing and which command
+	// helps.
+	Detail string `json:"detail"`
+}
+
+// FreezeOptions say for which drive the still is and what it already holds.
+type FreezeOptions struct {
+	// DriveID is the drive to write. A host that tracks changes keeps one base
+	// per drive, because drives rotate.
+	DriveID string
+	// Since holds, per disk key, the token of the machine's newest point on
+	// that drive. A disk without one is read whole.
+	Since map[string]string
+	// Exclude holds the keys of disks that are not to be read.
+	Exclude map[string]bool
+}
+
+// Still is a machine held at one moment while it is copied.
+type Still interface {
+	// Machine describes the machine at that moment, NVRAM included.
+	Machine() lifeboat.Machine
+	// TakenAt is the moment.
+	TakenAt() time.Time
+	// Consistency says what the guest knew of it, and Note why it is not
+	// better, in a sentence for the operator, or is empty.
+	Consistency() (c lifeboat.Consistency, note string)
+	// FrozenFor is how long the guest's file systems were frozen, and PausedFor
+	// how long its CPUs stood still.
+	FrozenFor() time.Duration
+	PausedFor() time.Duration
+	// Disk returns a disk to read. Disks may be read at the same time.
+	Disk(key string) (StillDisk, error)
+	// Committed tells the host that a point with these tokens exists now on the
+	// drive, so that older bases for that drive may go.
+	Committed(ctx context.Context) error
+	// Release lets go: the machine is as it was before Freeze. Without a
+	// preceding Committed the older base stays valid. It is safe to call twice,
+	// and after the machine went away.
+	Release(ctx context.Context) error
+}
+
+// StillDisk is one disk of a still. It satisfies imagestore.Source.
+type StillDisk interface {
+	// SizeBytes is the exact size of the disk.
+	SizeBytes() int64
+	// Token names this moment for a later Since; empty where the host cannot
+	// track changes.
+	Token() string
+	// Changed returns a superset of what differs from the point that
+	// FreezeOptions.Since named, in ascending order without overlaps. Where
+	// that is unknown for any reason it returns ok false and the reason in a
+	// few words: everything has to be read. It is never an error.
+	Changed(ctx context.Context) (extents []lifeboat.Extent, ok bool, why string)
+	// Extents returns the runs of the disk, inside the given one, that may hold
+	// anything but zeros, ascending, without overlaps.
+	Extents(ctx context.Context, within lifeboat.Extent) ([]lifeboat.Extent, error)
+	// ReadAt fills p from the given offset, or fails: bytes that cannot be read
+	// are an error, never zeros. Many reads may be in flight.
+	ReadAt(ctx context.Context, p []byte, offset int64) error
+}
+
+// Definition is a machine to be built.
+type Definition struct {
+	Machine lifeboat.Machine
+	// Name is the name on the target, usually the machine's own.
+	Name string
+	// Disks says, per disk key, where the bytes are. A disk that is missing
+	// here (an excluded one) is made empty, of its own size.
+	Disks map[string]Backing
+	// Networks says, per NIC in order, where its cable goes. Missing ones stay
+	// unplugged.
+	Networks []Network
+	// Recovery is the run that boots the machine, recorded with it.
+	Recovery string
+	// Throwaway allows overlays that ignore flushes: for drills and probes
+	// whose writes nobody will want. A recovery never sets it.
+	Throwaway bool
+	// NewMACs gives every NIC a fresh address.
+	NewMACs bool
+}
+
+// Backing is where the bytes of a disk come from: exactly one of its fields.
+type Backing struct {
+	// NBD is a read-only export on a Unix socket; writes go to a local overlay.
+	NBD *NBDBacking
+	// File is a local disk image that the machine owns from now on.
+	File *FileBacking
+}
+
+// NBDBacking names an export of an NBD server on this host.
+type NBDBacking struct {
+	Socket string
+	Export string
+}
+
+// FileBacking names a disk image and its format, "raw" or "qcow2".
+type FileBacking struct {
+	Path   string
+	Format string
+}
+
+// Network is where the cable of a NIC goes.
+type Network struct {
+	// Kind is one of the constants below.
+	Kind NetworkKind
+	// Name is the bridge, or the name of the segment.
+	Name string
+	// Forwards are ports of the loopback of this host that lead into the guest;
+	// for NetworkUser only.
+	Forwards []Forward
+}
+
+// NetworkKind is a kind of cable.
+type NetworkKind string
+
+// The kinds: unplugged; the hypervisor's own address translation; a private
+// segment that only machines on the same one see; a bridge of the host.
+const (
+	NetworkNone    NetworkKind = "none"
+	NetworkUser    NetworkKind = "user"
+	NetworkSegment NetworkKind = "segment"
+	NetworkBridge  NetworkKind = "bridge"
+)
+
+// Forward leads from a TCP port of this host's loopback to one of the guest.
+type Forward struct {
+	HostPort  int `json:"hostPort"`
+	GuestPort int `json:"guestPort"`
+}
+
+// Console is how a person reaches a machine.
+type Console struct {
+	// VNCSocket is a Unix socket that speaks VNC, SerialSocket one that carries
+	// the serial line, SerialLog the file that keeps what was printed there.
+	VNCSocket    string `json:"vncSocket,omitempty"`
+	SerialSocket string `json:"serialSocket,omitempty"`
+	SerialLog    string `json:"serialLog,omitempty"`
+}

@@ -1,0 +1,147 @@
+package lifeboat
+
+import "time"
+
+// MachineVersion is the version of the JSON form of [Machine] that this program
+// writes. Readers accept every version up to it.
+const MachineVersion = 1
+
+// Machine is a virtual (or physical) server as it has to be built again on any
+// host: everything that its guest could notice, and nothing about where it ran.
+type Machine struct {
+	Version int `json:"version"`
+	// ID is Lifeboat's own id, 32 lower-case hex digits. Hosts' ids are mapped
+	// to it and it is written into every definition that Lifeboat makes, so
+	// history and change tracking follow the machine from host to host.
+	ID string `json:"id"`
+	// Name is what the operator calls it. It may hold spaces and any letters;
+	// it is never used as a file name unescaped.
+	Name string `json:"name"`
+	// UUID is the SMBIOS UUID, kept in a recovery because licences hang on it.
+	UUID string `json:"uuid,omitempty"`
+
+	Firmware    Firmware `json:"firmware"`
+	Chipset     Chipset  `json:"chipset,omitempty"`
+	CPUs        int      `json:"cpus"`
+	CPUModel    string   `json:"cpuModel,omitempty"`
+	MemoryBytes int64    `json:"memoryBytes"`
+	// ClockLocal says that the guest expects local time in its hardware clock.
+	ClockLocal bool `json:"clockLocal,omitempty"`
+	// GuestFamily is "linux", "windows", "bsd" or empty when nobody knows.
+	GuestFamily string `json:"guestFamily,omitempty"`
+	// Agent says that the machine has a channel for a guest agent.
+	Agent bool `json:"agent,omitempty"`
+
+	Disks []Disk `json:"disks"`
+	NICs  []NIC  `json:"nics,omitempty"`
+
+	// Native is the hypervisor's own description, word for word.
+	Native *NativeDescription `json:"native,omitempty"`
+}
+
+// Chipset names the family of the virtual main board.
+type Chipset string
+
+// The chipsets that machines are known to have.
+const (
+	ChipsetQ35    Chipset = "q35"
+	ChipsetI440FX Chipset = "i440fx"
+)
+
+// FirmwareKind is how a machine starts. BIOS and UEFI are never converted into
+// each other.
+type FirmwareKind string
+
+// The two kinds of firmware.
+const (
+	FirmwareBIOS FirmwareKind = "bios"
+	FirmwareUEFI FirmwareKind = "uefi"
+)
+
+// Firmware is the kind of firmware and, for UEFI, the variables that travel
+// with the disks: without them a machine may not find its boot loader.
+type Firmware struct {
+	Kind       FirmwareKind `json:"kind"`
+	SecureBoot bool         `json:"secureBoot,omitempty"`
+	// NVRAM is the variable store as the firmware wrote it.
+	NVRAM []byte `json:"nvram,omitempty"`
+}
+
+// NativeDescription is a machine in the words of the hypervisor it came from.
+type NativeDescription struct {
+	// Format names the words, for example "lifeboat-qemu/1" or "libvirt-xml".
+	Format string `json:"format"`
+	Text   string `json:"text"`
+}
+
+// Bus is the kind of controller that the guest sees a disk behind. It is kept
+// in a recovery: a guest that never used virtio-scsi has no driver for it.
+type Bus string
+
+// The buses that Lifeboat can give a machine.
+const (
+	BusVirtio     Bus = "virtio"
+	BusVirtioSCSI Bus = "virtio-scsi"
+	BusSATA       Bus = "sata"
+	BusIDE        Bus = "ide"
+	BusNVMe       Bus = "nvme"
+)
+
+// Disk is one disk of a machine.
+type Disk struct {
+	// Key names the disk inside its machine: lower-case ASCII letters, digits,
+	// '-' and '_', at most 32 bytes. It stays the same over the machine's life.
+	Key string `json:"key"`
+	// SizeBytes is the exact size, which need not be a multiple of a block.
+	SizeBytes int64 `json:"sizeBytes"`
+	// LogicalSectorBytes is 512 unless the guest sees something else.
+	LogicalSectorBytes  int    `json:"logicalSectorBytes,omitempty"`
+	PhysicalSectorBytes int    `json:"physicalSectorBytes,omitempty"`
+	Bus                 Bus    `json:"bus"`
+	Serial              string `json:"serial,omitempty"`
+	// BootIndex orders the disks that firmware tries; 0 means "not said".
+	BootIndex int `json:"bootIndex,omitempty"`
+	// Excluded is the reason why this disk is not exported (swap, dump target),
+	// or empty. An excluded disk is shown as excluded everywhere and comes back
+	// as an empty disk of the same size.
+	Excluded string `json:"excluded,omitempty"`
+}
+
+// NIC is one network card of a machine.
+type NIC struct {
+	MAC string `json:"mac"`
+	// Model is the card that the guest has a driver for: "virtio", "e1000",
+	// "e1000e", "rtl8139" or "vmxnet3".
+	Model string `json:"model"`
+	// Network is the name of the network at the source. Where it leads at the
+	// target is decided by whoever boots the machine.
+	Network string `json:"network,omitempty"`
+	// PCISlot is the slot that the guest saw, so that it finds its name again.
+	PCISlot string `json:"pciSlot,omitempty"`
+	// Addresses are those that the guest had when it was exported, in CIDR
+	// notation, as its agent told them; SeenAt is when.
+	Addresses []string  `json:"addresses,omitempty"`
+	Gateway   string    `json:"gateway,omitempty"`
+	DNS       []string  `json:"dns,omitempty"`
+	Interface string    `json:"interface,omitempty"`
+	SeenAt    time.Time `json:"seenAt,omitzero"`
+}
+
+// Disk returns the disk with that key.
+func (m *Machine) Disk(key string) (Disk, bool) {
+	for _, d := range m.Disks {
+		if d.Key == key {
+			return d, true
+		}
+	}
+	return Disk{}, false
+}
+
+// Extent is a run of bytes of a disk: Length bytes from Offset on.
+type Extent struct {
+	Offset int64 `json:"offset"`
+	Length int64 `json:"length"`
+}
+
+// End is the offset of the first byte after the extent.
+func (e Extent) End() int64 { return e.Offset + e.Length }
