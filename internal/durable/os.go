@@ -1,0 +1,322 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrReadOnly: the folder was opened read-only, or lies on a medium that is.
+var ErrReadOnly = errors.New("nothing can be written here")
+
+// OSDir is a folder of this operating system. No name leads out of it, and
+// neither does a symbolic link that somebody put on the medium.
+//
+// It holds the folder open, so the medium cannot be unmounted before Close.
+type OSDir struct {
+	root     *os.Root
+	path     string
+	readOnly bool
+	private  bool
+
+	mu   sync.Mutex
+	subs []*OSDir
+}
+
+// OpenOS opens an existing folder. With readOnly, or when its file system is
+// mounted read-only, nothing is ever written or locked there. What it makes can
+// be read by everybody: a drive is read by strangers on machines where other
+// users have other numbers, and what is secret on it is sealed.
+func OpenOS(path string, readOnly bool) (Dir, error) {
+	return open(path, readOnly, false)
+}
+
+// OpenPrivate opens an existing folder for files that only their owner may
+// read: the state of a control machine.
+func OpenPrivate(path string) (Dir, error) {
+	return open(path, false, true)
+}
+
+func open(path string, readOnly, private bool) (Dir, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, explain(err)
+	}
+	d := &OSDir{root: root, path: path, readOnly: readOnly, private: private}
+	stat, err := d.statfs()
+	if err != nil {
+		root.Close()
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if stat.Flags&unix.ST_RDONLY != 0 {
+		d.readOnly = true
+	}
+	return d, nil
+}
+
+// Close lets go of the folder and of every one that Sub returned. Files that
+// are open stay usable.
+func (d *OSDir) Close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var errs []error
+	for _, s := range d.subs {
+		errs = append(errs, s.Close())
+	}
+	d.subs = nil
+	return errors.Join(append(errs, d.root.Close())...)
+}
+
+// String returns the path that the folder was opened with.
+func (d *OSDir) String() string { return d.path }
+
+// ReadOnly says that nothing can be written here.
+func (d *OSDir) ReadOnly() bool { return d.readOnly }
+
+// Open opens a file for reading. Something that is not a file, such as a pipe
+// that would make a reader wait for ever, is refused.
+func (d *OSDir) Open(name string) (ReadFile, error) {
+	if err := checkName("open", name); err != nil {
+		return nil, err
+	}
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, d.explainRead(err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: name, Err: errors.New("not a file")}
+	}
+	if err != nil {
+		f.Close()
+		return nil, d.explainRead(err)
+	}
+	return &readFile{dir: d, file: f}, nil
+}
+
+// Create makes a new file for writing; one that exists is an error.
+func (d *OSDir) Create(name string) (WriteFile, error) {
+	if err := d.checkWrite("create", name); err != nil {
+		return nil, err
+	}
+	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, d.fileMode())
+	if err != nil {
+		return nil, explain(err)
+	}
+	return &writeFile{file: f}, nil
+}
+
+// Mkdir makes one folder; one that exists is not an error.
+func (d *OSDir) Mkdir(name string) error {
+	if err := d.checkWrite("mkdir", name); err != nil {
+		return err
+	}
+	mode := fs.FileMode(0o755)
+	if d.private {
+		mode = 0o700
+	}
+	err := d.root.Mkdir(name, mode)
+	if errors.Is(err, fs.ErrExist) {
+		if info, statErr := d.root.Stat(name); statErr == nil && info.IsDir() {
+			return nil
+		}
+	}
+	return explain(err)
+}
+
+// Rename gives a file another name, replacing what had it.
+func (d *OSDir) Rename(from, to string) error {
+	if err := errors.Join(d.checkWrite("rename", from), d.checkWrite("rename", to)); err != nil {
+		return err
+	}
+	return explain(d.root.Rename(from, to))
+}
+
+// Remove deletes a file or an empty folder.
+func (d *OSDir) Remove(name string) error {
+	if err := d.checkWrite("remove", name); err != nil {
+		return err
+	}
+	return explain(d.root.Remove(name))
+}
+
+// List returns the entries of a folder, sorted by name.
+func (d *OSDir) List(name string) ([]fs.DirEntry, error) {
+	if err := checkName("list", name); err != nil {
+		return nil, err
+	}
+	f, err := d.root.Open(name)
+	if err != nil {
+		return nil, d.explainRead(err)
+	}
+	defer f.Close()
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return nil, d.explainRead(err)
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, nil
+}
+
+// Stat looks at a file or folder.
+func (d *OSDir) Stat(name string) (fs.FileInfo, error) {
+	if err := checkName("stat", name); err != nil {
+		return nil, err
+	}
+	info, err := d.root.Stat(name)
+	return info, d.explainRead(err)
+}
+
+// SyncDir makes the names in a folder durable. A file system that cannot sync a
+// folder (some of those in user space, some network shares) says so with
+// EINVAL; there the names are as durable as it makes them by itself.
+func (d *OSDir) SyncDir(name string) error {
+	if err := d.checkWrite("sync", name); err != nil {
+		return err
+	}
+	f, err := d.root.Open(name)
+	if err != nil {
+		return explain(err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
+		return explain(err)
+	}
+	return nil
+}
+
+// Space tells how many bytes a user without privileges can still write, and how
+// many there are in all.
+func (d *OSDir) Space() (free, total int64, err error) {
+	stat, err := d.statfs()
+	if err != nil {
+		return 0, 0, fmt.Errorf("ask %s for its free space: %w", d.path, err)
+	}
+	unit := stat.Frsize
+	if unit == 0 {
+		unit = stat.Bsize
+	}
+	return int64(stat.Bavail) * unit, int64(stat.Blocks) * unit, nil
+}
+
+// Sub returns a folder inside this one as a Dir of its own, which this one's
+// Close closes.
+func (d *OSDir) Sub(name string) (Dir, error) {
+	if err := checkName("open", name); err != nil {
+		return nil, err
+	}
+	root, err := d.root.OpenRoot(name)
+	if err != nil {
+		return nil, explain(err)
+	}
+	sub := &OSDir{root: root, path: d.path + "/" + name, readOnly: d.readOnly, private: d.private}
+	d.mu.Lock()
+	d.subs = append(d.subs, sub)
+	d.mu.Unlock()
+	return sub, nil
+}
+
+func (d *OSDir) fileMode() fs.FileMode {
+	if d.private {
+		return 0o600
+	}
+	return 0o644
+}
+
+func (d *OSDir) statfs() (unix.Statfs_t, error) {
+	var stat unix.Statfs_t
+	f, err := d.root.Open(".")
+	if err != nil {
+		return stat, explain(err)
+	}
+	defer f.Close()
+	return stat, explain(unix.Fstatfs(int(f.Fd()), &stat))
+}
+
+func (d *OSDir) checkWrite(op, name string) error {
+	if err := checkName(op, name); err != nil {
+		return err
+	}
+	if d.readOnly {
+		return &fs.PathError{Op: op, Path: d.path + "/" + name, Err: ErrReadOnly}
+	}
+	return nil
+}
+
+// checkName refuses what could mean different things to two implementations.
+func checkName(op, name string) error {
+	if !fs.ValidPath(name) || strings.ContainsRune(name, 0) {
+		return &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
+	}
+	return nil
+}
+
+type readFile struct {
+	dir  *OSDir
+	file *os.File
+}
+
+func (f *readFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.file.ReadAt(p, off)
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	return n, f.dir.explainRead(err)
+}
+
+func (f *readFile) Size() (int64, error) {
+	info, err := f.file.Stat()
+	if err != nil {
+		return 0, explain(err)
+	}
+	return info.Size(), nil
+}
+
+// DropCache widens the range to whole pages, because the kernel keeps a page
+// that is only partly inside it. Pages not yet written stay: sync first. A file
+// system that ignores the advice (tmpfs; a driver in user space with a cache of
+// its own; the server behind a network share) answers the next read from
+// memory, and there "read back" proves less than it says.
+func (f *readFile) DropCache(offset, length int64) error {
+	page := int64(os.Getpagesize())
+	start := offset / page * page
+	end := (offset + length + page - 1) / page * page
+	if err := unix.Fadvise(int(f.file.Fd()), start, end-start, unix.FADV_DONTNEED); err != nil {
+		return fmt.Errorf("drop %s from the cache: %w", f.file.Name(), explain(err))
+	}
+	return nil
+}
+
+func (f *readFile) Close() error { return explain(f.file.Close()) }
+
+// writeFile remembers its first failure: after it nothing that was written can
+// be trusted, and a second sync would report success for bytes that are gone.
+type writeFile struct {
+	file   *os.File
+	failed error
+}
+
+func (f *writeFile) Write(p []byte) (int, error) {
+	if f.failed != nil {
+		return 0, f.failed
+	}
+	n, err := f.file.Write(p)
+	f.failed = explain(err)
+	return n, f.failed
+}
+
+func (f *writeFile) Sync() error {
+	if f.failed == nil {
+		f.failed = explain(f.file.Sync())
+	}
+	return f.failed
+}
+
+func (f *writeFile) Close() error { return explain(f.file.Close()) }
