@@ -202,8 +202,8 @@ type Backing struct {
 
 // NBDBacking names an export of an NBD server on this host.
 type NBDBacking struct {
-	Socket string
-	Export string
+	Socket string `json:"socket"`
+	Export string `json:"export"`
 }
 
 // FileBacking names a disk image and its format, "raw" or "qcow2".
@@ -215,12 +215,12 @@ type FileBacking struct {
 // Network is where the cable of a NIC goes.
 type Network struct {
 	// Kind is one of the constants below.
-	Kind NetworkKind
+	Kind NetworkKind `json:"kind"`
 	// Name is the bridge, or the name of the segment.
-	Name string
+	Name string `json:"name,omitempty"`
 	// Forwards are ports of the loopback of this host that lead into the guest;
 	// for NetworkUser only.
-	Forwards []Forward
+	Forwards []Forward `json:"forwards,omitempty"`
 }
 
 // NetworkKind is a kind of cable.
