@@ -155,12 +155,12 @@ func decodeJournal(data []byte, before int, sum string) ([]json.RawMessage, stri
 	for len(data) > 0 {
 		text, rest, whole := bytes.Cut(data, []byte("\n"))
 		line, ok := decodeLine(text)
-		ok = ok && whole && line.N == before+len(records)+1 && line.Sum == journalSum(sum, line.N, line.Record)
-		if !ok {
-			if torn(rest) {
-				return records, sum, nil
-			}
-			return records, sum, fmt.Errorf("record %d: %w", before+len(records)+1, lifeboat.ErrDamaged)
+		if !(ok && whole) && torn(rest) {
+			return records, sum, nil
+		}
+		n := before + len(records) + 1
+		if !ok || line.N != n || line.Sum != journalSum(sum, n, line.Record) {
+			return records, sum, fmt.Errorf("record %d: %w", n, lifeboat.ErrDamaged)
 		}
 		records, sum, data = append(records, line.Record), line.Sum, rest
 	}

@@ -22,7 +22,7 @@ var ErrLocked = errors.New("locked by another run")
 // Where nothing can be written a shared lock is granted without being taken,
 // and one alone is refused with [ErrReadOnly].
 func (d *OSDir) Lock(name string, alone bool) (io.Closer, error) {
-	if err := checkName("lock", name); err != nil {
+	if err := CheckName("lock", name); err != nil {
 		return nil, err
 	}
 	if d.readOnly && !alone {

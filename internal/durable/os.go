@@ -83,7 +83,7 @@ func (d *OSDir) ReadOnly() bool { return d.readOnly }
 // Open opens a file for reading. Something that is not a file, such as a pipe
 // that would make a reader wait for ever, is refused.
 func (d *OSDir) Open(name string) (ReadFile, error) {
-	if err := checkName("open", name); err != nil {
+	if err := CheckName("open", name); err != nil {
 		return nil, err
 	}
 	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -149,7 +149,7 @@ func (d *OSDir) Remove(name string) error {
 
 // List returns the entries of a folder, sorted by name.
 func (d *OSDir) List(name string) ([]fs.DirEntry, error) {
-	if err := checkName("list", name); err != nil {
+	if err := CheckName("list", name); err != nil {
 		return nil, err
 	}
 	f, err := d.root.Open(name)
@@ -167,7 +167,7 @@ func (d *OSDir) List(name string) ([]fs.DirEntry, error) {
 
 // Stat looks at a file or folder.
 func (d *OSDir) Stat(name string) (fs.FileInfo, error) {
-	if err := checkName("stat", name); err != nil {
+	if err := CheckName("stat", name); err != nil {
 		return nil, err
 	}
 	info, err := d.root.Stat(name)
@@ -209,7 +209,7 @@ func (d *OSDir) Space() (free, total int64, err error) {
 // Sub returns a folder inside this one as a Dir of its own, which this one's
 // Close closes.
 func (d *OSDir) Sub(name string) (Dir, error) {
-	if err := checkName("open", name); err != nil {
+	if err := CheckName("open", name); err != nil {
 		return nil, err
 	}
 	root, err := d.root.OpenRoot(name)
@@ -241,7 +241,7 @@ func (d *OSDir) statfs() (unix.Statfs_t, error) {
 }
 
 func (d *OSDir) checkWrite(op, name string) error {
-	if err := checkName(op, name); err != nil {
+	if err := CheckName(op, name); err != nil {
 		return err
 	}
 	if d.readOnly {
@@ -250,8 +250,9 @@ func (d *OSDir) checkWrite(op, name string) error {
 	return nil
 }
 
-// checkName refuses what could mean different things to two implementations.
-func checkName(op, name string) error {
+// CheckName refuses a name that leaves its folder, or could mean different
+// things to two implementations of [Dir]. Each of them calls it first.
+func CheckName(op, name string) error {
 	if !fs.ValidPath(name) || strings.ContainsRune(name, 0) {
 		return &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
