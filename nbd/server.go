@@ -1,8 +1,14 @@
 package nbd
 
 import (
+	"bufio"
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"net"
+	"sync"
+	"syscall"
 	"time"
 
 	"lifeboat"
@@ -38,9 +44,19 @@ type Server struct {
 	o       ServerOptions
 }
 
+// maxPeers is how many connections one listener holds. A machine uses a few per
+// disk; more would only let a broken peer use up memory.
+const maxPeers = 256
+
 // NewServer makes a server of these exports, by name. The map is copied.
 func NewServer(exports map[string]Export, o ServerOptions) *Server {
-	return &Server{exports: exports, o: o}
+	if o.OnError == nil {
+		o.OnError = func(string, error) {}
+	}
+	if o.HandshakeTimeout == 0 {
+		o.HandshakeTimeout = 10 * time.Second
+	}
+	return &Server{exports: maps.Clone(exports), o: o}
 }
 
 // Serve answers the peers of a listener, a Unix socket or TCP, until ctx ends.
@@ -48,5 +64,71 @@ func NewServer(exports map[string]Export, o ServerOptions) *Server {
 // and returns nil; it returns an error when the listener broke. It may be
 // called for several listeners at once.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	return nil
+	ctx, cancel := context.WithCancel(ctx)
+	var peers sync.WaitGroup
+	defer peers.Wait()
+	defer cancel()
+	defer l.Close()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+
+	slots := make(chan struct{}, maxPeers)
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				conn.Close()
+			}
+			return nil
+		}
+		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED) {
+			// The machines that are connected go on; only newcomers wait.
+			pause(ctx, 100*time.Millisecond)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("accept connections on %s: %w", l.Addr(), err)
+		}
+		select {
+		case slots <- struct{}{}:
+			peers.Go(func() {
+				defer func() { <-slots }()
+				s.servePeer(ctx, conn)
+			})
+		default:
+			conn.Close()
+		}
+	}
+}
+
+// servePeer talks to one peer until it goes, breaks the protocol, or ctx ends.
+// What a peer does wrong is its own loss; there is nobody to tell.
+func (s *Server) servePeer(ctx context.Context, conn net.Conn) {
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+
+	h := handshake{s: s, conn: conn, in: bufio.NewReaderSize(conn, 16<<10)}
+	conn.SetDeadline(time.Now().Add(s.o.HandshakeTimeout))
+	if err := h.run(); err != nil {
+		return
+	}
+	conn.SetDeadline(time.Time{})
+	p := peer{
+		conn:       conn,
+		in:         h.in,
+		name:       h.chosen,
+		export:     s.exports[h.chosen],
+		structured: h.structured,
+		allocation: h.allocation && h.metaExport == h.chosen,
+		onError:    s.o.OnError,
+	}
+	p.run(ctx)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
