@@ -45,15 +45,18 @@ func (d *OSDir) explainRead(err error) error {
 
 // answers says whether the medium is still attached. The device of a drive that
 // was pulled vanishes from sysfs at once, while the file system goes on
-// answering from memory; a file system that was shut down does not even open
-// its top folder. Without a device of its own (network, user space) there is no
-// telling, and an I/O error counts as a drive that is gone.
+// answering from memory; a file system that was shut down refuses to sync.
+// Without a device of its own (network, user space) there is no telling, and an
+// I/O error counts as a drive that is gone.
 func (d *OSDir) answers() bool {
 	top, err := d.root.Open(".")
 	if err != nil {
 		return false
 	}
 	defer top.Close()
+	if errors.Is(top.Sync(), unix.EIO) {
+		return false
+	}
 	var stat unix.Stat_t
 	if err := unix.Fstat(int(top.Fd()), &stat); err != nil {
 		return false

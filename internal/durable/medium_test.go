@@ -1,0 +1,176 @@
+package durable_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"lifeboat"
+	"lifeboat/internal/durable"
+	"lifeboat/internal/durable/dirtest"
+)
+
+const (
+	mib          = 1 << 20
+	ext4Shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN
+	noLogFlush   = 2
+)
+
+func TestOnExt4DirKeepsItsContract(t *testing.T) {
+	fs := dirtest.MountExt4(t, 32*mib, "", "")
+	dirtest.Run(t, func(t *testing.T, readOnly bool) durable.Dir {
+		path, err := os.MkdirTemp(fs.Path, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if readOnly {
+			write(t, filepath.Join(path, "here"), "there")
+		}
+		return openOS(t, path, readOnly)
+	})
+}
+
+func TestAReadOnlyMountIsNoticed(t *testing.T) {
+	fs := dirtest.MountExt4(t, 32*mib, folderWithHere(t, true), "ro,noload")
+	d := openOS(t, fs.Path, false)
+	if !d.ReadOnly() {
+		t.Fatal("it was opened for writing")
+	}
+	if _, err := d.Create("a"); !errors.Is(err, durable.ErrReadOnly) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAFullDriveIsSaidToBeFull(t *testing.T) {
+	fs := dirtest.MountExt4(t, 8*mib, "", "")
+	d := openOS(t, fs.Path, false)
+	before, _, err := d.Space()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.WriteFileAtomic(d, "a", make([]byte, 16*mib)); !errors.Is(err, lifeboat.ErrDriveFull) {
+		t.Fatalf("got %v", err)
+	}
+	if after, _, err := d.Space(); err != nil || after < before*9/10 {
+		t.Errorf("the failed write keeps its space: %d of %d left, %v", after, before, err)
+	}
+}
+
+func TestADriveThatStopsIsGoneAndNothingIsTriedAgain(t *testing.T) {
+	fs := dirtest.MountExt4(t, 32*mib, folderWithHere(t, true), "")
+	d := openOS(t, fs.Path, false)
+	f, err := d.Create("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	here, err := d.Open("here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	shutDown(t, fs.Path)
+	first := f.Sync()
+	if !errors.Is(first, lifeboat.ErrDriveGone) || f.Sync() != first {
+		t.Errorf("sync: %v, then %v", first, f.Sync())
+	}
+	_, readErr := here.ReadAt(make([]byte, 1), 0)
+	_, createErr := d.Create("b")
+	for i, err := range []error{readErr, createErr, d.Mkdir("c"), d.SyncDir(".")} {
+		if !errors.Is(err, lifeboat.ErrDriveGone) {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+}
+
+func TestABadSectorIsDamageAndNotADriveThatIsGone(t *testing.T) {
+	fs := dirtest.MountExt4(t, 32*mib, "", "")
+	d := openOS(t, fs.Path, false)
+	bad := durable.ExplainRead(d, unix.EIO)
+	if !errors.Is(bad, lifeboat.ErrDamaged) || errors.Is(bad, lifeboat.ErrDriveGone) {
+		t.Errorf("got %v", bad)
+	}
+	shutDown(t, fs.Path)
+	gone := durable.ExplainRead(d, unix.EIO)
+	if !errors.Is(gone, lifeboat.ErrDriveGone) || errors.Is(gone, lifeboat.ErrDamaged) {
+		t.Errorf("got %v", gone)
+	}
+}
+
+func TestDropCacheMakesTheNextReadComeFromTheMedium(t *testing.T) {
+	fs := dirtest.MountExt4(t, 32*mib, "", "")
+	d := openOS(t, fs.Path, false)
+	if err := durable.WriteFileAtomic(d, "a", make([]byte, 8*mib)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(fs.Path, "a")
+	if cached(t, path) == 0 {
+		t.Skip("this kernel keeps nothing of a file just written")
+	}
+	f, err := d.Open("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.DropCache(100, 8*mib-200); err != nil {
+		t.Fatal(err)
+	}
+	if n := cached(t, path); n != 0 {
+		t.Errorf("%d pages are still in memory", n)
+	}
+}
+
+// cached counts the pages of a file that are in memory.
+func cached(t *testing.T, path string) int {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(data)
+	pages := make([]byte, (len(data)+os.Getpagesize()-1)/os.Getpagesize())
+	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&data[0])), uintptr(len(data)),
+		uintptr(unsafe.Pointer(&pages[0]))); errno != 0 {
+		t.Fatal(errno)
+	}
+	n := 0
+	for _, p := range pages {
+		n += int(p & 1)
+	}
+	return n
+}
+
+func shutDown(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), ext4Shutdown, noLogFlush); err != nil {
+		t.Skipf("this kernel cannot shut a file system down: %v", err)
+	}
+}
+
+func mkfifo(t *testing.T, path string) {
+	t.Helper()
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
