@@ -11,7 +11,7 @@ import (
 
 	"lifeboat"
 	"lifeboat/internal/durable"
-	"lifeboat/internal/durable/dirtest"
+	"lifeboat/fixtures/dirsuite"
 )
 
 const (
@@ -21,8 +21,8 @@ const (
 )
 
 func TestOnExt4DirKeepsItsContract(t *testing.T) {
-	fs := dirtest.MountExt4(t, 32*mib, "", "")
-	dirtest.Run(t, func(t *testing.T, readOnly bool) durable.Dir {
+	fs := dirsuite.MountExt4(t, 32*mib, "", "")
+	dirsuite.Run(t, func(t *testing.T, readOnly bool) durable.Dir {
 		path, err := os.MkdirTemp(fs.Path, "")
 		if err != nil {
 			t.Fatal(err)
@@ -35,7 +35,7 @@ func TestOnExt4DirKeepsItsContract(t *testing.T) {
 }
 
 func TestAReadOnlyMountIsNoticed(t *testing.T) {
-	fs := dirtest.MountExt4(t, 32*mib, folderWithHere(t, true), "ro,noload")
+	fs := dirsuite.MountExt4(t, 32*mib, folderWithHere(t, true), "ro,noload")
 	d := openOS(t, fs.Path, false)
 	if !d.ReadOnly() {
 		t.Fatal("it was opened for writing")
@@ -46,7 +46,7 @@ func TestAReadOnlyMountIsNoticed(t *testing.T) {
 }
 
 func TestAFullDriveIsSaidToBeFull(t *testing.T) {
-	fs := dirtest.MountExt4(t, 8*mib, "", "")
+	fs := dirsuite.MountExt4(t, 8*mib, "", "")
 	d := openOS(t, fs.Path, false)
 	before, _, err := d.Space()
 	if err != nil {
@@ -61,7 +61,7 @@ func TestAFullDriveIsSaidToBeFull(t *testing.T) {
 }
 
 func TestADriveThatStopsIsGoneAndNothingIsTriedAgain(t *testing.T) {
-	fs := dirtest.MountExt4(t, 32*mib, folderWithHere(t, true), "")
+	fs := dirsuite.MountExt4(t, 32*mib, folderWithHere(t, true), "")
 	d := openOS(t, fs.Path, false)
 	f, err := d.Create("a")
 	if err != nil {
@@ -91,7 +91,7 @@ func TestADriveThatStopsIsGoneAndNothingIsTriedAgain(t *testing.T) {
 }
 
 func TestABadSectorIsDamageAndNotADriveThatIsGone(t *testing.T) {
-	fs := dirtest.MountExt4(t, 32*mib, "", "")
+	fs := dirsuite.MountExt4(t, 32*mib, "", "")
 	d := openOS(t, fs.Path, false)
 	bad := durable.ExplainRead(d, unix.EIO)
 	if !errors.Is(bad, lifeboat.ErrDamaged) || errors.Is(bad, lifeboat.ErrDriveGone) {
@@ -105,7 +105,7 @@ func TestABadSectorIsDamageAndNotADriveThatIsGone(t *testing.T) {
 }
 
 func TestDropCacheMakesTheNextReadComeFromTheMedium(t *testing.T) {
-	fs := dirtest.MountExt4(t, 32*mib, "", "")
+	fs := dirsuite.MountExt4(t, 32*mib, "", "")
 	d := openOS(t, fs.Path, false)
 	if err := durable.WriteFileAtomic(d, "a", make([]byte, 8*mib)); err != nil {
 		t.Fatal(err)

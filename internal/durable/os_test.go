@@ -9,11 +9,11 @@ import (
 	"testing"
 
 	"lifeboat/internal/durable"
-	"lifeboat/internal/durable/dirtest"
+	"lifeboat/fixtures/dirsuite"
 )
 
 func TestOSDirKeepsTheContractOfDir(t *testing.T) {
-	dirtest.Run(t, func(t *testing.T, readOnly bool) durable.Dir {
+	dirsuite.Run(t, func(t *testing.T, readOnly bool) durable.Dir {
 		return openOS(t, folderWithHere(t, readOnly), readOnly)
 	})
 }
