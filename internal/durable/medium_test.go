@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lifeboat"
-	"lifeboat/internal/durable"
 	"lifeboat/fixtures/dirsuite"
+	"lifeboat/internal/durable"
 )
 
 const (

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"lifeboat/internal/durable"
 	"lifeboat/fixtures/dirsuite"
+	"lifeboat/internal/durable"
 )
 
 func TestOSDirKeepsTheContractOfDir(t *testing.T) {
