@@ -59,7 +59,7 @@ func TestOtherClientsSeeWhatTheServerOffers(t *testing.T) {
 func TestOtherClientsReadTheSameBytesAndHoles(t *testing.T) {
 	need(t, "nbdcopy", "libnbd-bin")
 	need(t, "qemu-img", "qemu-utils")
-	d := newDisk(t, 48<<20, 3)
+	d := newDisk(t, 20<<20+512, 3)
 	socket, _ := serve(t, map[string]Export{"vda": d}, ServerOptions{})
 	dir := t.TempDir()
 

@@ -163,7 +163,7 @@ func (p *peer) tell(ctx context.Context, err error) error {
 func (p *peer) prefetch(ctx context.Context, r request, within lifeboat.Extent) error {
 	runs, err := p.runs(ctx, within)
 	if err != nil {
-		return p.fail(r, EIO)
+		return p.failRead(ctx, r, within.Offset)
 	}
 	b := newBatch()
 	defer b.release()
@@ -173,7 +173,7 @@ func (p *peer) prefetch(ctx context.Context, r request, within lifeboat.Extent) 
 		}
 		for at := run.Offset; at < run.End(); at += pieceBytes {
 			if err := p.read(ctx, b.data[:min(pieceBytes, run.End()-at)], at); err != nil {
-				return p.fail(r, EIO)
+				return p.failRead(ctx, r, at)
 			}
 		}
 	}
@@ -194,8 +194,16 @@ func (p *peer) fail(r request, errno Errno) error {
 	return p.sendChunk(r, chunkError, errorChunk{errno: errno}.appendTo(nil, chunkError))
 }
 
-// failAt ends a reply whose bytes from offset on could not be read.
-func (p *peer) failAt(r request, offset int64) error {
+// failRead tells of bytes that could not be read or looked up, from offset on.
+// When that is because we are ending, it says nothing: a machine whose server
+// goes away waits for the next one, but EIO it would pass on to its guest.
+func (p *peer) failRead(ctx context.Context, r request, offset int64) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if !p.structured || r.kind != cmdRead {
+		return p.fail(r, EIO)
+	}
 	e := errorChunk{errno: EIO, offset: uint64(offset)}
 	return p.sendChunk(r, chunkErrorOffset, e.appendTo(nil, chunkErrorOffset))
 }
