@@ -1,0 +1,175 @@
+package catalog
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"lifeboat"
+)
+
+// Point is a restore point as the catalogue remembers it.
+type Point struct {
+	DriveID     string               `json:"driveId"`
+	PointID     string               `json:"pointId"`
+	Sequence    uint64               `json:"sequence"`
+	MachineID   string               `json:"machineId"`
+	MachineName string               `json:"machineName"`
+	RunID       string               `json:"runId"`
+	TakenAt     time.Time            `json:"takenAt"`
+	CommittedAt time.Time            `json:"committedAt"`
+	Consistency lifeboat.Consistency `json:"consistency"`
+	// SizeBytes counts the disks that were exported, DataBytes what of them is
+	// not zero, NewBytes what the drive did not have before.
+	SizeBytes int64 `json:"sizeBytes"`
+	DataBytes int64 `json:"dataBytes"`
+	NewBytes  int64 `json:"newBytes"`
+	// VerifiedAt is when every chunk of it was last read and found right; zero
+	// when never, or when a fault was found since.
+	VerifiedAt time.Time `json:"verifiedAt,omitzero"`
+}
+
+// AddPoint remembers a point that was just committed. The drive must be known.
+func (c *Catalog) AddPoint(ctx context.Context, driveID string, p lifeboat.RestorePoint) error {
+	err := c.write(ctx, func(tx *sql.Tx) error { return putPoint(ctx, tx, driveID, p) })
+	if err != nil {
+		return fmt.Errorf("remember point %s: %w", p.ID, err)
+	}
+	return nil
+}
+
+// ReplacePoints makes the memory of a drive equal to what is on it. What was
+// known of a point that is still there, such as when it was verified, stays.
+func (c *Catalog) ReplacePoints(ctx context.Context, driveID string, points []lifeboat.RestorePoint) error {
+	err := c.write(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, `SELECT point_id FROM points WHERE drive_id = ?`, driveID)
+		known, err := collect(rows, err, func(scan func(...any) error) (id string, err error) { return id, scan(&id) })
+		if err != nil {
+			return err
+		}
+		there := map[string]bool{}
+		for _, p := range points {
+			there[p.ID] = true
+			if err := putPoint(ctx, tx, driveID, p); err != nil {
+				return err
+			}
+		}
+		for _, id := range known {
+			if there[id] {
+				continue
+			}
+			if _, err := tx.ExecContext(ctx, `DELETE FROM points WHERE drive_id = ? AND point_id = ?`, driveID, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("remember the points of drive %s: %w", driveID, err)
+	}
+	return nil
+}
+
+// PointFilter narrows Points; the zero value takes all.
+type PointFilter struct {
+	DriveID   string
+	MachineID string
+}
+
+// Points returns what is remembered, oldest first.
+func (c *Catalog) Points(ctx context.Context, f PointFilter) ([]Point, error) {
+	rows, err := c.db.QueryContext(ctx, `SELECT drive_id, point_id, sequence, machine_id, machine_name, run_id,
+			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, verified_at
+		FROM points WHERE (? = '' OR drive_id = ?) AND (? = '' OR machine_id = ?)
+		ORDER BY taken_at, drive_id, sequence, point_id`, f.DriveID, f.DriveID, f.MachineID, f.MachineID)
+	points, err := collect(rows, err, scanPoint)
+	if err != nil {
+		return nil, fmt.Errorf("list the points: %w", err)
+	}
+	return points, nil
+}
+
+// Newest returns the newest point of each machine on a drive, by machine id.
+// Newest is what the drive committed last, whatever the clocks said.
+func (c *Catalog) Newest(ctx context.Context, driveID string) (map[string]Point, error) {
+	points, err := c.Points(ctx, PointFilter{DriveID: driveID})
+	if err != nil {
+		return nil, err
+	}
+	newest := map[string]Point{}
+	for _, p := range points {
+		if have, ok := newest[p.MachineID]; !ok || p.Sequence > have.Sequence {
+			newest[p.MachineID] = p
+		}
+	}
+	return newest, nil
+}
+
+// MarkVerified remembers that every chunk of these points was read from the
+// drive and was right. An older time never replaces a newer one.
+func (c *Catalog) MarkVerified(ctx context.Context, driveID string, pointIDs []string, at time.Time) error {
+	return c.mark(ctx, driveID, pointIDs, `verified_at = max(coalesce(verified_at, ''), ?)`, text(at))
+}
+
+// RevokeVerified forgets that these points were verified: a fault was found.
+func (c *Catalog) RevokeVerified(ctx context.Context, driveID string, pointIDs []string) error {
+	return c.mark(ctx, driveID, pointIDs, `verified_at = ?`, nil)
+}
+
+func (c *Catalog) mark(ctx context.Context, driveID string, pointIDs []string, set string, value any) error {
+	err := c.write(ctx, func(tx *sql.Tx) error {
+		for _, id := range pointIDs {
+			result, err := tx.ExecContext(ctx, `UPDATE points SET `+set+` WHERE drive_id = ? AND point_id = ?`, value, driveID, id)
+			if err != nil {
+				return err
+			}
+			if n, err := result.RowsAffected(); err != nil || n == 0 {
+				return errors.Join(fmt.Errorf("point %s: %w", id, ErrUnknown), err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("remember what was verified on drive %s: %w", driveID, err)
+	}
+	return nil
+}
+
+func putPoint(ctx context.Context, tx *sql.Tx, driveID string, p lifeboat.RestorePoint) error {
+	var size, data, fresh int64
+	for _, d := range p.Disks {
+		if disk, ok := p.Machine.Disk(d.Key); ok {
+			size += disk.SizeBytes
+		}
+		data += d.DataBytes
+		fresh += d.NewBytes
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO points (drive_id, point_id, sequence, machine_id, machine_name, run_id,
+			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (drive_id, point_id) DO UPDATE SET sequence = excluded.sequence,
+			machine_id = excluded.machine_id, machine_name = excluded.machine_name, run_id = excluded.run_id,
+			taken_at = excluded.taken_at, committed_at = excluded.committed_at, consistency = excluded.consistency,
+			size_bytes = excluded.size_bytes, data_bytes = excluded.data_bytes, new_bytes = excluded.new_bytes`,
+		driveID, p.ID, p.Sequence, p.Machine.ID, p.Machine.Name, p.RunID,
+		text(p.TakenAt), text(p.CommittedAt), string(p.Consistency), size, data, fresh)
+	var refused *sqlite.Error
+	if errors.As(err, &refused) && refused.Code() == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY {
+		return fmt.Errorf("drive %s: %w", driveID, ErrUnknown)
+	}
+	return err
+}
+
+func scanPoint(scan func(...any) error) (Point, error) {
+	var p Point
+	var taken, committed, verified moment
+	err := scan(&p.DriveID, &p.PointID, &p.Sequence, &p.MachineID, &p.MachineName, &p.RunID, &taken, &committed,
+		&p.Consistency, &p.SizeBytes, &p.DataBytes, &p.NewBytes, &verified)
+	p.TakenAt, p.CommittedAt, p.VerifiedAt = taken.Time, committed.Time, verified.Time
+	return p, err
+}
