@@ -1,6 +1,8 @@
 package qemu
 
-import "context"
+import (
+	"context"
+)
 
 // ProbeKVM says whether guests run under KVM here, and in a sentence why not.
 // It is decided by running one: a boot image that goes through firmware into
@@ -9,3 +11,5 @@ import "context"
 func ProbeKVM(ctx context.Context) (usable bool, why string) {
 	return false, "not probed"
 }
+
+func (h *Host) probe(ctx context.Context) (bool, string) { return ProbeKVM(ctx) }

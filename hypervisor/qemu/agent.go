@@ -1,0 +1,189 @@
+package qemu
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"lifeboat"
+)
+
+// agentPatience is how long a guest's agent may take to answer at all. A guest
+// without one never does.
+const agentPatience = 3 * time.Second
+
+// agent is a connection to the agent in a guest. QEMU lets one at a time have
+// it, so it is held no longer than needed.
+type agent struct {
+	conn  net.Conn
+	lines *bufio.Reader
+}
+
+var errNoAgent = errors.New("no agent answers in the guest")
+
+// dialAgent connects to the agent and makes sure that it answers us, and not
+// somebody before us.
+func dialAgent(ctx context.Context, path string) (*agent, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, agentPatience, errNoAgent)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, errNoAgent
+	}
+	a := &agent{conn: conn, lines: bufio.NewReader(conn)}
+	if err := a.sync(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// sync throws away what earlier conversations left in the line.
+func (a *agent) sync(ctx context.Context) error {
+	stop := bound(ctx, a.conn, agentPatience)
+	defer stop()
+	id := rand.Int32()
+	// The first byte ends whatever half command the agent still has.
+	if _, err := fmt.Fprintf(a.conn, "\xff{\"execute\":\"guest-sync-delimited\",\"arguments\":{\"id\":%d}}\n", id); err != nil {
+		return orCause(ctx, err)
+	}
+	for {
+		if err := a.skipTo(0xff); err != nil {
+			return orCause(ctx, err)
+		}
+		var reply struct {
+			Return int32 `json:"return"`
+		}
+		line, err := a.lines.ReadBytes('\n')
+		if err != nil {
+			return orCause(ctx, err)
+		}
+		if json.Unmarshal(line, &reply) == nil && reply.Return == id {
+			return nil
+		}
+	}
+}
+
+// skipTo reads and forgets everything up to a byte, in a buffer of fixed size:
+// a guest may send whatever it likes.
+func (a *agent) skipTo(delimiter byte) error {
+	for {
+		c, err := a.lines.ReadByte()
+		if err != nil || c == delimiter {
+			return err
+		}
+	}
+}
+
+// agentReplyLimit bounds an answer of a guest.
+const agentReplyLimit = 4 << 20
+
+// run carries out one command of the agent.
+func (a *agent) run(ctx context.Context, limit time.Duration, command string, arguments args, result any) error {
+	if err := a.send(ctx, limit, command, arguments); err != nil {
+		return err
+	}
+	return a.receive(ctx, limit, command, result)
+}
+
+func (a *agent) send(ctx context.Context, limit time.Duration, command string, arguments args) error {
+	stop := bound(ctx, a.conn, limit)
+	defer stop()
+	line, err := json.Marshal(struct {
+		Execute   string `json:"execute"`
+		Arguments args   `json:"arguments,omitempty"`
+	}{command, arguments})
+	if err != nil {
+		return err
+	}
+	if _, err := a.conn.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("%s: %w", command, orCause(ctx, err))
+	}
+	return nil
+}
+
+func (a *agent) receive(ctx context.Context, limit time.Duration, command string, result any) error {
+	stop := bound(ctx, a.conn, limit)
+	defer stop()
+	var reply struct {
+		Return json.RawMessage `json:"return"`
+		Error  *commandError   `json:"error"`
+	}
+	limited := io.LimitedReader{R: a.lines, N: agentReplyLimit}
+	if err := json.NewDecoder(&limited).Decode(&reply); err != nil {
+		return fmt.Errorf("%s: %w", command, orCause(ctx, err))
+	}
+	if reply.Error != nil {
+		reply.Error.Command = command
+		return reply.Error
+	}
+	if result == nil {
+		return nil
+	}
+	return json.Unmarshal(reply.Return, result)
+}
+
+func (a *agent) close() { a.conn.Close() }
+
+// agentShutdown asks the guest through its agent to shut down. It is no error if
+// that is not possible: the power button was pressed as well.
+func (m *machine) agentShutdown(ctx context.Context) {
+	if !m.def.Machine.Agent {
+		return
+	}
+	a, err := dialAgent(ctx, filepath.Join(m.sockets(), agentSocket))
+	if err != nil {
+		return
+	}
+	defer a.close()
+	// The agent answers nothing when it succeeds.
+	a.send(ctx, agentPatience, "guest-shutdown", args{"mode": "powerdown"})
+}
+
+// guestInterface is what the agent tells of a network card.
+type guestInterface struct {
+	Name      string `json:"name"`
+	MAC       string `json:"hardware-address"`
+	Addresses []struct {
+		Address string `json:"ip-address"`
+		Prefix  int    `json:"prefix"`
+	} `json:"ip-addresses"`
+}
+
+// seeAddresses asks the guest for its addresses and writes them to the cards of
+// the description. Without an agent the description stays as it is.
+func (m *machine) seeAddresses(ctx context.Context, d *lifeboat.Machine) {
+	if !m.def.Machine.Agent || len(d.NICs) == 0 {
+		return
+	}
+	a, err := dialAgent(ctx, filepath.Join(m.sockets(), agentSocket))
+	if err != nil {
+		return
+	}
+	defer a.close()
+	var list []guestInterface
+	if a.run(ctx, agentPatience, "guest-network-get-interfaces", nil, &list) != nil {
+		return
+	}
+	now := time.Now().UTC()
+	for i := range d.NICs {
+		for _, g := range list {
+			if !strings.EqualFold(g.MAC, d.NICs[i].MAC) {
+				continue
+			}
+			d.NICs[i].Interface, d.NICs[i].Addresses, d.NICs[i].SeenAt = g.Name, nil, now
+			for _, address := range g.Addresses {
+				cidr := fmt.Sprintf("%s/%d", address.Address, address.Prefix)
+				d.NICs[i].Addresses = append(d.NICs[i].Addresses, cidr)
+			}
+		}
+	}
+}

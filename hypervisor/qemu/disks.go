@@ -1,0 +1,186 @@
+package qemu
+
+import (
+	"fmt"
+	"slices"
+
+	"lifeboat"
+)
+
+// The prefixes of the names of a disk's nodes and device. The guest sees the
+// node d-KEY, or l-KEY from the moment its disk was moved to a local file until
+// it is started again.
+const (
+	nodeDisk    = "d-"   // what the guest sees
+	nodeFile    = "f-"   // the image file below it
+	nodeBase    = "b-"   // what it is an overlay of
+	nodeServer  = "n-"   // the connection to the disk server
+	nodeLocal   = "l-"   // where its disk is moved to
+	nodeCopy    = "c-"   // while exported: copies old bytes before they are overwritten
+	nodeScratch = "s-"   // while exported: where they are kept
+	nodeStill   = "a-"   // while exported: the disk as it was
+	deviceDisk  = "dev-" // the device
+)
+
+// addDisks gives the machine its disks: nodes first, then one controller for
+// each bus, then the devices.
+func (m *machine) addDisks(c *cmdline, s start) {
+	d := &m.def.Machine
+	for _, disk := range d.Disks {
+		m.addNodes(c, disk.Key, s)
+	}
+	if hasBus(d, lifeboat.BusVirtioSCSI) {
+		c.device(options{"driver": "virtio-scsi-pci", "id": "scsi"})
+	}
+	for i := range moreSATA(d) {
+		c.device(options{"driver": "ich9-ahci", "id": fmt.Sprintf("ahci%d", i)})
+	}
+	onBus := map[lifeboat.Bus]int{}
+	for i, disk := range d.Disks {
+		bus := disk.Bus
+		if bus == lifeboat.BusIDE && chipset(d) == lifeboat.ChipsetQ35 {
+			bus = lifeboat.BusSATA
+		}
+		c.device(m.diskDevice(disk, i, onBus[bus]))
+		onBus[bus]++
+	}
+}
+
+// addNodes describes where the bytes of a disk are.
+func (m *machine) addNodes(c *cmdline, key string, s start) {
+	file := m.def.Disks[key]
+	path := m.path(file.File)
+	cache := m.cache(path, s)
+	c.blockdev(options{"driver": "file", "node-name": nodeName(nodeFile, key), "filename": path,
+		"cache": cache, "discard": "unmap"})
+	node := options{"driver": file.Format, "node-name": nodeName(nodeDisk, key), "file": nodeName(nodeFile, key),
+		"cache": cache, "discard": "unmap"}
+	if file.Base != nil {
+		c.blockdev(options{"driver": "nbd", "node-name": nodeName(nodeServer, key), "read-only": true,
+			"server": options{"type": "unix", "path": file.Base.Socket}, "export": file.Base.Export,
+			"reconnect-delay": reconnectSeconds})
+		c.blockdev(options{"driver": "raw", "node-name": nodeName(nodeBase, key), "read-only": true,
+			"file": nodeName(nodeServer, key)})
+		node["backing"] = nodeName(nodeBase, key)
+	}
+	c.blockdev(node)
+}
+
+// cache says how writes reach the medium. Only a machine whose writes nobody
+// will want may ignore the guest's flushes.
+func (m *machine) cache(path string, s start) options {
+	if m.def.Throwaway {
+		return options{"no-flush": true}
+	}
+	return options{"direct": s.direct(path), "no-flush": false}
+}
+
+// diskDevice is what the guest sees of a disk. n counts the disks before it on
+// the same bus.
+func (m *machine) diskDevice(disk lifeboat.Disk, i, n int) options {
+	o := options{
+		"id": nodeName(deviceDisk, disk.Key), "drive": nodeName(nodeDisk, disk.Key),
+		"bootindex": bootIndex(m.def.Machine.Disks, i),
+	}
+	if disk.Serial != "" {
+		o["serial"] = disk.Serial
+	}
+	if disk.LogicalSectorBytes > 0 {
+		o["logical_block_size"] = disk.LogicalSectorBytes
+	}
+	if disk.PhysicalSectorBytes > 0 {
+		o["physical_block_size"] = disk.PhysicalSectorBytes
+	}
+	if disk.Bus != lifeboat.BusNVMe {
+		m.errorPolicy(o, disk.Key)
+	}
+	i440fx := chipset(&m.def.Machine) == lifeboat.ChipsetI440FX
+	switch {
+	case disk.Bus == lifeboat.BusVirtio:
+		o["driver"] = "virtio-blk-pci"
+	case disk.Bus == lifeboat.BusVirtioSCSI:
+		o["driver"], o["bus"], o["scsi-id"] = "scsi-hd", "scsi.0", n
+	case disk.Bus == lifeboat.BusNVMe:
+		o["driver"] = "nvme"
+		if disk.Serial == "" {
+			o["serial"] = disk.Key // this device has to have one
+		}
+	case disk.Bus == lifeboat.BusIDE && i440fx:
+		o["driver"], o["bus"], o["unit"] = "ide-hd", fmt.Sprintf("ide.%d", n/2), n%2
+	default:
+		o["driver"], o["bus"] = "ide-hd", sataPort(n, i440fx)
+	}
+	return o
+}
+
+// portsOfSATA is how many disks one controller takes.
+const portsOfSATA = 6
+
+// sataPort is where the n-th disk on SATA is plugged in: q35 has a controller on
+// the board, the older chipset has none.
+func sataPort(n int, i440fx bool) string {
+	if !i440fx {
+		if n < portsOfSATA {
+			return fmt.Sprintf("ide.%d", n)
+		}
+		n -= portsOfSATA
+	}
+	return fmt.Sprintf("ahci%d.%d", n/portsOfSATA, n%portsOfSATA)
+}
+
+// moreSATA is how many controllers the board lacks. Disks of the older kind on
+// q35 are plugged into SATA as well: that board has nothing else.
+func moreSATA(m *lifeboat.Machine) int {
+	i440fx := chipset(m) == lifeboat.ChipsetI440FX
+	n := 0
+	for _, d := range m.Disks {
+		if d.Bus == lifeboat.BusSATA || d.Bus == lifeboat.BusIDE && !i440fx {
+			n++
+		}
+	}
+	if !i440fx {
+		n = max(n-portsOfSATA, 0)
+	}
+	return (n + portsOfSATA - 1) / portsOfSATA
+}
+
+// errorPolicy says what a guest sees of an error below its disk. A recovered
+// machine stops when its overlay has no room, and goes on when there is some.
+// A block that the drive cannot give is told to the guest at once: waiting
+// would not bring it back. A disk server that is gone is no error at all: QEMU
+// waits for it.
+func (m *machine) errorPolicy(o options, key string) {
+	o["rerror"], o["werror"] = "report", "report"
+	if m.def.Disks[key].Base != nil || m.def.Recovery != "" {
+		o["werror"] = "enospc"
+	}
+}
+
+// bootIndex orders the disks that firmware tries. When no order is known the
+// first disk is first.
+func bootIndex(disks []lifeboat.Disk, i int) int {
+	said := slices.ContainsFunc(disks, func(d lifeboat.Disk) bool { return d.BootIndex > 0 })
+	if !said {
+		return i + 1
+	}
+	if disks[i].BootIndex > 0 {
+		return disks[i].BootIndex
+	}
+	// After all that have one, and no index twice.
+	last := slices.MaxFunc(disks, func(a, b lifeboat.Disk) int { return a.BootIndex - b.BootIndex })
+	return last.BootIndex + 1 + i
+}
+
+func hasBus(m *lifeboat.Machine, bus lifeboat.Bus) bool {
+	return slices.ContainsFunc(m.Disks, func(d lifeboat.Disk) bool { return d.Bus == bus })
+}
+
+// drivePath is where QEMU keeps the property of a device that says which node
+// it uses.
+func drivePath(disk lifeboat.Disk) string {
+	path := "/machine/peripheral/" + nodeName(deviceDisk, disk.Key)
+	if disk.Bus == lifeboat.BusVirtio {
+		path += "/virtio-backend"
+	}
+	return path
+}
