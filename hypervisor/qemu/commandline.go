@@ -54,7 +54,9 @@ func (m *machine) commandLine(s start) []string {
 	c.add("-m", fmt.Sprintf("%dM", d.MemoryBytes>>20))
 	c.add("-rtc", "base="+map[bool]string{false: "utc", true: "localtime"}[d.ClockLocal])
 	c.add("-no-user-config", "-nodefaults", "-daemonize")
-	c.add("-D", m.path(qemuLogFile))
+	// Relative to the folder that QEMU starts in: it takes a percent sign in
+	// this name for a template.
+	c.add("-D", qemuLogFile)
 	c.add("-vga", "std", "-display", "none")
 	c.add("-vnc", "unix:"+comma(filepath.Join(s.sockets, vncSocket)))
 	m.addMonitors(&c, s)

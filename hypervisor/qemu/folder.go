@@ -12,7 +12,7 @@ import (
 const longestFolder = 120
 
 // folderName turns any name into one that is safe as a folder: letters of ASCII,
-// digits, '-', '_' and inner dots stay, every other byte becomes %XX, and a very
+// digits, '-', '_' and inner dots stay, every other byte becomes =XX, and a very
 // long name ends in a hash. Different names give different folders.
 func folderName(name string) string {
 	var b strings.Builder
@@ -23,14 +23,14 @@ func folderName(name string) string {
 		if plain {
 			b.WriteByte(c)
 		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
+			fmt.Fprintf(&b, "=%02X", c)
 		}
 	}
 	if s := b.String(); len(s) <= longestFolder {
 		return s
 	}
 	sum := sha256.Sum256([]byte(name))
-	return b.String()[:longestFolder-18] + "%-" + hex.EncodeToString(sum[:8])
+	return b.String()[:longestFolder-18] + "=-" + hex.EncodeToString(sum[:8])
 }
 
 // nodeName is the name of a node or device that belongs to a disk. QEMU takes at

@@ -105,15 +105,15 @@ func (m *machine) launch(ctx context.Context, accel Accelerator, note string) er
 	if err := m.saveRunning(r); err != nil {
 		return fmt.Errorf("record the start of %s: %w", m.name(), err)
 	}
-	if err := runDetached(ctx, binary, m.commandLine(s)); err != nil {
+	if err := runDetached(ctx, binary, m.dir, m.commandLine(s)); err != nil {
 		return m.cannotStart(err)
 	}
 	return m.unplug(ctx)
 }
 
 // runDetached runs a QEMU that goes into the background by itself, in a session
-// of its own, once everything it needs is open.
-func runDetached(ctx context.Context, binary string, words []string) error {
+// of its own, once everything it needs is open. It starts in dir and leaves it.
+func runDetached(ctx context.Context, binary, dir string, words []string) error {
 	// A file, not a pipe: the child that stays would keep a pipe open.
 	said, err := os.CreateTemp("", "lifeboat-qemu-*.txt")
 	if err != nil {
@@ -122,6 +122,7 @@ func runDetached(ctx context.Context, binary string, words []string) error {
 	defer os.Remove(said.Name())
 	defer said.Close()
 	cmd := exec.CommandContext(ctx, binary, words...)
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Run(); err != nil {

@@ -66,13 +66,13 @@ func (h *Host) OpenSegment(ctx context.Context, s Segment) error {
 	}
 	words := []string{
 		"-machine", "none", "-accel", "tcg,tb-size=16", "-display", "none", "-nodefaults", "-no-user-config",
-		"-daemonize", "-name", "guest=" + comma("segment "+s.Name), "-D", filepath.Join(dir, qemuLogFile),
+		"-daemonize", "-name", "guest=" + comma("segment "+s.Name), "-D", qemuLogFile,
 		"-chardev", "socket,id=command,path=" + comma(filepath.Join(dir, commandSocket)) + ",server=on,wait=off",
 		"-mon", "mode=control,chardev=command",
 		"-netdev", user, "-netdev", "hubport,id=inside,hubid=1,netdev=user",
 		"-netdev", segmentNetdev(s.Name, "wire"), "-netdev", "hubport,id=outside,hubid=1,netdev=wire",
 	}
-	if err := runDetached(ctx, binary, words); err != nil {
+	if err := runDetached(ctx, binary, dir, words); err != nil {
 		return &lifeboat.Problem{
 			What: fmt.Sprintf("segment %q: its gateway does not start", s.Name),
 			Safe: "no machine was changed",
