@@ -94,10 +94,6 @@ func readDescriptor(data []byte) (firmwareFile, bool) {
 		EnrolledKeys: slices.Contains(d.Features, "enrolled-keys"),
 		NeedsSMM:     slices.Contains(d.Features, "requires-smm"),
 	}
-	// Confidential guests need more than a pair of files.
-	if slices.Contains(d.Features, "amd-sev-snp") && len(d.Features) == 1 || f.Template == "" {
-		return firmwareFile{}, false
-	}
 	for _, t := range d.Targets {
 		if t.Architecture == "x86_64" {
 			f.machines = append(f.machines, t.Machines...)
