@@ -3,20 +3,14 @@ package diskfile
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"lifeboat"
-)
-
-// Format is how the bytes of a disk lie in a file.
-type Format string
-
-// The formats that can be read; VDI cannot be written.
-const (
-	Raw   Format = "raw"
-	QCOW2 Format = "qcow2"
-	VMDK  Format = "vmdk"
-	VHDX  Format = "vhdx"
-	VDI   Format = "vdi"
 )
 
 // Options say how to open a disk; the zero value decides from the file.
@@ -29,54 +23,117 @@ type Options struct {
 }
 
 // File is a disk image or block device open for reading. It satisfies
-// imagestore.Source.
-type File struct{}
-
-// Open opens a disk image or a block device for reading. It refuses, with a
-// lifeboat.Problem, what a running machine is writing.
-func Open(ctx context.Context, path string, o Options) (*File, error) {
-	return nil, errors.ErrUnsupported
+// imagestore.Source. Its methods may be called from many goroutines.
+type File struct {
+	disk
+	path   string
+	format Format
+	// claimed keeps the claim on an image that a helper reads.
+	claimed *os.File
 }
 
-// SizeBytes is the exact size of the disk.
-func (f *File) SizeBytes() int64 { return 0 }
+// disk is what reads a format.
+type disk interface {
+	SizeBytes() int64
+	ReadAt(ctx context.Context, p []byte, offset int64) error
+	Extents(ctx context.Context, within lifeboat.Extent) ([]lifeboat.Extent, error)
+	Close() error
+}
+
+// Open opens a disk image or a block device for reading. It refuses, with a
+// lifeboat.Problem, what a running machine is writing, what is not surely of
+// one format, and images that depend on other files unless that is allowed.
+func Open(ctx context.Context, path string, o Options) (*File, error) {
+	f, device, err := openDisk(path, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := open(ctx, f, device, o)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return opened, nil
+}
+
+func open(ctx context.Context, f *os.File, device bool, o Options) (*File, error) {
+	path := f.Name()
+	if err := claim(f, false); err != nil {
+		return nil, err
+	}
+	head, err := readHead(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	format, err := Detect(path, device, head, o.Format)
+	if err != nil {
+		return nil, err
+	}
+	if format == Raw {
+		raw, err := newRawDisk(f, device)
+		return &File{disk: raw, path: path, format: Raw}, err
+	}
+	if !o.AllowBacking {
+		names, err := outside(f, format)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if len(names) > 0 {
+			return nil, refuseOutside(path, names)
+		}
+	}
+	h, err := startHelper(ctx, image{path: path, format: format, device: device, backing: o.AllowBacking})
+	if err != nil {
+		return nil, err
+	}
+	return &File{disk: h, path: path, format: format, claimed: f}, nil
+}
+
+// openDisk opens a regular file or a block device, and nothing else. A device
+// that the system uses, mounted or as part of another, is refused.
+func openDisk(path string, flags int) (f *os.File, device bool, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, false, err
+	}
+	device = info.Mode().Type() == fs.ModeDevice
+	if !device && !info.Mode().IsRegular() {
+		return nil, false, fmt.Errorf("%s is neither a file nor a block device: %w", path, fs.ErrInvalid)
+	}
+	if device {
+		flags |= os.O_EXCL
+	}
+	f, err = os.OpenFile(path, flags, 0)
+	if device && errors.Is(err, unix.EBUSY) {
+		return nil, true, inUse(path, "this system has mounted it or made it part of something")
+	}
+	return f, device, err
+}
+
+// Path is where the disk is.
+func (f *File) Path() string { return f.path }
 
 // Format is the format of the file.
-func (f *File) Format() Format { return Raw }
+func (f *File) Format() Format { return f.format }
 
 // Changed knows nothing: files have no change tracking.
 func (f *File) Changed(context.Context) ([]lifeboat.Extent, bool, string) {
 	return nil, false, "no change tracking"
 }
 
-// Extents returns the runs inside the given one that may hold anything but
-// zeros.
-func (f *File) Extents(ctx context.Context, within lifeboat.Extent) ([]lifeboat.Extent, error) {
-	return nil, errors.ErrUnsupported
-}
-
-// ReadAt fills p from the given offset, or fails.
-func (f *File) ReadAt(ctx context.Context, p []byte, offset int64) error {
-	return errors.ErrUnsupported
-}
-
 // Close closes the file and ends the helper, if there is one.
-func (f *File) Close() error { return nil }
-
-// Target is a disk to write. Its methods may be called from many goroutines.
-type Target interface {
-	SizeBytes() int64
-	// WriteAt writes p at the given offset.
-	WriteAt(ctx context.Context, p []byte, offset int64) error
-	// ZeroAt makes a run read as zeros, without using space where that is
-	// possible.
-	ZeroAt(ctx context.Context, offset, length int64) error
-	// Sync returns once everything written is on the medium.
-	Sync(ctx context.Context) error
-	Close() error
+func (f *File) Close() error {
+	err := f.disk.Close()
+	if f.claimed != nil {
+		err = errors.Join(err, f.claimed.Close())
+	}
+	return err
 }
 
-// Create makes a disk of the given size at path and opens it for writing.
-func Create(ctx context.Context, path string, format Format, sizeBytes int64) (Target, error) {
-	return nil, errors.ErrUnsupported
+// checkInside refuses what is not inside a disk.
+func checkInside(offset, length, sizeBytes int64) error {
+	if offset < 0 || length < 0 || length > math.MaxInt64-offset || offset+length > sizeBytes {
+		return fmt.Errorf("%d bytes at %d are not inside a disk of %d: %w", length, offset, sizeBytes, fs.ErrInvalid)
+	}
+	return nil
 }

@@ -105,6 +105,10 @@ func (c *Client) Flags() uint16 { return c.agreed.flags }
 // ReadOnly says that the export cannot be written.
 func (c *Client) ReadOnly() bool { return c.agreed.flags&FlagReadOnly != 0 }
 
+// UnitBytes is what offset and length of a write have to be multiples of, but at
+// the disk's end; reads need not care.
+func (c *Client) UnitBytes() int64 { return int64(c.agreed.sizes.minimum) }
+
 // Contexts are the metadata contexts that can be asked about, sorted.
 func (c *Client) Contexts() []string {
 	return slices.Sorted(maps.Keys(c.agreed.contexts))
@@ -129,7 +133,7 @@ func (c *Client) ReadAt(ctx context.Context, p []byte, offset int64) error {
 	return nil
 }
 
-// WriteAt writes p at the given offset.
+// WriteAt writes p at the given offset; see [Client.UnitBytes].
 func (c *Client) WriteAt(ctx context.Context, p []byte, offset int64) error {
 	if err := c.writable(lifeboat.Extent{Offset: offset, Length: int64(len(p))}); err != nil {
 		return err
@@ -137,7 +141,8 @@ func (c *Client) WriteAt(ctx context.Context, p []byte, offset int64) error {
 	return c.transfer(ctx, cmdWrite, p, offset)
 }
 
-// ZeroAt makes a run read as zeros, giving its space back where possible.
+// ZeroAt makes a run read as zeros, giving its space back where possible; see
+// [Client.UnitBytes].
 func (c *Client) ZeroAt(ctx context.Context, offset, length int64) error {
 	if err := c.writable(lifeboat.Extent{Offset: offset, Length: length}); err != nil {
 		return err
@@ -203,7 +208,7 @@ func (c *Client) pieceBytes() int {
 
 // align widens an extent to the server's smallest unit.
 func (c *Client) align(e lifeboat.Extent) lifeboat.Extent {
-	unit := int64(c.agreed.sizes.minimum)
+	unit := c.UnitBytes()
 	start := e.Offset / unit * unit
 	end := min((e.End()+unit-1)/unit*unit, c.SizeBytes())
 	return lifeboat.Extent{Offset: start, Length: end - start}
@@ -224,7 +229,7 @@ func (c *Client) writable(e lifeboat.Extent) error {
 		return fmt.Errorf("write %d bytes at %d: %w", e.Length, e.Offset, EPERM)
 	}
 	if c.align(e) != e {
-		return fmt.Errorf("write %d bytes at %d in units of %d: %w", e.Length, e.Offset, c.agreed.sizes.minimum, EINVAL)
+		return fmt.Errorf("write %d bytes at %d in units of %d: %w", e.Length, e.Offset, c.UnitBytes(), EINVAL)
 	}
 	return nil
 }
