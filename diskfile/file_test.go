@@ -227,6 +227,9 @@ func TestAHelperThatDiesIsAnErrorAndNotZeros(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := f.disk.(*helper)
+	if _, err := os.Stat(h.dir); err == nil {
+		t.Error("the helper's folder is still there")
+	}
 	h.process.Kill()
 	<-h.ended
 	if err := f.ReadAt(t.Context(), make([]byte, 4096), 0); err == nil {
@@ -234,9 +237,6 @@ func TestAHelperThatDiesIsAnErrorAndNotZeros(t *testing.T) {
 	}
 	if err := f.Close(); err != nil {
 		t.Error(err)
-	}
-	if _, err := os.Stat(h.dir); err == nil {
-		t.Error("the helper's folder is still there")
 	}
 }
 

@@ -81,6 +81,9 @@ func startHelper(ctx context.Context, im image) (*helper, error) {
 		h.kill()
 		return nil, err
 	}
+	// We are connected: from here on nobody needs the socket, and nothing is
+	// left of it should we be killed.
+	os.RemoveAll(dir)
 	return h, nil
 }
 
@@ -206,7 +209,6 @@ func (h *helper) Close() error {
 	case <-t.C:
 		h.kill()
 	}
-	os.RemoveAll(h.dir)
 	if h.why != nil && h.image.write {
 		return fmt.Errorf("close %s: qemu-nbd: %s (%w)", h.image.path, h.said, h.why)
 	}

@@ -90,7 +90,7 @@ type fresh struct {
 	// edges keeps apart writes that read what is around them first.
 	edges sync.RWMutex
 
-	mu   sync.Mutex
+	mu     sync.Mutex
 	pieces map[int64]struct{}
 }
 

@@ -39,7 +39,7 @@ func TestManyReadersAtOnceSeeTheDiskAsItIs(t *testing.T) {
 		for seed := range uint64(8) {
 			readers.Go(func() {
 				rnd := rand.New(rand.NewPCG(seed, 9))
-				for range 60 {
+				for range 30 {
 					offset := rnd.Int64N(d.SizeBytes())
 					p := bytes.Repeat([]byte{0xee}, 1+rnd.IntN(int(min(3<<20, d.SizeBytes()-offset))))
 					if err := c.ReadAt(t.Context(), p, offset); err != nil {

@@ -60,6 +60,13 @@ func (d *memoryDisk) Extents(_ context.Context, within lifeboat.Extent) ([]lifeb
 	return out, nil
 }
 
+// noise is what data is cut from.
+var noise = func() []byte {
+	b := make([]byte, 256<<10)
+	rand.NewChaCha8([32]byte{}).Read(b)
+	return b
+}()
+
 // newDisk makes a disk whose granules are random bytes or zeros.
 func newDisk(t testing.TB, size int64, seed uint64) *memoryDisk {
 	t.Helper()
@@ -70,9 +77,7 @@ func newDisk(t testing.TB, size int64, seed uint64) *memoryDisk {
 			continue
 		}
 		piece := d.data[at:min(at+d.granule, size)]
-		for i := range piece {
-			piece[i] = byte(rnd.Uint32())
-		}
+		copy(piece, noise[rnd.IntN(len(noise)-len(piece)):])
 		if rnd.IntN(8) == 0 {
 			at += d.granule * int64(rnd.IntN(100))
 		}
