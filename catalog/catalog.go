@@ -173,17 +173,13 @@ func (c *Catalog) write(ctx context.Context, f func(tx *sql.Tx) error) error {
 // timeFormat keeps all digits, so that times sort as text.
 const timeFormat = "2006-01-02T15:04:05.000000000Z"
 
-// moment is a time as a column: UTC text, and NULL for the zero time.
+// moment is a time as it is read from a column; NULL is the zero time.
 type moment struct{ time.Time }
 
-func stamp(t time.Time) any {
-	if t.IsZero() {
-		return nil
-	}
-	return t.UTC().Format(timeFormat)
-}
+// text is a time as a column that is never NULL.
+func text(t time.Time) string { return t.UTC().Format(timeFormat) }
 
-// Scan reads what stamp gave.
+// Scan reads what text gave.
 func (m *moment) Scan(value any) error {
 	switch v := value.(type) {
 	case nil:

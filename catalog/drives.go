@@ -171,6 +171,3 @@ func putDrive(ctx context.Context, tx *sql.Tx, d Drive) error {
 		d.SeenPath, text(d.SeenAt), d.FreeBytes, d.TotalBytes, d.WriteBytesPerSecond)
 	return err
 }
-
-// text is a time that must be there.
-func text(t time.Time) string { return t.UTC().Format(timeFormat) }

@@ -44,6 +44,22 @@ func OpenPrivate(path string) (Dir, error) {
 	return open(path, false, true)
 }
 
+// OpenInside opens a folder inside another one, without following a symbolic
+// link that leads out of the outer one.
+func OpenInside(path, name string, readOnly bool) (Dir, error) {
+	outer, err := OpenOS(path, readOnly)
+	if err != nil {
+		return nil, err
+	}
+	inner, err := outer.Sub(name)
+	if err != nil {
+		return nil, errors.Join(err, outer.(*OSDir).Close())
+	}
+	// The inner folder is open by itself and outlives the outer.
+	outer.(*OSDir).subs = nil
+	return inner, outer.(*OSDir).Close()
+}
+
 func open(path string, readOnly, private bool) (Dir, error) {
 	root, err := os.OpenRoot(path)
 	if err != nil {
