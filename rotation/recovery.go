@@ -1,0 +1,159 @@
+package rotation
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"lifeboat"
+)
+
+// SheetFacts are what a recovery sheet, or START-HERE.txt, is about.
+type SheetFacts struct {
+	Drive   lifeboat.Drive
+	Contact string
+	// CompanyName is printed only when it is given.
+	CompanyName string
+	// Programs are those that the drives carry; their hashes are printed on the
+	// sheet, and never on a drive.
+	Programs []Program
+	// Filesystem is that of the drive, such as "ext4"; empty when not known.
+	Filesystem string
+	// Secret is printed on the sheet when it is given.
+	Secret string
+	// Version is the version of the program, PrintedAt the day of printing.
+	Version   string
+	PrintedAt time.Time
+}
+
+// mountPoint is where the sheet has the drive mounted, device the name that the
+// reader replaces.
+const (
+	mountPoint = "/mnt/lifeboat"
+	device     = "/dev/sdX1"
+)
+
+// step is one thing to do: why, and the lines to type.
+type step struct {
+	title    string
+	why      []string
+	commands []string
+	// remarks are for when it does not go as it should.
+	remarks []string
+}
+
+// recoverySteps are the steps from a drive in the hand to running servers on a
+// Linux machine that never saw Lifeboat. They are the same wherever they are
+// printed, and a test types them.
+func recoverySteps(f SheetFacts) []step {
+	return []step{
+		{
+			title:    "Become root and find the drive",
+			why:      []string{"Attach the drive, open a terminal and type:"},
+			commands: []string{"sudo -i", "lsblk -o NAME,SIZE,LABEL,FSTYPE,MOUNTPOINT"},
+			remarks: []string{"Find the line of the drive by its size. Below, type the name in that line in place of " +
+				device + ". If the line shows a MOUNTPOINT, the system has mounted the drive by itself. Undo that first: umount " + device},
+		},
+		{
+			title:    "Mount it, for reading only",
+			commands: []string{"mkdir -p " + mountPoint, mountLine(f.Filesystem), "ls " + mountPoint},
+			remarks: []string{
+				"This is the line for " + filesystemName(f.Filesystem) + ". If FSTYPE in step 1 says otherwise, replace what follows -o:",
+				"  ext4   ro,noload",
+				"  xfs    ro,norecovery",
+				"  btrfs  ro,nologreplay",
+				"  exfat, vfat, ntfs   ro",
+				"The last line must show " + StartHere + ".",
+			},
+		},
+		{
+			title: "Copy the program and check it",
+			why:   []string{"The program is copied away from the drive, and used only if it is the right one."},
+			commands: []string{"A=" + firstArch(f.Programs), `W=$(mktemp -d)`,
+				"cp " + mountPoint + "/" + BinFolder + `/lifeboat-linux-$A "$W/lifeboat"`,
+				`chmod 755 "$W/lifeboat"`, `sha256sum "$W/lifeboat"`},
+			remarks: []string{
+				"A is amd64 for Intel and AMD machines, arm64 for ARM machines (uname -m says aarch64).",
+				"Compare the long number with the one on the PRINTED recovery sheet, all 64 characters. A file on the drive proves nothing: who can change the program can change that file too. If they differ, do not run the program: use another drive, and call the contact.",
+			},
+		},
+		{
+			title:    "Start the servers",
+			commands: []string{`cd "$W"`, "./lifeboat boot --all --drive " + mountPoint},
+			remarks: []string{
+				"It asks for the secret of the drives: words that are kept apart from the drive. Then the servers start straight from the drive. Nothing on the drive is changed; do not pull it out while they run.",
+				"To see them: ./lifeboat ps   To stop one: ./lifeboat stop NAME   Everything else: ./lifeboat --help",
+				"If it says Permission denied, the folder forbids programs. Type W=/root, then step 3 again from its third line on.",
+			},
+		},
+	}
+}
+
+// mountLine mounts without writing, not even a file system's own journal.
+func mountLine(filesystem string) string {
+	options := "ro"
+	switch filesystem {
+	case "", "ext2", "ext3", "ext4":
+		options = "ro,noload"
+	case "xfs":
+		options = "ro,norecovery"
+	case "btrfs":
+		options = "ro,nologreplay"
+	}
+	return fmt.Sprintf("mount -o %s %s %s", options, device, mountPoint)
+}
+
+func filesystemName(filesystem string) string {
+	if filesystem == "" {
+		return "ext4"
+	}
+	return filesystem
+}
+
+func firstArch(programs []Program) string {
+	for _, p := range programs {
+		return archOf(p)
+	}
+	return "amd64"
+}
+
+// distribution is how one family of Linux installs QEMU.
+type distribution struct {
+	name    string
+	ids     []string // as in /etc/os-release
+	command string
+}
+
+var distributions = []distribution{
+	{"Debian, Ubuntu, Mint", []string{"debian", "ubuntu", "linuxmint", "raspbian"}, "apt-get install -y qemu-system-x86 qemu-utils ovmf"},
+	{"Fedora", []string{"fedora"}, "dnf install -y qemu-system-x86 qemu-img edk2-ovmf"},
+	{"RHEL, Alma, Rocky", []string{"rhel", "almalinux", "rocky", "centos", "ol"}, "dnf install -y qemu-kvm qemu-img edk2-ovmf"},
+	{"openSUSE, SLES", []string{"suse", "opensuse", "opensuse-leap", "opensuse-tumbleweed", "sles"}, "zypper install -y qemu-x86 qemu-tools qemu-ovmf-x86_64"},
+	{"Arch", []string{"arch", "manjaro"}, "pacman -S --noconfirm qemu-base edk2-ovmf"},
+	{"Alpine", []string{"alpine"}, "apk add qemu-system-x86_64 qemu-img ovmf"},
+}
+
+// InstallQEMU returns the one command that installs QEMU on the distribution
+// that the text of /etc/os-release describes.
+func InstallQEMU(osRelease string) (command string, known bool) {
+	var ids []string
+	for line := range strings.Lines(osRelease) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "ID":
+			ids = append([]string{strings.Trim(value, `"'`)}, ids...)
+		case "ID_LIKE":
+			ids = append(ids, strings.Fields(strings.Trim(value, `"'`))...)
+		}
+	}
+	for _, id := range ids {
+		for _, d := range distributions {
+			for _, known := range d.ids {
+				if id == known {
+					return d.command, true
+				}
+			}
+		}
+	}
+	return "", false
+}
