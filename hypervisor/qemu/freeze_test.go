@@ -27,7 +27,7 @@ func TestAMachineOnAnyBusIsHeldStillWhileItsGuestWrites(t *testing.T) {
 			t.Logf("paused for %v", s.PausedFor())
 			must(t, s.Release(t.Context()))
 			must(t, s.Release(t.Context()))
-			must(t, guestIO(t.Context(), h, "web 01 ä", "root", "read -P 0xbb 1M 64k"))
+			must(t, guestCheck(t.Context(), h, "web 01 ä", "root", 1<<20, 64<<10, 0xbb))
 		})
 	}
 }

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"lifeboat"
 	"lifeboat/hypervisor"
+	"lifeboat/nbd"
 )
 
 // needQEMU skips a test where QEMU is missing.
@@ -75,9 +77,9 @@ func sample(name string, disks ...lifeboat.Disk) lifeboat.Machine {
 	}
 }
 
-// guestIO lets the device of a disk carry out a command of qemu-io, on the same
-// path as its guest.
-func guestIO(ctx context.Context, h *Host, name, key, command string) error {
+// guestDo lets the device of a disk carry out a command of qemu-io, on the same
+// path as its guest. QEMU does not say how it ended: guestCheck looks.
+func guestDo(ctx context.Context, h *Host, name, key, command string) error {
 	m, err := h.find(name)
 	if err != nil {
 		return err
@@ -93,15 +95,90 @@ func guestIO(ctx context.Context, h *Host, name, key, command string) error {
 	if err := mon.run(ctx, "human-monitor-command", args{"command-line": line}, &said); err != nil {
 		return err
 	}
-	if strings.Contains(said, "failed") || strings.Contains(said, "rror") {
+	if said != "" {
 		return fmt.Errorf("%s: %s", command, strings.TrimSpace(said))
 	}
 	return nil
 }
 
+// guestCheck reads what the guest of a disk would read, through an export of the
+// node that its device uses, and fails if a byte is not the given one.
+func guestCheck(ctx context.Context, h *Host, name, key string, offset, length int64, pattern byte) error {
+	m, err := h.find(name)
+	if err != nil {
+		return err
+	}
+	socket, done, err := exposeNode(ctx, m, key)
+	if err != nil {
+		return err
+	}
+	defer done()
+	client, err := nbd.Dial(ctx, "unix", socket, "check-"+key, nbd.DialOptions{})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	data := make([]byte, length)
+	if err := client.ReadAt(ctx, data, offset); err != nil {
+		return err
+	}
+	for i, b := range data {
+		if b != pattern {
+			return fmt.Errorf("byte %d is 0x%02x, not 0x%02x", offset+int64(i), b, pattern)
+		}
+	}
+	return nil
+}
+
+// exposeNode exports the node that a disk's device uses, on the server of the
+// still that is held, or on one of its own.
+func exposeNode(ctx context.Context, m *machine, key string) (socket string, done func(), err error) {
+	mon, err := m.monitor(ctx, commandSocket)
+	if err != nil {
+		return "", nil, err
+	}
+	defer mon.close()
+	disk, _ := m.def.Machine.Disk(key)
+	node, err := driveOf(ctx, mon, disk)
+	if err != nil {
+		return "", nil, err
+	}
+	socket = filepath.Join(m.sockets(), "check.sock")
+	os.Remove(socket)
+	address := args{"type": "unix", "data": args{"path": socket}}
+	own := true
+	if err := mon.run(ctx, "nbd-server-start", args{"addr": address}, nil); refused(err) {
+		own, socket = false, filepath.Join(m.sockets(), nbdSocket)
+	} else if err != nil {
+		return "", nil, err
+	}
+	export := args{"type": "nbd", "id": "check-" + key, "node-name": node, "name": "check-" + key}
+	if err := mon.run(ctx, "block-export-add", export, nil); err != nil {
+		return "", nil, err
+	}
+	return socket, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		mon, err := m.monitor(ctx, commandSocket)
+		if err != nil {
+			return
+		}
+		defer mon.close()
+		mon.run(ctx, "block-export-del", args{"id": "check-" + key, "mode": "hard"}, nil)
+		for exports := []struct{ ID string }{{"check-" + key}}; len(exports) > 0 && strings.HasPrefix(exports[0].ID, "check-"); {
+			if mon.run(ctx, "query-block-exports", nil, &exports) != nil {
+				return
+			}
+		}
+		if own {
+			mon.run(ctx, "nbd-server-stop", nil, nil)
+		}
+	}, nil
+}
+
 func guestWrite(t *testing.T, h *Host, name, key string, offset, length int64, pattern byte) {
 	t.Helper()
-	if err := guestIO(t.Context(), h, name, key, fmt.Sprintf("write -P 0x%02x %d %d", pattern, offset, length)); err != nil {
+	if err := guestDo(t.Context(), h, name, key, fmt.Sprintf("write -P 0x%02x %d %d", pattern, offset, length)); err != nil {
 		t.Fatalf("write in the guest's stead: %v", err)
 	}
 }

@@ -86,10 +86,10 @@ func (s *still) serverWords(socket string) []string {
 	for _, disk := range s.wanted() {
 		file := s.machine.def.Disks[disk.Key]
 		path := s.machine.path(file.File)
-		c.blockdev(options{"driver": "file", "node-name": nodeName(nodeFile, disk.Key), "filename": path,
-			"read-only": true, "cache": options{"direct": canBypassCache(path)}})
-		c.blockdev(options{"driver": file.Format, "node-name": nodeName(nodeDisk, disk.Key),
-			"file": nodeName(nodeFile, disk.Key), "read-only": true})
+		c.add("--blockdev", options{"driver": "file", "node-name": nodeName(nodeFile, disk.Key), "filename": path,
+			"read-only": true, "cache": options{"direct": canBypassCache(path)}}.json())
+		c.add("--blockdev", options{"driver": file.Format, "node-name": nodeName(nodeDisk, disk.Key),
+			"file": nodeName(nodeFile, disk.Key), "read-only": true}.json())
 	}
 	c.add("--nbd-server", options{"addr": options{"type": "unix", "path": socket}, "max-connections": 0}.json())
 	for _, disk := range s.wanted() {
