@@ -1,7 +1,6 @@
 package diskfile
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"fmt"
@@ -54,13 +53,12 @@ func outsideQCOW2(r io.ReaderAt) ([]string, error) {
 }
 
 // maxDescriptorBytes bounds the text that describes a VMDK; it is a few hundred
-// bytes as a rule.
+// bytes as a rule. What is longer is refused, because QEMU would read on.
 const maxDescriptorBytes = 64 << 10
 
 var (
-	vmdkParent = regexp.MustCompile(`(?mi)^\s*parentFileNameHint\s*=\s*"([^"\r\n]*)"`)
+	vmdkParent = regexp.MustCompile(`(?i)parentFileNameHint\s*=\s*"([^"\r\n]*)"`)
 	vmdkHasNo  = regexp.MustCompile(`(?mi)^\s*parentCID\s*=\s*"?ffffffff"?\s*$`)
-	vmdkExtent = regexp.MustCompile(`^\s*(?:RW|RDONLY|NOACCESS)\s+\d+\s+\w+\s+"([^"]*)"`)
 )
 
 func outsideVMDK(r io.ReaderAt) ([]string, error) {
@@ -74,45 +72,62 @@ func outsideVMDK(r io.ReaderAt) ([]string, error) {
 	} else if len(text) > 0 && !vmdkHasNo.Match(text) {
 		names = append(names, "a parent without a name")
 	}
-	lines := bufio.NewScanner(bytes.NewReader(text))
-	for lines.Scan() {
+	for line := range strings.Lines(string(text)) {
 		// A slash leads out of the folder, a colon to another protocol.
-		if m := vmdkExtent.FindStringSubmatch(lines.Text()); m != nil && strings.ContainsAny(m[1], `/\:`) {
-			names = append(names, m[1])
+		if name := vmdkExtent(line); strings.ContainsAny(name, `/\:`) {
+			names = append(names, name)
 		}
 	}
-	return names, lines.Err()
+	return names, nil
+}
+
+// vmdkExtent returns the file that a line names as a part of the disk. It takes
+// for such a line whatever QEMU might, for example: RW 2048 FLAT "x-flat.vmdk" 0
+func vmdkExtent(line string) string {
+	head, rest, quoted := strings.Cut(line, `"`)
+	fields := strings.Fields(head)
+	if !quoted || len(fields) == 0 {
+		return ""
+	}
+	switch strings.ToUpper(fields[0]) {
+	case "RW", "RDONLY", "NOACCESS":
+		name, _, _ := strings.Cut(rest, `"`)
+		return name
+	default:
+		return ""
+	}
 }
 
 // vmdkDescriptor returns the text that describes a VMDK: the file itself, or
-// the part that its header points to (in sectors, little-endian).
+// what its header points to (in sectors, little-endian), up to a zero byte.
 func vmdkDescriptor(r io.ReaderAt) ([]byte, error) {
 	head, err := readHead(r)
 	if err != nil {
 		return nil, err
 	}
-	offset, length := int64(0), int64(maxDescriptorBytes)
+	offset := int64(0)
 	switch {
 	case bytes.HasPrefix(head, []byte("COWD")):
-		return nil, &lifeboat.Problem{
-			What: "the image is of a kind of VMDK that only ESXi writes",
-			Safe: "nothing was read or changed",
-			Next: "name the descriptor, the small .vmdk file beside it",
-			Err:  ErrFormat,
-		}
+		return nil, vmdkProblem("the image is of a kind of VMDK that only ESXi writes", "name the descriptor, the small .vmdk file beside it")
 	case bytes.HasPrefix(head, []byte("KDMV")) && len(head) >= 44:
-		offset = int64(binary.LittleEndian.Uint64(head[28:]) & (1<<50 - 1) * 512)
-		length = int64(min(binary.LittleEndian.Uint64(head[36:]), maxDescriptorBytes/512) * 512)
+		offset = int64(binary.LittleEndian.Uint64(head[28:]) & (1<<50 - 1) * sector)
 		if offset == 0 {
 			return nil, nil
 		}
 	}
-	text, err := io.ReadAll(io.NewSectionReader(r, offset, length))
+	text, err := io.ReadAll(io.NewSectionReader(r, offset, maxDescriptorBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the description of the image: %w", err)
 	}
 	text, _, _ = bytes.Cut(text, []byte{0})
+	if len(text) > maxDescriptorBytes {
+		return nil, vmdkProblem("the description of the image is longer than any known", "convert it first: qemu-img convert -O qcow2 IMAGE NEW.qcow2")
+	}
 	return text, nil
+}
+
+func vmdkProblem(what, next string) error {
+	return &lifeboat.Problem{What: what, Safe: "nothing was read or changed", Next: next, Err: ErrFormat}
 }
 
 // refuseOutside makes the problem of an image that depends on other files.

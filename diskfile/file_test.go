@@ -181,13 +181,22 @@ func TestImagesThatReadOtherFilesAreRefusedByName(t *testing.T) {
 		f.Close()
 	}
 
-	stolen := filepath.Join(dir, "stolen.vmdk")
-	text := "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW 2048 FLAT \"" + base + "\" 0\n"
-	if err := os.WriteFile(stolen, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	// A file of the host as an extent, in spellings that QEMU would take.
+	text := "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\n"
+	for line, kind := range map[string]error{
+		"RW 2048 FLAT \"" + base + "\" 0\n":                 ErrBacking,
+		" \vRW +2048 FLAT \"" + base + "\" 0":               ErrBacking,
+		"RW 2048 FLAT \"nbd:host:1\" 0\n":                   ErrBacking,
+		"RW 2048 FLAT \"..\\x\" 0\n":                        ErrBacking,
+		strings.Repeat("#\n", 40000) + "RW 1 FLAT \"/x\"\n": ErrFormat,
+	} {
+		stolen := filepath.Join(dir, "stolen.vmdk")
+		if err := os.WriteFile(stolen, []byte(text+line), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(t.Context(), stolen, Options{})
+		problem(t, err, kind)
 	}
-	_, err := Open(t.Context(), stolen, Options{})
-	problem(t, err, ErrBacking)
 }
 
 func TestADiskThatAMachineWritesIsRefused(t *testing.T) {

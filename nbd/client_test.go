@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -277,6 +278,54 @@ func TestTheServerWorksOverTCPAndForClientsOfOldTimes(t *testing.T) {
 		r, err := parseSimpleReply(reply[:simpleReplyBytes])
 		if err != nil || r != (simpleReply{cookie: 7}) || !bytes.Equal(reply[simpleReplyBytes:], d.data[:length]) {
 			t.Errorf("read %d: %+v, %v", length, r, err)
+		}
+	}
+}
+
+func TestServersWithoutStructuredRepliesAreReadToo(t *testing.T) {
+	d := newDisk(t, 3<<20, 13)
+	d.rotten = lifeboat.Extent{Offset: 2 << 20, Length: 1 << 20}
+	d.data[2<<20] = 1
+	socket, _ := serve(t, map[string]Export{"a": d}, ServerOptions{})
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &haggler{conn: conn, in: bufio.NewReader(conn), export: "a"}
+	if err := errors.Join(h.greet(), h.open()); err != nil {
+		t.Fatal(err)
+	}
+	c := &Client{agreed: h.agreed, links: []*link{newLink(conn, h.in, h.agreed)}}
+	defer c.Close()
+	p := make([]byte, 2<<20)
+	if err := c.ReadAt(t.Context(), p, 0); err != nil || !bytes.Equal(p, d.data[:2<<20]) {
+		t.Errorf("reading: %v", err)
+	}
+	if err := c.ReadAt(t.Context(), p[:5], 2<<20); !errors.Is(err, EIO) {
+		t.Errorf("reading what cannot be read: %v", err)
+	}
+	if _, err := c.BlockStatus(t.Context(), ContextAllocation, lifeboat.Extent{Length: 1}); !errors.Is(err, ErrNoContext) {
+		t.Errorf("asking about the status: %v", err)
+	}
+	if err := c.links[0].do(t.Context(), &call{request: request{kind: cmdBlockStatus, length: 1}}); !errors.Is(err, EINVAL) {
+		t.Errorf("asking all the same: %v", err)
+	}
+}
+
+func TestAReadThatMustNotBeCutComesInOnePieceOrNotAtAll(t *testing.T) {
+	d := newDisk(t, 1<<20, 14)
+	clear(d.data[100<<10 : 300<<10])
+	socket, _ := serve(t, map[string]Export{"a": d}, ServerOptions{})
+	c := dial(t, socket, "a", DialOptions{})
+	for _, e := range []struct {
+		offset, length int64
+		want           error
+	}{{0, pieceBytes, nil}, {100 << 10, 100 << 10, nil}, {0, pieceBytes + 1, EOVERFLOW}} {
+		p := bytes.Repeat([]byte{0xee}, int(e.length))
+		r := request{kind: cmdRead, flags: cmdFlagDF, offset: uint64(e.offset), length: uint32(e.length)}
+		err := c.links[0].do(t.Context(), &call{request: r, data: p})
+		if !errors.Is(err, e.want) || err == nil && !bytes.Equal(p, d.data[e.offset:][:e.length]) {
+			t.Errorf("%d bytes at %d: %v", e.length, e.offset, err)
 		}
 	}
 }

@@ -73,10 +73,8 @@ const (
 	cmdBlockStatus uint16 = 7
 )
 
-// Flags of a command.
+// Flags of a command that mean something to us.
 const (
-	cmdFlagFUA    uint16 = 1 << 0
-	cmdFlagNoHole uint16 = 1 << 1
 	cmdFlagDF     uint16 = 1 << 2
 	cmdFlagReqOne uint16 = 1 << 3
 )
