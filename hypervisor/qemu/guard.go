@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -237,7 +238,9 @@ func (w *watcher) startServer(order guardOrder) error {
 		close(w.ended)
 	}()
 	for deadline := time.Now().Add(rescuePatience); time.Now().Before(deadline); {
-		if _, err := os.Stat(order.ServeSocket); err == nil {
+		// The socket is there a moment before anybody listens.
+		if conn, err := net.Dial("unix", order.ServeSocket); err == nil {
+			conn.Close()
 			return nil
 		}
 		select {
