@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"time"
 
@@ -21,15 +22,11 @@ const commandLimit = 30 * time.Second
 // one goroutine at a time, and never again after a command failed by anything
 // but a [commandError].
 type monitor struct {
-	conn   net.Conn
-	lines  *bufio.Reader
-	events []event
-}
-
-// event is something that QEMU tells without being asked.
-type event struct {
-	Event string          `json:"event"`
-	Data  json.RawMessage `json:"data"`
+	conn  net.Conn
+	lines *bufio.Reader
+	// last is the id of the last command. It begins with a random number:
+	// an answer to somebody who hung up goes to whoever connects next.
+	last uint64
 }
 
 // commandError is QEMU's own refusal of a command.
@@ -48,7 +45,7 @@ func dialMonitor(ctx context.Context, path string) (*monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &monitor{conn: conn, lines: bufio.NewReader(conn)}
+	m := &monitor{conn: conn, lines: bufio.NewReader(conn), last: rand.Uint64() >> 12}
 	if err := m.greet(ctx); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("speak with qemu at %s: %w", path, err)
@@ -62,14 +59,19 @@ func (m *monitor) greet(ctx context.Context) error {
 	var greeting struct {
 		QMP *json.RawMessage `json:"QMP"`
 	}
-	if err := m.receive(ctx, &greeting); err != nil {
-		return err
+	for range mostStale {
+		if err := m.receive(ctx, &greeting); err != nil {
+			return err
+		}
+		if greeting.QMP != nil {
+			return m.run(ctx, "qmp_capabilities", nil, nil)
+		}
 	}
-	if greeting.QMP == nil {
-		return errors.New("what answers is not qemu")
-	}
-	return m.run(ctx, "qmp_capabilities", nil, nil)
+	return errors.New("what answers is not qemu")
 }
+
+// mostStale is how many lines for somebody before us may come first.
+const mostStale = 16
 
 // args are the arguments of a command.
 type args map[string]any
@@ -79,10 +81,12 @@ type args map[string]any
 func (m *monitor) run(ctx context.Context, command string, a args, result any) error {
 	stop := bound(ctx, m.conn, commandLimit)
 	defer stop()
+	m.last++
 	request := struct {
 		Execute   string `json:"execute"`
 		Arguments args   `json:"arguments,omitempty"`
-	}{command, a}
+		ID        uint64 `json:"id"`
+	}{command, a, m.last}
 	line, err := json.Marshal(request)
 	if err != nil {
 		return fmt.Errorf("%s: %w", command, err)
@@ -92,7 +96,7 @@ func (m *monitor) run(ctx context.Context, command string, a args, result any) e
 	}
 	for {
 		var reply struct {
-			event
+			ID     uint64          `json:"id"`
 			Return json.RawMessage `json:"return"`
 			Error  *commandError   `json:"error"`
 		}
@@ -100,8 +104,7 @@ func (m *monitor) run(ctx context.Context, command string, a args, result any) e
 			return fmt.Errorf("%s: %w", command, err)
 		}
 		switch {
-		case reply.Event != "":
-			m.events = append(m.events, reply.event)
+		case reply.ID != m.last: // an event, or an answer to somebody else
 		case reply.Error != nil:
 			reply.Error.Command = command
 			return reply.Error
