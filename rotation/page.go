@@ -139,7 +139,7 @@ func RecoverySheet(f SheetFacts) string {
 	}
 	if f.Secret != "" {
 		p.heading("THE SECRET")
-		p.paragraph("Small letters, one blank between the words:")
+		p.paragraph("Type it as it stands here, with one blank between the words:")
 		p.gap()
 		p.command(f.Secret)
 	}

@@ -51,8 +51,11 @@ func recoverySteps(f SheetFacts) []step {
 			title:    "Become root and find the drive",
 			why:      []string{"Attach the drive, open a terminal and type:"},
 			commands: []string{"sudo -i", "lsblk -o NAME,SIZE,LABEL,FSTYPE,MOUNTPOINT"},
-			remarks: []string{"Find the line of the drive by its size. Below, type the name in that line in place of " +
-				device + ". If the line shows a MOUNTPOINT, the system has mounted the drive by itself. Undo that first: umount " + device},
+			remarks: []string{
+				"Find the line of the drive by its size. Below, type /dev/ and the name in that line in place of " + device + ".",
+				"If the line shows a MOUNTPOINT, the system has mounted the drive by itself. Undo that first:",
+				"  umount " + device,
+			},
 		},
 		{
 			title:    "Mount it, for reading only",
@@ -61,8 +64,9 @@ func recoverySteps(f SheetFacts) []step {
 				"This is the line for " + filesystemName(f.Filesystem) + ". If FSTYPE in step 1 says otherwise, replace what follows -o:",
 				"  ext4   ro,noload",
 				"  xfs    ro,norecovery",
-				"  btrfs  ro,nologreplay",
+				"  btrfs  ro,rescue=nologreplay",
 				"  exfat, vfat, ntfs   ro",
+				"For a folder on a server, type what the server's keeper tells you instead, with -o ro.",
 				"The last line must show " + StartHere + ".",
 			},
 		},
@@ -82,8 +86,10 @@ func recoverySteps(f SheetFacts) []step {
 			commands: []string{`cd "$W"`, "./lifeboat boot --all --drive " + mountPoint},
 			remarks: []string{
 				"It asks for the secret of the drives: words that are kept apart from the drive. Then the servers start straight from the drive. Nothing on the drive is changed; do not pull it out while they run.",
-				"To see them: ./lifeboat ps   To stop one: ./lifeboat stop NAME   Everything else: ./lifeboat --help",
-				"If it says Permission denied, the folder forbids programs. Type W=/root, then step 3 again from its third line on.",
+				"  ./lifeboat ps          shows what runs",
+				"  ./lifeboat stop NAME   stops a server",
+				"  ./lifeboat --help      tells the rest",
+				"If it says Permission denied, the folder forbids programs. Type W=/root, then everything from the third line of step 3 on.",
 			},
 		},
 	}
@@ -98,7 +104,7 @@ func mountLine(filesystem string) string {
 	case "xfs":
 		options = "ro,norecovery"
 	case "btrfs":
-		options = "ro,nologreplay"
+		options = "ro,rescue=nologreplay"
 	}
 	return fmt.Sprintf("mount -o %s %s %s", options, device, mountPoint)
 }

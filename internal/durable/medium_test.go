@@ -45,6 +45,28 @@ func TestAReadOnlyMountIsNoticed(t *testing.T) {
 	}
 }
 
+func TestReadingADriveThatIsMountedForWritingLeavesNoTraceOnIt(t *testing.T) {
+	fs := dirsuite.MountExt4(t, 32*mib, folderWithHere(t, true), "strictatime")
+	d := openOS(t, fs.Path, true)
+	accessed := func(name string) unix.Timespec {
+		var stat unix.Stat_t
+		if err := unix.Stat(filepath.Join(fs.Path, name), &stat); err != nil {
+			t.Fatal(err)
+		}
+		return stat.Atim
+	}
+	file, folder := accessed("here"), accessed(".")
+	if _, err := durable.ReadWhole(d, "here", 100); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.List("."); err != nil {
+		t.Fatal(err)
+	}
+	if accessed("here") != file || accessed(".") != folder {
+		t.Error("the time of the last access was written")
+	}
+}
+
 func TestAFullDriveIsSaidToBeFull(t *testing.T) {
 	fs := dirsuite.MountExt4(t, 8*mib, "", "")
 	d := openOS(t, fs.Path, false)

@@ -102,7 +102,7 @@ func (d *OSDir) Open(name string) (ReadFile, error) {
 	if err := CheckName("open", name); err != nil {
 		return nil, err
 	}
-	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := d.openRead(name)
 	if err != nil {
 		return nil, d.explainRead(err)
 	}
@@ -168,7 +168,7 @@ func (d *OSDir) List(name string) ([]fs.DirEntry, error) {
 	if err := CheckName("list", name); err != nil {
 		return nil, err
 	}
-	f, err := d.root.Open(name)
+	f, err := d.openRead(name)
 	if err != nil {
 		return nil, d.explainRead(err)
 	}
@@ -237,6 +237,20 @@ func (d *OSDir) Sub(name string) (Dir, error) {
 	d.subs = append(d.subs, sub)
 	d.mu.Unlock()
 	return sub, nil
+}
+
+// openRead does not wait for a pipe, and where nothing may be written it leaves
+// the time of the last access alone too. Only the owner of a file may ask for
+// that; for others a read-only mount sees to it.
+func (d *OSDir) openRead(name string) (*os.File, error) {
+	const flags = os.O_RDONLY | unix.O_NONBLOCK
+	if d.readOnly {
+		f, err := d.root.OpenFile(name, flags|unix.O_NOATIME, 0)
+		if !errors.Is(err, unix.EPERM) {
+			return f, err
+		}
+	}
+	return d.root.OpenFile(name, flags, 0)
 }
 
 func (d *OSDir) fileMode() fs.FileMode {
