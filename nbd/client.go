@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"lifeboat"
 )
@@ -35,8 +36,8 @@ type DialOptions struct {
 	// colon stands for every context that begins with it. What the server does
 	// not have is left out; see [Client.Contexts].
 	MetaContexts []string
-	// Connections is how many connections to use where the server allows more
-	// than one; 1 when zero.
+	// Connections is how many connections to use at most, where the server
+	// allows more than one; 1 when zero.
 	Connections int
 }
 
@@ -62,16 +63,38 @@ func Dial(ctx context.Context, network, addr, export string, o DialOptions) (*Cl
 	}
 	c.agreed = first
 	for len(c.links) < o.Connections && first.flags&FlagMultiConn != 0 {
-		next, err := c.connect(ctx, network, addr, export, o.MetaContexts)
-		if err == nil && !next.sameAs(first) {
-			err = fmt.Errorf("%w: it describes the disk differently now", ErrProtocol)
-		}
+		more, err := c.connectMore(ctx, network, addr, export, o.MetaContexts)
 		if err != nil {
 			c.Close()
 			return nil, fmt.Errorf("connect again to disk %q at %s: %w", export, addr, err)
 		}
+		if !more {
+			break
+		}
 	}
 	return c, nil
+}
+
+// moreConnectionsWait is how long one more connection may take. A server that
+// serves only so many peers lets the next one wait for ever.
+const moreConnectionsWait = 2 * time.Second
+
+// connectMore adds a connection, or says that the server has no more to give:
+// they make reading faster, and nothing depends on them.
+func (c *Client) connectMore(ctx context.Context, network, addr, export string, contexts []string) (more bool, err error) {
+	limited, cancel := context.WithTimeout(ctx, moreConnectionsWait)
+	defer cancel()
+	next, err := c.connect(limited, network, addr, export, contexts)
+	switch {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case err != nil:
+		return false, nil
+	case !next.sameAs(c.agreed):
+		return false, fmt.Errorf("%w: the disk is described differently now", ErrProtocol)
+	default:
+		return true, nil
+	}
 }
 
 func (c *Client) connect(ctx context.Context, network, addr, export string, contexts []string) (agreed, error) {

@@ -214,6 +214,26 @@ func TestDialSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
+func TestAServerWithOneConnectionToGiveIsUsedWithOne(t *testing.T) {
+	d := newDisk(t, 1<<20, 15)
+	l, err := net.Listen("unix", filepath.Join(socketDir(t), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		// The others stay in the queue of the listener for ever.
+		if conn, err := l.Accept(); err == nil {
+			NewServer(map[string]Export{"a": d}, ServerOptions{}).servePeer(t.Context(), conn)
+		}
+	}()
+	c := dial(t, l.Addr().String(), "a", DialOptions{Connections: 4})
+	p := make([]byte, 1<<20)
+	if err := c.ReadAt(t.Context(), p, 0); err != nil || !bytes.Equal(p, d.data) || len(c.links) != 1 {
+		t.Errorf("%d connections, %v", len(c.links), err)
+	}
+}
+
 func TestAPeerThatDoesNotChooseIsDropped(t *testing.T) {
 	socket, _ := serve(t, map[string]Export{}, ServerOptions{HandshakeTimeout: 20 * time.Millisecond})
 	conn, err := net.Dial("unix", socket)
@@ -279,6 +299,28 @@ func TestTheServerWorksOverTCPAndForClientsOfOldTimes(t *testing.T) {
 		if err != nil || r != (simpleReply{cookie: 7}) || !bytes.Equal(reply[simpleReplyBytes:], d.data[:length]) {
 			t.Errorf("read %d: %+v, %v", length, r, err)
 		}
+	}
+}
+
+func TestACancelledReadDoesNotWaitForAServerThatStoppedInTheMiddle(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	a := agreed{exportInfo: exportInfo{sizeBytes: 1 << 20}, structured: true, sizes: servedSizes}
+	c := &Client{agreed: a, links: []*link{newLink(ours, bufio.NewReader(ours), a)}}
+	defer c.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		io.ReadFull(theirs, make([]byte, requestBytes))
+		head := chunk{kind: chunkOffsetData, cookie: 1, length: 8 + 4096}.appendTo(nil)
+		theirs.Write(append(head, make([]byte, 8+1000)...))
+		cancel()
+	}()
+	p := make([]byte, 4096)
+	if err := c.ReadAt(ctx, p, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("the cancelled read: %v", err)
+	}
+	if err := c.ReadAt(t.Context(), p, 0); err == nil {
+		t.Error("a connection that lost its place was used again")
 	}
 }
 

@@ -136,6 +136,12 @@ func (l *link) breakUnless(done <-chan struct{}, ctx context.Context) {
 
 // close says goodbye and waits until the reader is gone.
 func (l *link) close() {
+	// First the reason: the server may hang up before we do.
+	l.mu.Lock()
+	if l.err == nil {
+		l.err = ErrClosed
+	}
+	l.mu.Unlock()
 	select {
 	case l.writing <- struct{}{}:
 		l.conn.SetWriteDeadline(time.Now().Add(cancelGrace))
