@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// app is what every command has in its hands: the three streams, and the
+// answers to the flags that all commands share.
+type app struct {
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+
+	stateDir       string
+	passphraseFile string
+	json           bool
+	verbose        bool
+	quiet          bool
+	noColor        bool
+
+	// asked keeps a secret that a person typed, so that one command asks once.
+	asked *string
+	// command is the name that problems are reported under.
+	command string
+
+	outMu sync.Mutex
+}
+
+func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
+	return &app{stdin: stdin, stdout: stdout, stderr: stderr, stateDir: defaultStateDir(), command: "lifeboat"}
+}
+
+// run executes one command line and returns its exit code.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		err = errors.Join(err, cause)
+	}
+	a.printProblem(a.command, err)
+	return exitCode(err)
+}
+
+// defaultStateDir is where a control machine keeps its state when nobody says
+// otherwise: the system's place for root, the person's own for anybody else.
+func defaultStateDir() string {
+	if dir := os.Getenv("LIFEBOAT_STATE"); dir != "" {
+		return dir
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/lifeboat"
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "lifeboat")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "lifeboat-state"
+	}
+	return filepath.Join(home, ".local", "state", "lifeboat")
+}
+
+// note tells a person something in passing, on stderr.
+func (a *app) note(format string, args ...any) {
+	if a.quiet || a.json {
+		return
+	}
+	a.outMu.Lock()
+	defer a.outMu.Unlock()
+	fmt.Fprintf(a.stderr, "%s\n", fmt.Sprintf(format, args...))
+}
+
+// warn is a note that --quiet does not silence, and that --json carries.
+func (a *app) warn(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	if a.json {
+		a.printJSON(event{Event: "warning", Time: time.Now().UTC(), Text: text})
+		return
+	}
+	a.outMu.Lock()
+	defer a.outMu.Unlock()
+	fmt.Fprintf(a.stderr, "warning: %s\n", text)
+}
+
+// print writes what was asked for to stdout.
+func (a *app) print(format string, args ...any) {
+	a.outMu.Lock()
+	defer a.outMu.Unlock()
+	fmt.Fprintf(a.stdout, format, args...)
+}
+
+// printJSON writes one document on one line.
+func (a *app) printJSON(v any) {
+	a.outMu.Lock()
+	defer a.outMu.Unlock()
+	enc := json.NewEncoder(a.stdout)
+	enc.SetEscapeHTML(false)
+	enc.Encode(v)
+}
+
+// isTerminal says whether a stream is a terminal that a person sits at.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+}
+
+// event is one line of the JSON of a long command.
+type event struct {
+	Event   string    `json:"event"`
+	Time    time.Time `json:"time"`
+	Run     string    `json:"run,omitempty"`
+	Machine string    `json:"machine,omitempty"`
+	Text    string    `json:"text,omitempty"`
+	// Progress in bytes; remaining time in seconds.
+	DoneBytes        int64   `json:"doneBytes,omitempty"`
+	TotalBytes       int64   `json:"totalBytes,omitempty"`
+	BytesPerSecond   float64 `json:"bytesPerSecond,omitempty"`
+	RemainingSeconds float64 `json:"remainingSeconds,omitempty"`
+	Result           any     `json:"result,omitempty"`
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"lifeboat"
+	"lifeboat/hypervisor"
+)
+
+func point(id, name string, sequence uint64, addresses ...string) lifeboat.RestorePoint {
+	m := lifeboat.Machine{ID: "id-of-" + name, Name: name}
+	if addresses != nil {
+		m.NICs = []lifeboat.NIC{{MAC: "52:54:00:00:00:01", Addresses: addresses}}
+	}
+	return lifeboat.RestorePoint{ID: id, Sequence: sequence, Machine: m, TakenAt: time.Unix(int64(sequence), 0)}
+}
+
+func newPlanner() planner {
+	next := 40000
+	return planner{run: "0123456789abcdef", network: "segment", taken: func(string) bool { return false },
+		freePort: func() (int, error) { next++; return next, nil }}
+}
+
+func TestAPointIsPickedByNameByIDOrByItsBeginning(t *testing.T) {
+	points := []lifeboat.RestorePoint{point("aaaaaaaa1111", "db", 1), point("aaaaaaaa2222", "db", 2), point("bbbbbbbb1111", "wëb server", 3)}
+	for _, c := range []struct{ name, want string }{
+		{"db", "aaaaaaaa2222"},
+		{"id-of-db", "aaaaaaaa2222"},
+		{"aaaaaaaa1", "aaaaaaaa1111"},
+		{"wëb server", "bbbbbbbb1111"},
+	} {
+		p, err := pickPoint(points, newestPoints(points), c.name, "drive A")
+		if err != nil || p.ID != c.want {
+			t.Errorf("%q: got %s, %v; want %s", c.name, p.ID, err, c.want)
+		}
+	}
+	for _, bad := range []string{"", "aaaa", "aaaaaaaa", "mail"} {
+		if p, err := pickPoint(points, newestPoints(points), bad, "drive A"); err == nil {
+			t.Errorf("%q was taken for %s", bad, p.ID)
+		}
+	}
+}
+
+func TestAllMeansTheNewestPointOfEachMachine(t *testing.T) {
+	// The sequence decides, not the clock: point 2 was taken "before" point 1.
+	early := point("b", "db", 2)
+	early.TakenAt = time.Unix(0, 0)
+	picked, err := pickPoints([]lifeboat.RestorePoint{point("a", "db", 1), early, point("c", "alpha", 3)}, nil, true, "drive A")
+	if err != nil || len(picked) != 2 || picked[0].ID != "c" || picked[1].ID != "b" {
+		t.Fatalf("got %v, %v", picked, err)
+	}
+	if _, err := pickPoints(nil, nil, true, "drive A"); err == nil {
+		t.Error("an empty drive was booted from")
+	}
+}
+
+func TestChecksAndForwardsShareOneWayIn(t *testing.T) {
+	pl := newPlanner()
+	pl.forwards = []string{"8080:web:80"}
+	pl.checks = []string{"web=http:80/health", "db=tcp:5432"}
+	plan, err := pl.plan([]lifeboat.RestorePoint{point("a", "db", 1, "10.1.0.10/24"), point("b", "web", 2, "fe80::1/64", "10.1.0.11/24")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	web, db := plan.Machines[1], plan.Machines[0]
+	if len(web.Forwards) != 1 || web.Forwards[0] != (bootForward{8080, "10.1.0.11", 80}) {
+		t.Errorf("web: %v", web.Forwards)
+	}
+	if web.Checks[0].HostPort != 8080 || web.Checks[0].Path != "/health" || db.Checks[0].HostPort != 40001 {
+		t.Errorf("checks: %v %v", web.Checks, db.Checks)
+	}
+	if s := plan.segment(); s == nil || s.CIDR != "10.1.0.0/24" || s.HostAddress != "10.1.0.254" || len(s.Forwards) != 2 {
+		t.Errorf("segment: %+v", s)
+	}
+	if n := web.Networks[0]; n.Kind != hypervisor.NetworkSegment || n.Name != db.Networks[0].Name {
+		t.Errorf("the machines are on different networks: %v %v", web.Networks, db.Networks)
+	}
+}
+
+func TestTheGatewayTakesNoMachinesAddress(t *testing.T) {
+	used := []netip.Addr{netip.MustParseAddr("10.1.0.254"), netip.MustParseAddr("10.1.0.253")}
+	if got := freeAddress(netip.MustParsePrefix("10.1.0.0/24"), used); got.String() != "10.1.0.252" {
+		t.Errorf("got %s", got)
+	}
+	if got := freeAddress(netip.MustParsePrefix("10.0.0.0/8"), nil); !netip.MustParsePrefix("10.0.0.0/8").Contains(got) {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestAWayToAMachineWithoutAnAddressSaysWhatToDo(t *testing.T) {
+	pl := newPlanner()
+	pl.forwards = []string{"mail:25"}
+	_, err := pl.plan([]lifeboat.RestorePoint{point("a", "mail", 1, []string{}...)})
+	var p *lifeboat.Problem
+	if !errors.As(err, &p) || !strings.Contains(p.Next, "--address mail=") {
+		t.Fatalf("got %v", err)
+	}
+	m := point("a", "mail", 1, "fe80::1/64")
+	pl.addresses = []string{"mail=10.1.0.25/24"}
+	if plan, err := pl.plan([]lifeboat.RestorePoint{m}); err != nil || plan.Machines[0].Forwards[0].Address != "10.1.0.25" {
+		t.Fatalf("got %v, %v", plan, err)
+	}
+}
+
+func TestAMachineThatIsThereAlreadyIsNotStartedTwice(t *testing.T) {
+	pl := newPlanner()
+	pl.taken = func(name string) bool { return name == "my db" }
+	_, err := pl.plan([]lifeboat.RestorePoint{point("a", "my db", 1)})
+	var p *lifeboat.Problem
+	if !errors.As(err, &p) || !strings.Contains(p.Next, "lifeboat stop 'my db'") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestWaysAndChecksAreReadStrictly(t *testing.T) {
+	for _, bad := range []string{"", "web", "web:", ":80", "web:0", "web:65536", "x:web:80", "1:2:3:4"} {
+		if _, _, _, err := parseForward(bad); err == nil {
+			t.Errorf("--forward %q was taken", bad)
+		}
+	}
+	for _, bad := range []string{"", "web", "web=http", "web=udp:53", "=tcp:1", "web=tcp:x", "web=tcp:80/health"} {
+		if c, err := parseCheck(bad); err == nil {
+			t.Errorf("--check %q was taken as %v", bad, c)
+		}
+	}
+	for _, network := range []string{"", "bridge", "vlan"} {
+		pl := newPlanner()
+		pl.network = network
+		if _, err := pl.plan([]lifeboat.RestorePoint{point("a", "db", 1, "10.0.0.1/24")}); err == nil {
+			t.Errorf("--network %q was taken", network)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"lifeboat"
+	"lifeboat/hypervisor/qemu"
+)
+
+// bootedRun is boot.json in the folder of a boot run: which machines run from
+// which drive, and where the server of their disks listens. It holds no secret.
+// It is enough to start that server again.
+type bootedRun struct {
+	Run   string         `json:"run"`
+	Began time.Time      `json:"began"`
+	Drive lifeboat.Drive `json:"drive"`
+	// DrivePath is where the drive was attached; after a reattach it may be
+	// elsewhere, and is found by its id.
+	DrivePath string   `json:"drivePath"`
+	Host      hostFile `json:"host"`
+	Socket    string   `json:"socket"`
+	// Segment is the private network of the machines, if they are on one that
+	// something leads into.
+	Segment  *qemu.Segment   `json:"segment,omitempty"`
+	Machines []bootedMachine `json:"machines"`
+	// Ended says that the disks are not needed any more: their server stops.
+	Ended bool `json:"ended,omitempty"`
+}
+
+// bootedMachine is one machine of a boot run.
+type bootedMachine struct {
+	// Name is its name on the host, Machine the id of the machine that it is.
+	Name    string    `json:"name"`
+	Machine string    `json:"machine"`
+	Point   string    `json:"point"`
+	TakenAt time.Time `json:"takenAt"`
+	// Exports names, by disk key, what the server of the disks calls it.
+	Exports  map[string]string `json:"exports"`
+	Forwards []bootForward     `json:"forwards,omitempty"`
+	// Settled says that its disks were moved to local files.
+	Settled bool `json:"settled,omitempty"`
+}
+
+// bootForward is an open way from this host's loopback into a machine.
+type bootForward struct {
+	HostPort  int    `json:"hostPort"`
+	Address   string `json:"address"`
+	GuestPort int    `json:"guestPort"`
+}
+
+// diskServing is disks.json: what the server of the disks is doing.
+type diskServing struct {
+	Process process `json:"process"`
+	Guard   process `json:"guard"`
+	// WaitingSince is when the drive stopped answering, or zero.
+	WaitingSince time.Time `json:"waitingSince,omitzero"`
+	// ReadBytes were read from the drive since the run began.
+	ReadBytes int64 `json:"readBytes"`
+	// Damage holds what could not be read as it was written.
+	Damage []string  `json:"damage,omitempty"`
+	Seen   time.Time `json:"seen"`
+}
+
+func bootFilePath(dir string) string   { return filepath.Join(dir, "boot.json") }
+func servingPath(dir string) string    { return filepath.Join(dir, "disks.json") }
+func (b *bootedRun) dir(a *app) string { return filepath.Join(a.runsDir(), b.Run) }
+
+func (b *bootedRun) save(dir string) error { return saveJSON(bootFilePath(dir), b) }
+
+func readBooted(dir string) (*bootedRun, error) {
+	var b bootedRun
+	return &b, loadJSON(bootFilePath(dir), &b)
+}
+
+func readServing(dir string) (diskServing, error) {
+	var s diskServing
+	return s, loadJSON(servingPath(dir), &s)
+}
+
+func saveJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(path, append(data, '\n'), 0o600)
+}
+
+func loadJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return nil
+}
+
+// bootedRuns lists the boot runs that have not ended, newest first.
+func (a *app) bootedRuns() ([]*bootedRun, error) {
+	all, err := a.listRuns()
+	if err != nil {
+		return nil, err
+	}
+	var booted []*bootedRun
+	for _, f := range all {
+		b, err := readBooted(filepath.Join(a.runsDir(), f.ID))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !b.Ended {
+			booted = append(booted, b)
+		}
+	}
+	return booted, nil
+}
+
+// socketFolder is a short path for sockets: those of Unix end at 107 bytes,
+// and a state folder may be deep.
+func socketFolder(run string) (string, error) {
+	base := "/run/lifeboat"
+	if os.Geteuid() != 0 {
+		base = filepath.Join(os.TempDir(), fmt.Sprintf("lifeboat-%d", os.Getuid()))
+		if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+			base = filepath.Join(dir, "lifeboat")
+		}
+	}
+	dir := filepath.Join(base, "disks-"+short(run))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make a folder for sockets: %w", err)
+	}
+	return dir, nil
+}

@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat"
+	"lifeboat/hypervisor/qemu"
+	"lifeboat/imagestore"
+)
+
+// bootFlags are the answers that `boot` takes.
+type bootFlags struct {
+	all       bool
+	drive     string
+	host      string
+	network   string
+	forwards  []string
+	checks    []string
+	addresses []string
+	timeout   time.Duration
+	settle    bool
+	resume    string
+	dryRun    bool
+}
+
+func (a *app) bootCommand() *cobra.Command {
+	var f bootFlags
+	c := &cobra.Command{
+		Use: "boot POINT|MACHINE... | --all | --resume RUN", Short: "Start machines straight from a drive", GroupID: "back",
+		Long: "Starts machines from their restore points, in the order given, without restoring anything:\n" +
+			"their disks are read from the drive as they are needed, and what they write goes to this\n" +
+			"computer's own disk. The drive is only ever read. The machines outlive this command.\n\n" +
+			"By default they are on a private network of their own, with the addresses that they had, and\n" +
+			"nothing leads in but --forward. --settle moves their disks here while they run.",
+		Example:           "  lifeboat boot --all --drive /mnt/lifeboat\n  lifeboat boot db web --check db=tcp:5432 --check web=http:80/health --forward 8080:web:80",
+		Annotations:       exits(exitPartial, exitNoDrive, exitStopped),
+		ValidArgsFunction: a.completePoints,
+		RunE: func(c *cobra.Command, args []string) error {
+			if f.resume != "" {
+				return a.bootResume(c.Context(), f.resume)
+			}
+			if f.all == (len(args) > 0) {
+				return usagef("say what to boot: machines or points, or --all")
+			}
+			return a.boot(c.Context(), f, args)
+		},
+	}
+	flags := c.Flags()
+	flags.BoolVar(&f.all, "all", false, "the newest point of every machine on the drive")
+	flags.StringVar(&f.host, "host", localHost, "the host to boot on")
+	flags.StringVar(&f.network, "network", "segment", "where network cards lead: segment, user, none or bridge:NAME")
+	flags.StringArrayVar(&f.forwards, "forward", nil, "open a port of this computer's loopback into a machine: [HOSTPORT:]MACHINE:PORT")
+	flags.StringArrayVar(&f.checks, "check", nil, "wait until this answers before the next machine: MACHINE=tcp:PORT or MACHINE=http:PORT/PATH")
+	flags.StringArrayVar(&f.addresses, "address", nil, "the address of a machine that had no agent: MACHINE=ADDRESS/BITS")
+	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "how long each check may take")
+	flags.BoolVar(&f.settle, "settle", false, "move each machine's disks to this computer while it runs")
+	flags.StringVar(&f.resume, "resume", "", "start the machines of an earlier boot again, with what they wrote")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be booted, and how")
+	a.driveFlag(c, &f.drive)
+	return c
+}
+
+func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
+	began := time.Now()
+	host, hostFile, err := a.bootHost(f.host)
+	if err != nil {
+		return err
+	}
+	drive, err := a.openDrive(ctx, f.drive, imagestore.Read)
+	if err != nil {
+		return err
+	}
+	defer drive.Close()
+	points, faults, err := drive.store.Points(ctx)
+	if err != nil {
+		return err
+	}
+	a.warnFaults(drive, faults)
+	picked, err := pickPoints(points, args, f.all, drive.name())
+	if err != nil {
+		return err
+	}
+	runID := newID()
+	plan, err := a.planBoot(ctx, host, runID, f, picked)
+	if err != nil {
+		return err
+	}
+	if f.dryRun {
+		a.showBootPlan(drive, plan)
+		return nil
+	}
+	os.Setenv(detachedRunEnv, runID)
+	r, err := a.beginRun("boot", os.Args[1:])
+	if err != nil {
+		return err
+	}
+	booted, err := a.recordBoot(r, drive, hostFile, plan)
+	if err != nil {
+		return err
+	}
+	b := &booter{a: a, host: host, run: r, booted: booted, plan: plan, began: began, timeout: f.timeout, settle: f.settle}
+	var results []bootResult
+	if err = a.startServing(ctx, booted, r.dir, drive.keys); err == nil {
+		results, err = b.all(ctx)
+	}
+	if err == nil && f.settle {
+		err = a.stopServing(booted, r.dir)
+	}
+	a.showBoot(b, results, err)
+	r.end(fmt.Sprintf("%d of %d machines run from drive %s", len(results), len(plan.Machines), drive.found.Drive.Label), err)
+	return err
+}
+
+// bootHost opens the host that machines are booted on.
+func (a *app) bootHost(name string) (*qemu.Host, hostFile, error) {
+	s, err := a.siteOrNone()
+	if err != nil {
+		return nil, hostFile{}, err
+	}
+	all := a.hostFiles(s)
+	i := slices.IndexFunc(all, func(h hostFile) bool { return h.Name == name })
+	if i < 0 {
+		return nil, hostFile{}, usagef("there is no host %q; see: lifeboat host list", name)
+	}
+	h, err := a.openQEMU(all[i])
+	return h, all[i], err
+}
+
+func (a *app) planBoot(ctx context.Context, host *qemu.Host, run string, f bootFlags, points []lifeboat.RestorePoint) (*bootPlan, error) {
+	listed, err := host.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for _, l := range listed {
+		names[l.Machine.Name] = true
+	}
+	pl := planner{run: run, network: f.network, forwards: f.forwards, checks: f.checks, addresses: f.addresses,
+		taken: func(name string) bool { return names[name] }, freePort: freePort}
+	return pl.plan(points)
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// recordBoot writes down what is about to be served and to whom, before anything is.
+func (a *app) recordBoot(r *run, drive *openedDrive, host hostFile, plan *bootPlan) (*bootedRun, error) {
+	sockets, err := socketFolder(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	b := &bootedRun{Run: r.ID, Began: time.Now().UTC(), Drive: drive.store.Drive(), DrivePath: drive.found.Path,
+		Host: host, Socket: filepath.Join(sockets, "disks")}
+	for i, m := range plan.Machines {
+		bm := bootedMachine{Name: m.Name, Machine: m.Point.Machine.ID, Point: m.Point.ID, TakenAt: m.Point.TakenAt,
+			Forwards: m.Forwards, Exports: map[string]string{}}
+		for _, d := range m.Point.Machine.Disks {
+			if d.Excluded == "" {
+				bm.Exports[d.Key] = "m" + strconv.Itoa(i) + "-" + d.Key
+			}
+		}
+		b.Machines = append(b.Machines, bm)
+	}
+	b.Segment = plan.segment()
+	return b, b.save(r.dir)
+}
+
+func (a *app) showBootPlan(drive *openedDrive, plan *bootPlan) {
+	if a.json {
+		a.printJSON(plan)
+		return
+	}
+	var rows [][]string
+	for _, m := range plan.Machines {
+		rows = append(rows, []string{m.Name, short(m.Point.ID), stamp(m.Point.TakenAt), string(m.Point.Consistency),
+			humanBytes(m.Point.Machine.MemoryBytes), forwardWords(m.Forwards)})
+	}
+	a.print("from %s, in this order, network %s:\n%s", drive.name(), plan.Network,
+		table([]string{"MACHINE", "POINT", "TAKEN", "CONSISTENT", "MEMORY", "FORWARDS"}, rows))
+}
+
+func forwardWords(forwards []bootForward) string {
+	words := ""
+	for i, f := range forwards {
+		if i > 0 {
+			words += ", "
+		}
+		words += fmt.Sprintf("127.0.0.1:%d to port %d", f.HostPort, f.GuestPort)
+	}
+	return words
+}
+
+func (a *app) showBoot(b *booter, results []bootResult, err error) {
+	serving, _ := readServing(b.run.dir)
+	if a.json {
+		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Run: b.run.ID, Result: struct {
+			Drive     lifeboat.Drive `json:"drive"`
+			Machines  []bootResult   `json:"machines"`
+			ReadBytes int64          `json:"readBytes"`
+			Damage    []string       `json:"damage,omitempty"`
+			Exit      int            `json:"exit"`
+		}{b.booted.Drive, results, serving.ReadBytes, serving.Damage, exitCode(err)}})
+		return
+	}
+	var rows [][]string
+	for _, r := range results {
+		answer := "not checked"
+		if r.AnswerSeconds > 0 {
+			answer = humanSeconds(r.AnswerSeconds)
+		}
+		if r.err != nil {
+			answer = "failed"
+		}
+		rows = append(rows, []string{r.Machine, short(r.Point), humanSeconds(r.AgeSeconds), answer, forwardWords(r.Forwards)})
+	}
+	a.print("%s", table([]string{"MACHINE", "POINT", "AGE OF DATA", "ANSWERS AFTER", "FORWARDS"}, rows))
+	for _, d := range serving.Damage {
+		a.warn("%s", d)
+	}
+	if err == nil {
+		a.note("read from drive %s so far: %s; what runs: lifeboat ps", b.booted.Drive.Label, humanBytes(serving.ReadBytes))
+	}
+}
+
+// bootResume starts the server of the disks and the machines of an earlier boot
+// again: after a power cut of this host, or after `stop`.
+func (a *app) bootResume(ctx context.Context, prefix string) error {
+	f, err := a.findRun(prefix)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(a.runsDir(), f.ID)
+	b, err := readBooted(dir)
+	if err != nil {
+		return usagef("run %s booted nothing", short(f.ID))
+	}
+	host, err := a.openQEMU(b.Host)
+	if err != nil {
+		return err
+	}
+	if s, err := readServing(dir); err != nil || !s.Process.alive() {
+		drive, err := a.openDrive(ctx, b.DrivePath, imagestore.Read)
+		if err != nil {
+			return err
+		}
+		keys, id := drive.keys, drive.store.Drive().ID
+		drive.Close()
+		if id != b.Drive.ID {
+			return wrongDriveForRun(b)
+		}
+		b.Ended = false
+		if err := b.save(dir); err != nil {
+			return err
+		}
+		if err := a.startServing(ctx, b, dir, keys); err != nil {
+			return err
+		}
+	}
+	if err := openSegment(ctx, host, b); err != nil {
+		return err
+	}
+	for _, m := range b.Machines {
+		if err := host.PowerOn(ctx, m.Name); err != nil {
+			return fmt.Errorf("%s: start it again: %w", m.Name, err)
+		}
+		a.note("%s: runs", m.Name)
+	}
+	return nil
+}
+
+func wrongDriveForRun(b *bootedRun) error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("run %s booted from drive %s, and that is not the one at %s", short(b.Run), b.Drive.Label, b.DrivePath),
+		Safe: "nothing was started; what the machines wrote is kept",
+		Next: fmt.Sprintf("attach drive %s and run the command again", b.Drive.Label),
+		Err:  lifeboat.ErrWrongDrive,
+	}
+}

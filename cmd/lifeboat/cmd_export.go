@@ -1,0 +1,360 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat"
+	"lifeboat/hypervisor"
+	"lifeboat/imagestore"
+)
+
+// exportFlags are the answers that `export` takes.
+type exportFlags struct {
+	all    bool
+	files  []string
+	as     string
+	drive  string
+	until  string
+	dryRun bool
+	detach bool
+}
+
+func (a *app) exportCommand() *cobra.Command {
+	var f exportFlags
+	c := &cobra.Command{
+		Use: "export MACHINE... | --all | --file DISK... --as NAME", Short: "Store running machines on a drive", GroupID: "keep",
+		Long: "Holds each machine at one instant, stores every block of its disks that the drive does not\n" +
+			"have yet, and commits a restore point. The machines go on running. A machine that fails does\n" +
+			"not keep the others from being exported.",
+		Example:           "  lifeboat export --all --drive A --until 07:00\n  lifeboat export --file /dev/sdc --as workshop-pc",
+		Annotations:       exits(exitPartial, exitNoDrive, exitHeld, exitStopped),
+		ValidArgsFunction: a.completeMachines,
+		RunE: func(c *cobra.Command, args []string) error {
+			if f.detach {
+				return a.startDetached("export")
+			}
+			return a.export(c.Context(), f, args)
+		},
+	}
+	c.Flags().BoolVar(&f.all, "all", false, "every machine of every host")
+	c.Flags().StringArrayVar(&f.files, "file", nil, "a disk image or block device of a machine without a host; may be given several times")
+	c.Flags().StringVar(&f.as, "as", "", "the name of the machine that the files belong to")
+	c.Flags().StringVar(&f.until, "until", "", "begin no further machine after this time of day (07:00)")
+	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be exported, and in which order")
+	c.Flags().BoolVar(&f.detach, "detach", false, "go on without this terminal; follow with: lifeboat run attach")
+	a.driveFlag(c, &f.drive)
+	return c
+}
+
+// check finds what contradicts itself in how export was called.
+func (f exportFlags) check(args []string) error {
+	kinds := 0
+	for _, given := range []bool{f.all, len(f.files) > 0, len(args) > 0} {
+		if given {
+			kinds++
+		}
+	}
+	switch {
+	case kinds == 0:
+		return usagef("say what to export: names of machines, --all, or --file DISK --as NAME")
+	case kinds > 1:
+		return usagef("names, --all and --file exclude each other")
+	case len(f.files) > 0 && f.as == "":
+		return usagef("--file needs --as NAME: the machine that the disks belong to")
+	case len(f.files) == 0 && f.as != "":
+		return usagef("--as goes with --file")
+	}
+	return nil
+}
+
+func (a *app) export(ctx context.Context, f exportFlags, args []string) error {
+	if err := f.check(args); err != nil {
+		return err
+	}
+	until, err := parseUntil(f.until, time.Now())
+	if err != nil {
+		return err
+	}
+	site, err := a.loadSite()
+	if err != nil {
+		return err
+	}
+	jobs, early, err := a.exportJobs(ctx, site, f, args)
+	if err != nil {
+		return err
+	}
+	if f.dryRun {
+		return a.exportPlan(ctx, f, jobs)
+	}
+	r, err := a.beginRun("export", os.Args[1:])
+	if err != nil {
+		return err
+	}
+	results, err := a.exportTo(ctx, site, r, f, until, jobs)
+	results = append(results, early...)
+	summary := a.exportSummary(results)
+	if err == nil {
+		err = exportOutcome(ctx, results)
+	}
+	a.showExport(r, results, err)
+	r.end(summary, err)
+	return err
+}
+
+// exportTo opens the drive and exports the jobs to it.
+func (a *app) exportTo(ctx context.Context, site *siteFile, r *run, f exportFlags, until time.Time, jobs []exportJob) ([]exportResult, error) {
+	if len(jobs) == 0 {
+		return nil, nil
+	}
+	cat, err := a.openCatalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cat.Close()
+	drive, err := a.openDrive(ctx, f.drive, imagestore.Write)
+	if err != nil {
+		return nil, err
+	}
+	defer drive.Close()
+	if err := a.sawDrive(ctx, cat, drive); err != nil {
+		return nil, err
+	}
+	if err := a.refreshPrograms(drive); err != nil {
+		return nil, err
+	}
+	if err := cat.StartRun(ctx, r.ID, "export", time.Now()); err != nil {
+		return nil, err
+	}
+	e := &exportRun{a: a, run: r, drive: drive, cat: cat, until: until, parallel: site.Limits.Machines, progress: a.newExportProgress(r)}
+	if e.parallel == 0 {
+		e.parallel = 2
+	}
+	results := e.all(ctx, jobs)
+	e.progress.p.end()
+	after := context.WithoutCancel(ctx)
+	if err := cat.EndRun(after, r.ID, time.Now(), exitCode(exportOutcome(ctx, results)), a.exportSummary(results)); err != nil {
+		a.warn("the catalogue does not learn how this run ended: %v", err)
+	}
+	return results, a.sawDrive(after, cat, drive)
+}
+
+// exportJobs finds the machines to export. Hosts that do not answer and
+// machines that cannot be exported become results of their own.
+func (a *app) exportJobs(ctx context.Context, site *siteFile, f exportFlags, args []string) (jobs []exportJob, early []exportResult, err error) {
+	if len(f.files) > 0 {
+		job, err := a.fileJob(ctx, f.as, f.files)
+		return []exportJob{job}, nil, err
+	}
+	all, unreachable := a.machines(ctx, site)
+	if !f.all {
+		if all, err = findMachines(all, args); err != nil {
+			if unreachable != nil {
+				return nil, nil, unreachable
+			}
+			return nil, nil, err
+		}
+	} else if unreachable != nil {
+		p := newProblemJSON("export", unreachable)
+		early = append(early, exportResult{Machine: "(host)", Problem: &p, err: unreachable})
+	}
+	for _, m := range all {
+		if m.Recovery != "" {
+			early = append(early, exportResult{Machine: m.Machine.Name, Host: m.host.Name(),
+				Skipped: "it still runs from a drive; move it to local disk first: lifeboat boot --settle"})
+			continue
+		}
+		jobs = append(jobs, machineJob(m))
+	}
+	if f.all && len(jobs) == 0 && unreachable == nil {
+		return nil, nil, usagef("no host has a machine to export; see: lifeboat host list")
+	}
+	return jobs, early, nil
+}
+
+func machineJob(m machineOn) exportJob {
+	j := exportJob{name: m.Machine.Name, host: m.host.Name(), id: m.Machine.ID, exclude: map[string]string{}}
+	for _, d := range m.Machine.Disks {
+		if d.Excluded != "" {
+			j.exclude[d.Key] = d.Excluded
+		}
+	}
+	j.freeze = func(ctx context.Context, o hypervisor.FreezeOptions) (hypervisor.Still, error) {
+		return m.host.Freeze(ctx, m.HostID, o)
+	}
+	return j
+}
+
+func (a *app) exportPlan(ctx context.Context, f exportFlags, jobs []exportJob) error {
+	drive, err := a.openDrive(ctx, f.drive, imagestore.Read)
+	if err != nil {
+		return err
+	}
+	defer drive.Close()
+	(&exportRun{a: a, drive: drive}).byAge(ctx, jobs)
+	type planned struct {
+		Machine string     `json:"machine"`
+		Host    string     `json:"host,omitempty"`
+		Newest  *time.Time `json:"newestPoint,omitempty"`
+	}
+	var plan []planned
+	var rows [][]string
+	for _, j := range jobs {
+		p := planned{Machine: j.name, Host: j.host}
+		newest := "none on this drive: everything is read"
+		if point, err := drive.store.Newest(ctx, j.id); err == nil {
+			p.Newest = &point.TakenAt
+			newest = stamp(point.TakenAt)
+		}
+		plan = append(plan, p)
+		rows = append(rows, []string{j.name, j.host, newest})
+	}
+	if a.json {
+		a.printJSON(plan)
+		return nil
+	}
+	a.print("to %s, in this order:\n%s", drive.name(), table([]string{"MACHINE", "HOST", "NEWEST POINT"}, rows))
+	return nil
+}
+
+// parseUntil reads a time of day and returns when it is next.
+func parseUntil(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.ParseInLocation("15:04", text, now.Location())
+	if err != nil {
+		return time.Time{}, usagef("--until takes a time of day such as 07:00, not %q", text)
+	}
+	until := time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), 0, 0, now.Location())
+	if !until.After(now) {
+		until = until.AddDate(0, 0, 1)
+	}
+	return until, nil
+}
+
+// exportOutcome turns the results into the command's own: 3 when some machines
+// failed and others did not.
+func exportOutcome(ctx context.Context, results []exportResult) error {
+	var failed []string
+	var first error
+	good := 0
+	for _, r := range results {
+		switch {
+		case r.err != nil:
+			failed = append(failed, r.Machine)
+			if first == nil {
+				first = r.err
+			}
+		case r.Point != nil:
+			good++
+		case r.Skipped != "" && ctx.Err() == nil:
+			failed = append(failed, r.Machine)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("stopped; %d of %d machines were exported", good, len(results)),
+			Safe: "the points that are listed are whole; what was written of the others is used by the next try",
+			Next: "run the export again",
+			Err:  context.Cause(ctx),
+		}
+	case len(failed) == 0:
+		return nil
+	case len(results) == 1 && first != nil:
+		return first
+	default:
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("%d of %d machines were exported; not exported: %s", good, len(results), list(failed)),
+			Safe: "the points that are listed are whole, and all machines go on running",
+			Next: "read the lines above, then run: lifeboat export " + quoted(failed),
+			Err:  errors.Join(lifeboat.ErrPartial, first),
+		}
+	}
+}
+
+func (a *app) exportSummary(results []exportResult) string {
+	good, read, stored := 0, int64(0), int64(0)
+	for _, r := range results {
+		if r.Point != nil {
+			good++
+		}
+		read += r.ReadBytes
+		stored += r.WrittenBytes
+	}
+	return fmt.Sprintf("%d of %d machines, read %s, stored %s", good, len(results), humanBytes(read), humanBytes(stored))
+}
+
+// showExport prints what became of each machine.
+func (a *app) showExport(r *run, results []exportResult, err error) {
+	if a.json {
+		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Run: r.ID, Result: struct {
+			Machines []exportResult `json:"machines"`
+			Exit     int            `json:"exit"`
+		}{results, exitCode(err)}})
+		return
+	}
+	if len(results) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, res := range results {
+		rows = append(rows, res.row())
+	}
+	a.print("%s", table([]string{"MACHINE", "POINT", "CONSISTENT", "READ", "NEW", "STORED", "PAUSED", "TIME", ""}, rows))
+	for _, res := range results {
+		if res.err != nil && len(results) > 1 {
+			a.printProblem("export", res.err)
+		}
+	}
+}
+
+func (r exportResult) row() []string {
+	switch {
+	case r.Skipped != "":
+		return []string{r.Machine, "-", "-", "-", "-", "-", "-", "-", r.Skipped}
+	case r.Point == nil:
+		return []string{r.Machine, "-", "-", humanBytes(r.ReadBytes), "-", "-", "-", humanSeconds(r.Seconds), "failed"}
+	}
+	note := r.Note
+	for _, d := range r.Point.Machine.Disks {
+		if d.Excluded != "" {
+			note += " " + d.Key + " excluded (" + d.Excluded + ")"
+		}
+	}
+	return []string{r.Machine, short(r.Point.ID), string(r.Point.Consistency), humanBytes(r.ReadBytes), humanBytes(r.NewBytes),
+		humanBytes(r.WrittenBytes), humanSeconds(r.PausedSeconds), humanSeconds(r.Seconds), note}
+}
+
+func humanSeconds(s float64) string { return humanDuration(time.Duration(s * float64(time.Second))) }
+
+// fileJob makes a machine of disk files. Its id follows from the name, so that
+// the next export of the same name finds its older points.
+func (a *app) fileJob(ctx context.Context, name string, paths []string) (exportJob, error) {
+	var abs []string
+	for _, p := range paths {
+		full, err := filepath.Abs(p)
+		if err != nil {
+			return exportJob{}, err
+		}
+		if _, err := os.Stat(full); err != nil {
+			return exportJob{}, usagef("--file: %v", err)
+		}
+		abs = append(abs, full)
+	}
+	site, err := a.loadSite()
+	if err != nil {
+		return exportJob{}, err
+	}
+	id := fileMachineID(site.Site.ID, name)
+	return exportJob{name: name, id: id, freeze: func(ctx context.Context, _ hypervisor.FreezeOptions) (hypervisor.Still, error) {
+		return openFileStill(ctx, id, name, abs)
+	}}, nil
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat"
+	"lifeboat/imagestore"
+	"lifeboat/rotation"
+)
+
+func (a *app) keyCommand() *cobra.Command {
+	return group("key", "Say who can open a drive, and print the recovery sheet",
+		"  lifeboat key list --drive A\n  lifeboat key sheet --drive A", "look",
+		a.keyListCommand(), a.keyAddCommand(), a.keyRemoveCommand(), a.keySheetCommand())
+}
+
+func (a *app) keyListCommand() *cobra.Command {
+	var drive string
+	c := &cobra.Command{
+		Use: "list", Short: "List the key slots of a drive",
+		Example:     "  lifeboat key list\n  lifeboat key list --drive A --json",
+		Annotations: exits(exitNoDrive), Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			d, err := a.openDrive(c.Context(), drive, imagestore.Read)
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			slots, err := d.store.Slots(c.Context())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				a.printJSON(slots)
+				return nil
+			}
+			var rows [][]string
+			for _, s := range slots {
+				rows = append(rows, []string{s.Name, s.Kind, stamp(s.CreatedAt), s.Recipient})
+			}
+			a.print("%s", table([]string{"NAME", "KIND", "MADE", "PUBLIC KEY"}, rows))
+			return nil
+		},
+	}
+	a.driveFlag(c, &drive)
+	return c
+}
+
+func (a *app) keyAddCommand() *cobra.Command {
+	var drive, recipient, newFile string
+	c := &cobra.Command{
+		Use: "add NAME", Short: "Let another secret open a drive",
+		Long: "Adds a key slot: a passphrase from --new-passphrase-file (made up and shown if neither it nor\n" +
+			"--recipient is given), or a colleague's public key. The drive is opened with this computer's\n" +
+			"identity or with --passphrase-file.",
+		Example:     "  lifeboat key add board --drive A\n  lifeboat key add anna --recipient age1... --drive A",
+		Annotations: exits(exitNoDrive, exitHeld), Args: exactArgs("a name for the slot"),
+		RunE: func(c *cobra.Command, args []string) error {
+			slot, shown, err := a.newSlot(args[0], recipient, newFile)
+			if err != nil {
+				return err
+			}
+			d, err := a.openDrive(c.Context(), drive, imagestore.Write)
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			if err := d.store.AddSlot(c.Context(), slot); err != nil {
+				return err
+			}
+			if shown != "" {
+				a.print("%s\n", shown)
+			}
+			a.note("%s opens %s from now on", args[0], d.name())
+			return nil
+		},
+	}
+	c.Flags().StringVar(&recipient, "recipient", "", "public key (age1...) of a person or a hardware key")
+	c.Flags().StringVar(&newFile, "new-passphrase-file", "", "read the new passphrase from this file")
+	a.driveFlag(c, &drive)
+	return c
+}
+
+// newSlot makes the slot to add; shown is a passphrase that was made up.
+func (a *app) newSlot(name, recipient, newFile string) (slot imagestore.NewSlot, shown string, err error) {
+	slot.Name = name
+	if recipient != "" {
+		slot.Recipient, err = imagestore.ParseRecipient(recipient)
+		if err != nil {
+			return slot, "", usagef("--recipient: %v", err)
+		}
+		return slot, "", nil
+	}
+	text := imagestore.GeneratePassphrase()
+	shown = text
+	if newFile != "" {
+		data, err := os.ReadFile(newFile)
+		if err != nil {
+			return slot, "", usagef("--new-passphrase-file: %v", err)
+		}
+		text, shown = string(data), ""
+		if err := imagestore.CheckPassphrase(text); err != nil {
+			return slot, "", weakPassphrase(err)
+		}
+	}
+	slot.Secret, err = imagestore.Passphrase(text)
+	return slot, shown, err
+}
+
+func (a *app) keyRemoveCommand() *cobra.Command {
+	var drive string
+	var yes bool
+	c := &cobra.Command{
+		Use: "remove NAME", Short: "Close a drive to a secret",
+		Long: "Removes a key slot: that secret no longer opens the drive as it is now. It helps against nobody\n" +
+			"who copied the drive before.",
+		Example:     "  lifeboat key remove anna --drive A\n  lifeboat key remove anna --drive A --yes",
+		Annotations: exits(exitNoDrive, exitHeld, exitPerson), Args: exactArgs("the name of a slot"),
+		RunE: func(c *cobra.Command, args []string) error {
+			d, err := a.openDrive(c.Context(), drive, imagestore.Write)
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			if err := a.confirm(yes, fmt.Sprintf("This closes %s to %q.\n", d.name(), args[0])); err != nil {
+				return err
+			}
+			if err := d.store.RemoveSlot(c.Context(), args[0]); err != nil {
+				return err
+			}
+			a.note("%s no longer opens %s", args[0], d.name())
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	a.driveFlag(c, &drive)
+	return c
+}
+
+func (a *app) keySheetCommand() *cobra.Command {
+	var drive string
+	var withSecret bool
+	c := &cobra.Command{
+		Use: "sheet", Short: "Print the recovery sheet of a drive",
+		Long: "Prints what a stranger needs beside the drive: the exact command lines of a recovery and the\n" +
+			"SHA-256 of the program on the drive, which only proves something on paper. --with-secret adds\n" +
+			"the site's secret: such a sheet is never kept with a drive.",
+		Example:     "  lifeboat key sheet --drive A | lp\n  lifeboat key sheet --drive A --with-secret",
+		Annotations: exits(exitNoDrive), Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.keySheet(c.Context(), drive, withSecret)
+		},
+	}
+	c.Flags().BoolVar(&withSecret, "with-secret", false, "print the site's secret as well")
+	a.driveFlag(c, &drive)
+	return c
+}
+
+func (a *app) keySheet(ctx context.Context, want string, withSecret bool) error {
+	found, err := a.findDrive(ctx, want)
+	if err != nil {
+		return err
+	}
+	facts, err := a.sheetFacts(found)
+	if err != nil {
+		return err
+	}
+	if withSecret {
+		_, secrets, err := a.loadSiteSecrets()
+		if err != nil {
+			return err
+		}
+		facts.Secret = secrets.Passphrase
+	}
+	text := rotation.RecoverySheet(facts)
+	if a.json {
+		a.printJSON(struct {
+			Drive lifeboat.Drive `json:"drive"`
+			Sheet string         `json:"sheet"`
+		}{found.Drive, text})
+		return nil
+	}
+	a.print("%s", text)
+	return nil
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat"
+)
+
+func (a *app) machineCommand() *cobra.Command {
+	return group("machine", "Look at the machines of all hosts",
+		"  lifeboat machine list\n  lifeboat machine show db", "set",
+		a.machineListCommand(), a.machineShowCommand())
+}
+
+type machineJSON struct {
+	Host     string           `json:"host"`
+	HostID   string           `json:"hostId"`
+	Power    string           `json:"power"`
+	Recovery string           `json:"recoveryRun,omitempty"`
+	Machine  lifeboat.Machine `json:"machine"`
+}
+
+func newMachineJSON(m machineOn) machineJSON {
+	return machineJSON{m.host.Name(), m.HostID, string(m.Power), m.Recovery, m.Machine}
+}
+
+func (a *app) machineListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List machines, their disks and what they are doing",
+		Example:     "  lifeboat machine list\n  lifeboat machine list --json",
+		Annotations: exits(exitPartial), Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			s, err := a.siteOrNone()
+			if err != nil {
+				return err
+			}
+			all, unreachable := a.machines(c.Context(), s)
+			if a.json {
+				rows := []machineJSON{}
+				for _, m := range all {
+					rows = append(rows, newMachineJSON(m))
+				}
+				a.printJSON(rows)
+			} else {
+				var rows [][]string
+				for _, m := range all {
+					rows = append(rows, []string{m.Machine.Name, m.host.Name(), string(m.Power), string(m.Machine.Firmware.Kind),
+						humanBytes(m.Machine.MemoryBytes), diskWords(m.Machine.Disks), recoveryWord(m)})
+				}
+				a.print("%s", table([]string{"MACHINE", "HOST", "POWER", "FIRMWARE", "MEMORY", "DISKS", ""}, rows))
+			}
+			if unreachable != nil {
+				return &lifeboat.Problem{
+					What: unreachable.Error(),
+					Safe: "the machines of the other hosts are listed; nothing was changed",
+					Next: "run: lifeboat host check",
+					Err:  lifeboat.ErrPartial,
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func recoveryWord(m machineOn) string {
+	if m.Recovery == "" {
+		return ""
+	}
+	return "booted from a drive by run " + short(m.Recovery)
+}
+
+// diskWords says a machine's disks in a few words: "vda 8.0 GiB, swap 2.0 GiB (excluded)".
+func diskWords(disks []lifeboat.Disk) string {
+	var words []string
+	for _, d := range disks {
+		w := d.Key + " " + humanBytes(d.SizeBytes)
+		if d.Excluded != "" {
+			w += " (excluded)"
+		}
+		words = append(words, w)
+	}
+	return strings.Join(words, ", ")
+}
+
+func (a *app) machineShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "show MACHINE", Short: "Show everything that is needed to build a machine again",
+		Example:     "  lifeboat machine show db\n  lifeboat machine show lab/db --json",
+		Annotations: exits(), Args: exactArgs("the name of a machine"),
+		ValidArgsFunction: a.completeMachines,
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := a.siteOrNone()
+			if err != nil {
+				return err
+			}
+			all, unreachable := a.machines(c.Context(), s)
+			found, err := findMachines(all, args)
+			if err != nil {
+				if unreachable != nil {
+					return unreachable
+				}
+				return err
+			}
+			m := found[0]
+			if a.json {
+				a.printJSON(newMachineJSON(m))
+				return nil
+			}
+			a.print("%s on host %s, %s\n%s", m.Machine.Name, m.host.Name(), m.Power, describeMachine(m.Machine))
+			return nil
+		},
+	}
+}
+
+// describeMachine writes a machine's description for people.
+func describeMachine(m lifeboat.Machine) string {
+	var out strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&out, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("id", "%s", m.ID)
+	line("firmware", "%s", firmwareWords(m.Firmware))
+	line("chipset", "%s", m.Chipset)
+	line("cpu", "%d %s", m.CPUs, m.CPUModel)
+	line("memory", "%s", humanBytes(m.MemoryBytes))
+	if m.UUID != "" {
+		line("uuid", "%s", m.UUID)
+	}
+	for _, d := range m.Disks {
+		words := fmt.Sprintf("%s, %s, %d bytes", d.Key, d.Bus, d.SizeBytes)
+		if d.Serial != "" {
+			words += ", serial " + d.Serial
+		}
+		if d.Excluded != "" {
+			words += ", excluded: " + d.Excluded
+		}
+		line("disk", "%s", words)
+	}
+	for _, n := range m.NICs {
+		words := fmt.Sprintf("%s, %s", n.MAC, n.Model)
+		if len(n.Addresses) > 0 {
+			words += ", " + strings.Join(n.Addresses, " ")
+		}
+		line("nic", "%s", words)
+	}
+	return out.String()
+}
+
+func firmwareWords(f lifeboat.Firmware) string {
+	words := string(f.Kind)
+	if f.SecureBoot {
+		words += ", Secure Boot"
+	}
+	if len(f.NVRAM) > 0 {
+		words += fmt.Sprintf(", %d bytes of variables", len(f.NVRAM))
+	}
+	return words
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat"
+	"lifeboat/imagestore"
+)
+
+func (a *app) pointCommand() *cobra.Command {
+	return group("point", "Look at the restore points of a drive",
+		"  lifeboat point list --drive A\n  lifeboat point show db", "look",
+		a.pointListCommand(), a.pointShowCommand())
+}
+
+func (a *app) pointListCommand() *cobra.Command {
+	var drive, machine string
+	c := &cobra.Command{
+		Use: "list", Short: "List restore points, oldest first",
+		Example:     "  lifeboat point list --drive A\n  lifeboat point list --machine db --json",
+		Annotations: exits(exitNoDrive, exitDamage), Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			d, err := a.openDrive(c.Context(), drive, imagestore.Read)
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			points, faults, err := d.store.Points(c.Context())
+			if err != nil {
+				return err
+			}
+			if machine != "" {
+				points = slices.DeleteFunc(points, func(p lifeboat.RestorePoint) bool { return p.Machine.Name != machine && p.Machine.ID != machine })
+			}
+			if a.json {
+				a.printJSON(struct {
+					Drive  lifeboat.Drive          `json:"drive"`
+					Points []lifeboat.RestorePoint `json:"points"`
+					Faults []imagestore.Fault      `json:"faults,omitempty"`
+				}{d.store.Drive(), slices.Concat([]lifeboat.RestorePoint{}, points), faults})
+			} else {
+				a.print("%s", pointTable(points))
+			}
+			return lostPoints(d, faults)
+		},
+	}
+	c.Flags().StringVar(&machine, "machine", "", "only this machine's")
+	a.driveFlag(c, &drive)
+	return c
+}
+
+func pointTable(points []lifeboat.RestorePoint) string {
+	var rows [][]string
+	for _, p := range points {
+		var data, added int64
+		note := ""
+		for _, d := range p.Disks {
+			data += d.DataBytes
+			added += d.NewBytes
+		}
+		for _, d := range p.Machine.Disks {
+			if d.Excluded != "" {
+				note += fmt.Sprintf("%s excluded (%s) ", d.Key, d.Excluded)
+			}
+		}
+		rows = append(rows, []string{short(p.ID), p.Machine.Name, stamp(p.TakenAt), string(p.Consistency), humanBytes(data), humanBytes(added), short(p.RunID), strings.TrimSpace(note)})
+	}
+	return table([]string{"POINT", "MACHINE", "TAKEN", "CONSISTENT", "DATA", "NEW", "RUN", ""}, rows)
+}
+
+// lostPoints is the error for points whose record cannot be read any more.
+func lostPoints(d *openedDrive, faults []imagestore.Fault) error {
+	lost := 0
+	for _, f := range faults {
+		if f.Lost {
+			lost++
+		}
+	}
+	if lost == 0 {
+		return nil
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s: %d restore point records cannot be read", d.name(), lost),
+		Safe: "the points that are listed are there",
+		Next: "run: lifeboat verify --drive " + shellWord(d.found.Drive.Label),
+		Err:  lifeboat.ErrDamaged,
+	}
+}
+
+// warnFaults says what is not as it was written, though work can go on.
+func (a *app) warnFaults(d *openedDrive, faults []imagestore.Fault) {
+	for _, f := range faults {
+		a.warn("%s: %s: %s", d.name(), f.File, f.Why)
+	}
+}
+
+func (a *app) pointShowCommand() *cobra.Command {
+	var drive string
+	c := &cobra.Command{
+		Use: "show POINT|MACHINE", Short: "Show a restore point and the machine in it",
+		Example:     "  lifeboat point show db\n  lifeboat point show 3f2a91c0 --json",
+		Annotations: exits(exitNoDrive), Args: exactArgs("a point or a machine"),
+		ValidArgsFunction: a.completePoints,
+		RunE: func(c *cobra.Command, args []string) error {
+			d, err := a.openDrive(c.Context(), drive, imagestore.Read)
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			points, _, err := d.store.Points(c.Context())
+			if err != nil {
+				return err
+			}
+			p, err := pickPoint(points, newestPoints(points), args[0], d.name())
+			if err != nil {
+				return err
+			}
+			if a.json {
+				a.printJSON(p)
+				return nil
+			}
+			a.print("point %s on %s\n%s", p.ID, d.name(), describePoint(p))
+			return nil
+		},
+	}
+	a.driveFlag(c, &drive)
+	return c
+}
+
+func describePoint(p lifeboat.RestorePoint) string {
+	var out strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&out, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("machine", "%s", p.Machine.Name)
+	line("taken", "%s, %s", stamp(p.TakenAt), p.Consistency)
+	line("committed", "%s, sequence %d, run %s", stamp(p.CommittedAt), p.Sequence, short(p.RunID))
+	line("written by", "lifeboat %s", p.Program)
+	for _, d := range p.Disks {
+		how := "only changed blocks were read"
+		if d.FullRead != "" {
+			how = "everything was read: " + d.FullRead
+		}
+		line("blocks", "%s: %s of data, read %s, %s new; %s", d.Key, humanBytes(d.DataBytes), humanBytes(d.ReadBytes), humanBytes(d.NewBytes), how)
+	}
+	return out.String() + describeMachine(p.Machine)
+}
+
+func (a *app) completePoints(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	want, _ := c.Flags().GetString("drive")
+	d, err := a.openDriveQuietly(c.Context(), want)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	defer d.Close()
+	points, _, err := d.store.Points(c.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, p := range newestPoints(points) {
+		names = append(names, p.Machine.Name+"\t"+stamp(p.TakenAt))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat"
+	"lifeboat/diskfile"
+	"lifeboat/imagestore"
+)
+
+// restoreFlags are the answers that `restore` takes.
+type restoreFlags struct {
+	drive  string
+	to     string
+	format string
+	disk   string
+	yes    bool
+	dryRun bool
+}
+
+func (a *app) restoreCommand() *cobra.Command {
+	var f restoreFlags
+	c := &cobra.Command{
+		Use: "restore POINT|MACHINE --to FILE|FOLDER|BLOCKDEVICE", Short: "Write a machine's disks to files or a block device", GroupID: "back",
+		Long: "Writes disks out whole. To a folder: every disk, the machine's description in Lifeboat's and in\n" +
+			"its hypervisor's words, and a script that starts it with plain QEMU; this is the way out that\n" +
+			"needs no Lifeboat. To a file or block device: one disk.",
+		Example:     "  lifeboat restore db --to /srv/restored/db/\n  lifeboat restore 3f2a91c0 --disk root --to root.vmdk --format vmdk",
+		Annotations: exits(exitNoDrive, exitDamage, exitPerson, exitStopped), Args: exactArgs("a point or a machine"),
+		ValidArgsFunction: a.completePoints,
+		RunE: func(c *cobra.Command, args []string) error {
+			if f.to == "" {
+				return usagef("say where to: --to FILE, FOLDER/ or BLOCKDEVICE")
+			}
+			return a.restore(c.Context(), f, args[0])
+		},
+	}
+	c.Flags().StringVar(&f.to, "to", "", "file, folder (ends with /) or block device to write")
+	c.Flags().StringVar(&f.format, "format", "raw", "raw, qcow2, vmdk or vhdx")
+	c.Flags().StringVar(&f.disk, "disk", "", "only this disk, by its key")
+	c.Flags().BoolVar(&f.yes, "yes", false, "overwrite without asking")
+	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be written")
+	a.driveFlag(c, &f.drive)
+	return c
+}
+
+// restoreFile is one disk and where it goes.
+type restoreFile struct {
+	Disk      string `json:"disk"`
+	Path      string `json:"path"`
+	SizeBytes int64  `json:"sizeBytes"`
+	DataBytes int64  `json:"dataBytes"`
+	// Overwrites says what is there now, or is empty.
+	Overwrites string `json:"overwrites,omitempty"`
+}
+
+// restorePlan is what a restore is going to write.
+type restorePlan struct {
+	Point  lifeboat.RestorePoint `json:"-"`
+	Folder string                `json:"folder,omitempty"`
+	Format diskfile.Format       `json:"format"`
+	Files  []restoreFile         `json:"files"`
+}
+
+func (a *app) restore(ctx context.Context, f restoreFlags, name string) error {
+	format, err := restoreFormat(f.format)
+	if err != nil {
+		return err
+	}
+	d, err := a.openDrive(ctx, f.drive, imagestore.Read)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	points, faults, err := d.store.Points(ctx)
+	if err != nil {
+		return err
+	}
+	a.warnFaults(d, faults)
+	point, err := pickPoint(points, newestPoints(points), name, d.name())
+	if err != nil {
+		return err
+	}
+	plan, err := planRestore(point, f, format)
+	if err != nil {
+		return err
+	}
+	if f.dryRun {
+		a.showRestorePlan(plan)
+		return nil
+	}
+	if text := plan.overwrites(); text != "" {
+		if err := a.confirm(f.yes, text); err != nil {
+			return err
+		}
+	}
+	return a.runRestore(ctx, d, plan)
+}
+
+func restoreFormat(text string) (diskfile.Format, error) {
+	f := diskfile.Format(text)
+	switch f {
+	case diskfile.Raw, diskfile.QCOW2, diskfile.VMDK, diskfile.VHDX:
+		return f, nil
+	}
+	return "", usagef("--format takes raw, qcow2, vmdk or vhdx, not %q", text)
+}
+
+// planRestore decides what is written where.
+func planRestore(p lifeboat.RestorePoint, f restoreFlags, format diskfile.Format) (*restorePlan, error) {
+	plan := &restorePlan{Point: p, Format: format}
+	var keys []lifeboat.PointDisk
+	for _, d := range p.Disks {
+		if m, _ := p.Machine.Disk(d.Key); m.Excluded == "" && (f.disk == "" || f.disk == d.Key) {
+			keys = append(keys, d)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, usagef("point %s has no disk %q; it has: %s", short(p.ID), f.disk, diskWords(p.Machine.Disks))
+	}
+	info, err := os.Stat(f.to)
+	folder := strings.HasSuffix(f.to, "/") || (err == nil && info.IsDir())
+	if !folder && len(keys) > 1 {
+		return nil, usagef("%s has %d disks: restore to a folder (--to %s/), or one of them with --disk", p.Machine.Name, len(keys), f.to)
+	}
+	if folder {
+		plan.Folder = f.to
+	}
+	for _, d := range keys {
+		m, _ := p.Machine.Disk(d.Key)
+		file := restoreFile{Disk: d.Key, Path: f.to, SizeBytes: m.SizeBytes, DataBytes: d.DataBytes}
+		if folder {
+			file.Path = filepath.Join(f.to, d.Key+"."+string(format))
+		}
+		if file.Overwrites, err = whatIsThere(file.Path); err != nil {
+			return nil, err
+		}
+		plan.Files = append(plan.Files, file)
+	}
+	return plan, nil
+}
+
+// whatIsThere says what a restore to path would overwrite, or "".
+func whatIsThere(path string) (string, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil:
+		return "", err
+	case info.Mode()&fs.ModeDevice != 0:
+		return "the block device " + path, nil
+	case info.Size() == 0:
+		return "", nil
+	default:
+		return fmt.Sprintf("the file %s of %s", path, humanBytes(info.Size())), nil
+	}
+}
+
+func (p *restorePlan) overwrites() string {
+	text := ""
+	for _, f := range p.Files {
+		if f.Overwrites != "" {
+			text += "This overwrites " + f.Overwrites + ".\n"
+		}
+	}
+	return text
+}
+
+func (a *app) showRestorePlan(p *restorePlan) {
+	if a.json {
+		a.printJSON(p)
+		return
+	}
+	var rows [][]string
+	for _, f := range p.Files {
+		rows = append(rows, []string{f.Disk, f.Path, string(p.Format), humanBytes(f.SizeBytes), humanBytes(f.DataBytes), f.Overwrites})
+	}
+	a.print("%s", table([]string{"DISK", "TO", "FORMAT", "SIZE", "DATA", "OVERWRITES"}, rows))
+}
+
+func (a *app) runRestore(ctx context.Context, d *openedDrive, plan *restorePlan) error {
+	r, err := a.beginRun("restore", os.Args[1:])
+	if err != nil {
+		return err
+	}
+	err = a.writeRestore(ctx, d, r, plan)
+	summary := fmt.Sprintf("%s, point %s", plan.Point.Machine.Name, short(plan.Point.ID))
+	r.end(summary, err)
+	if err != nil {
+		return restoreProblem(d, plan, err)
+	}
+	if a.json {
+		a.printJSON(event{Event: "result", Run: r.ID, Time: plan.Point.CommittedAt, Result: plan})
+		return nil
+	}
+	for _, f := range plan.Files {
+		a.print("%s\n", f.Path)
+	}
+	if plan.Folder != "" {
+		a.note("start it without Lifeboat: sh %s", shellWord(filepath.Join(plan.Folder, startScript)))
+	}
+	return nil
+}
+
+func (a *app) writeRestore(ctx context.Context, d *openedDrive, r *run, plan *restorePlan) error {
+	if plan.Folder != "" {
+		if err := os.MkdirAll(plan.Folder, 0o755); err != nil {
+			return err
+		}
+	}
+	for _, f := range plan.Files {
+		if err := a.restoreDisk(ctx, d, r, plan, f); err != nil {
+			return err
+		}
+	}
+	if plan.Folder == "" {
+		return nil
+	}
+	return writeDescriptions(plan)
+}
+
+func (a *app) restoreDisk(ctx context.Context, d *openedDrive, r *run, plan *restorePlan, f restoreFile) (err error) {
+	target, err := diskfile.Create(ctx, f.Path, plan.Format, f.SizeBytes)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, target.Close()) }()
+	p := a.newProgress(r, f.Disk)
+	defer p.end()
+	var w imagestore.RestoreTarget = diskWriter{ctx, target}
+	if f.Overwrites != "" {
+		w = diskOverwriter{diskWriter{ctx, target}}
+	}
+	err = d.store.Restore(ctx, plan.Point.ID, f.Disk, w, imagestore.RestoreOptions{
+		Progress: func(pr imagestore.Progress) { p.show(pr.DoneBytes, pr.TotalBytes) }})
+	if err != nil {
+		return err
+	}
+	return target.Sync(ctx)
+}
+
+// diskWriter writes to a disk that reads as zeros wherever it was not written.
+type diskWriter struct {
+	ctx    context.Context
+	target diskfile.Target
+}
+
+func (w diskWriter) WriteAt(p []byte, off int64) (int, error) {
+	if err := w.target.WriteAt(w.ctx, p, off); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// diskOverwriter writes to a disk that holds something already.
+type diskOverwriter struct{ diskWriter }
+
+func (w diskOverwriter) PunchHole(off, length int64) error {
+	return w.target.ZeroAt(w.ctx, off, length)
+}
+
+func restoreProblem(d *openedDrive, plan *restorePlan, err error) error {
+	var p *lifeboat.Problem
+	if errors.As(err, &p) {
+		return err
+	}
+	problem := &lifeboat.Problem{
+		What: fmt.Sprintf("%s: the restore from %s failed: %v", plan.Point.Machine.Name, d.name(), err),
+		Safe: "the drive is only read; what was written at the target is incomplete",
+		Next: "make room or choose another target, and run the command again",
+		Err:  err,
+	}
+	if errors.Is(err, lifeboat.ErrDamaged) {
+		problem.Next = "take another point or another drive; what is hurt: lifeboat verify --drive " + shellWord(d.found.Drive.Label)
+	}
+	return problem
+}

@@ -1,0 +1,373 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat"
+	"lifeboat/imagestore"
+	"lifeboat/nbd"
+)
+
+// The disks of booted machines are served by a process of their own. It and its
+// guard outlive the command and the session that started them, and each starts
+// the other again when it is gone; both hold the drive's secret in memory, and
+// nowhere else. Should both die at once, the guests wait until
+// `lifeboat boot --resume` starts them again.
+
+// driveRetry is how often a vanished drive is looked for.
+const driveRetry = time.Second
+
+// servingEvery is how often the server of the disks says that it is there.
+const servingEvery = time.Second
+
+func (a *app) diskServerCommand() *cobra.Command {
+	return a.serviceCommand("disk-server", func(ctx context.Context, dir string, keys secretKeys, guard process) error {
+		b, err := readBooted(dir)
+		if err != nil {
+			return err
+		}
+		s := &diskServer{a: a, dir: dir, booted: b, keys: keys, log: openRunLog(dir)}
+		return s.run(ctx, guard)
+	})
+}
+
+// diskServer gives out the disks of one boot run.
+type diskServer struct {
+	a      *app
+	dir    string
+	booted *bootedRun
+	keys   secretKeys
+	log    *run
+
+	mu      sync.Mutex
+	store   *imagestore.Store
+	reads   *readCounter
+	serving diskServing
+	// opening is closed when the attempt to find the drive again succeeded.
+	opening chan struct{}
+}
+
+func (s *diskServer) run(ctx context.Context, guard process) error {
+	self, err := thisProcess()
+	if err != nil {
+		return err
+	}
+	if before, err := readServing(s.dir); err == nil {
+		s.serving = before
+	}
+	s.serving.Process, s.serving.Guard = self, guard
+	s.reads = &readCounter{}
+	listener, err := listenUnix(s.booted.Socket)
+	if err != nil {
+		return err
+	}
+	// The drive may be away at this very moment: guests wait, and so do we.
+	s.reopen(ctx, s.current())
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go s.watch(ctx, cancel)
+	server := nbd.NewServer(s.exports(), nbd.ServerOptions{OnError: s.failed})
+	err = server.Serve(ctx, listener)
+	if store := s.current(); store != nil {
+		store.Close()
+	}
+	return err
+}
+
+// listenUnix takes over a socket that a killed server left behind.
+func listenUnix(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for the machines: %w", err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	return l, os.Chmod(path, 0o600)
+}
+
+// watch says every second what the server does, keeps its guard alive, and ends
+// it when the run has ended.
+func (s *diskServer) watch(ctx context.Context, end func()) {
+	tick := time.NewTicker(servingEvery)
+	defer tick.Stop()
+	for {
+		s.say()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if b, err := readBooted(s.dir); err == nil && b.Ended {
+			end()
+			return
+		}
+		s.keepGuard()
+	}
+}
+
+func (s *diskServer) keepGuard() {
+	s.mu.Lock()
+	guard := s.serving.Guard
+	self := s.serving.Process
+	s.mu.Unlock()
+	if guard.alive() {
+		return
+	}
+	started, err := s.a.startService("guard", s.dir, s.keys, self)
+	if err != nil {
+		s.log.log(event{Event: "warning", Text: "the guard of the disks could not be started: " + err.Error()})
+		return
+	}
+	s.mu.Lock()
+	s.serving.Guard = started
+	s.mu.Unlock()
+}
+
+func (s *diskServer) say() {
+	s.mu.Lock()
+	s.serving.Seen = time.Now().UTC()
+	s.serving.ReadBytes += s.reads.take()
+	serving := s.serving
+	s.mu.Unlock()
+	saveJSON(servingPath(s.dir), serving)
+}
+
+// exports makes one export for each disk of each machine.
+func (s *diskServer) exports() map[string]nbd.Export {
+	all := map[string]nbd.Export{}
+	for _, m := range s.booted.Machines {
+		for key, name := range m.Exports {
+			all[name] = &servedDisk{server: s, point: m.Point, key: key}
+		}
+	}
+	return all
+}
+
+// failed is told of every read that a guest did not get.
+func (s *diskServer) failed(export string, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	text := err.Error()
+	s.log.log(event{Event: "damage", Machine: export, Text: text})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, known := range s.serving.Damage {
+		if known == text {
+			return
+		}
+	}
+	// A guest may ask for thousands of damaged blocks; the first tell the story.
+	if len(s.serving.Damage) < 100 {
+		s.serving.Damage = append(s.serving.Damage, text)
+	}
+}
+
+func (s *diskServer) current() *imagestore.Store {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.store
+}
+
+// reopen waits until the drive answers again; the guests wait meanwhile. Only
+// one of the readers that find the drive gone looks for it.
+func (s *diskServer) reopen(ctx context.Context, broken *imagestore.Store) error {
+	s.mu.Lock()
+	if s.store != broken {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.opening != nil {
+		wait := s.opening
+		s.mu.Unlock()
+		select {
+		case <-wait:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	s.opening = make(chan struct{})
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		close(s.opening)
+		s.opening = nil
+		s.mu.Unlock()
+	}()
+	return s.findDrive(ctx, broken)
+}
+
+func (s *diskServer) findDrive(ctx context.Context, broken *imagestore.Store) error {
+	for {
+		store, err := s.a.openServedDrive(ctx, s.booted, s.keys, s.reads)
+		if err == nil {
+			s.mu.Lock()
+			s.store = store
+			waited := !s.serving.WaitingSince.IsZero()
+			s.serving.WaitingSince = time.Time{}
+			s.mu.Unlock()
+			if broken != nil {
+				broken.Close()
+			}
+			if waited {
+				s.tellGuests(ctx, false)
+				s.log.log(event{Event: "drive-back", Text: fmt.Sprintf("drive %s is back; the machines go on", s.booted.Drive.Label)})
+			}
+			return nil
+		}
+		s.mu.Lock()
+		first := s.serving.WaitingSince.IsZero()
+		if first {
+			s.serving.WaitingSince = time.Now().UTC()
+		}
+		s.mu.Unlock()
+		if first {
+			s.log.log(event{Event: "drive-gone", Text: fmt.Sprintf("drive %s does not answer: %v; the machines wait for it", s.booted.Drive.Label, err)})
+			s.tellGuests(ctx, true)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(driveRetry):
+		}
+	}
+}
+
+// tellGuests pauses the machines while their drive is away: a guest whose disk
+// hangs for long gives up on it, a guest that stands still notices nothing.
+func (s *diskServer) tellGuests(ctx context.Context, away bool) {
+	h, err := s.a.openQEMU(s.booted.Host)
+	if err != nil {
+		return
+	}
+	for _, m := range s.booted.Machines {
+		if m.Settled {
+			continue
+		}
+		if away {
+			err = h.Pause(ctx, m.Name)
+		} else {
+			err = h.Resume(ctx, m.Name)
+		}
+		if err != nil {
+			s.log.log(event{Event: "warning", Machine: m.Name, Text: err.Error()})
+		}
+	}
+}
+
+// servedDisk is a stored disk that survives the going and coming of its drive.
+type servedDisk struct {
+	server *diskServer
+	point  string
+	key    string
+
+	mu    sync.Mutex
+	store *imagestore.Store
+	disk  *imagestore.Disk
+}
+
+// open returns the disk from the store that is open now.
+func (d *servedDisk) open(ctx context.Context) (*imagestore.Disk, *imagestore.Store, error) {
+	store := d.server.current()
+	if store == nil {
+		return nil, nil, lifeboat.ErrDriveGone
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.store == store {
+		return d.disk, store, nil
+	}
+	disk, err := store.Disk(ctx, d.point, d.key)
+	if err != nil {
+		return nil, store, err
+	}
+	d.store, d.disk = store, disk
+	return disk, store, nil
+}
+
+// with does something with the disk, and does it again after the drive is back
+// as often as the drive vanished meanwhile.
+func (d *servedDisk) with(ctx context.Context, do func(*imagestore.Disk) error) error {
+	for {
+		disk, store, err := d.open(ctx)
+		if err == nil {
+			err = do(disk)
+		}
+		if !errors.Is(err, lifeboat.ErrDriveGone) {
+			return err
+		}
+		if err := d.server.reopen(ctx, store); err != nil {
+			return err
+		}
+	}
+}
+
+// SizeBytes is the size of the disk as the point's description says it, so that
+// it is known while the drive is away.
+func (d *servedDisk) SizeBytes() int64 {
+	var size int64
+	d.with(context.Background(), func(disk *imagestore.Disk) error {
+		size = disk.SizeBytes()
+		return nil
+	})
+	return size
+}
+
+func (d *servedDisk) ReadAt(ctx context.Context, p []byte, offset int64) error {
+	return d.with(ctx, func(disk *imagestore.Disk) error {
+		n, err := disk.ReadAtContext(ctx, p, offset)
+		if n == len(p) && errors.Is(err, io.EOF) {
+			return nil
+		}
+		return err
+	})
+}
+
+func (d *servedDisk) Extents(ctx context.Context, within lifeboat.Extent) (runs []lifeboat.Extent, err error) {
+	err = d.with(ctx, func(disk *imagestore.Disk) error {
+		runs, err = disk.Extents(ctx, within)
+		return err
+	})
+	return runs, err
+}
+
+// openRunLog opens a run's log to add to it from another process.
+func openRunLog(dir string) *run {
+	file, err := os.OpenFile(filepath.Join(dir, "log.jsonl"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil
+	}
+	return &run{ID: filepath.Base(dir), dir: dir, file: file}
+}
+
+// serviceKeys is what a service reads from its standard input.
+type serviceKeys struct {
+	Keys secretKeys `json:"keys"`
+	Peer process    `json:"peer"`
+}
+
+func readServiceKeys(in io.Reader) (serviceKeys, error) {
+	var k serviceKeys
+	if err := json.NewDecoder(io.LimitReader(in, 1<<20)).Decode(&k); err != nil {
+		return k, usagef("this command is started by lifeboat itself")
+	}
+	return k, nil
+}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat"
+	"lifeboat/catalog"
+	"lifeboat/imagestore"
+	"lifeboat/internal/durable"
+	"lifeboat/rotation"
+)
+
+// driveFlag adds --drive to a command.
+func (a *app) driveFlag(c *cobra.Command, drive *string) {
+	c.Flags().StringVarP(drive, "drive", "d", "", "label or path of the drive; without it the one that is attached")
+	c.RegisterFlagCompletionFunc("drive", a.completeDrives)
+}
+
+func (a *app) completeDrives(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	found, err := a.attachedDrives(c.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, f := range found {
+		names = append(names, f.Drive.Label+"\t"+f.Path)
+	}
+	return names, cobra.ShellCompDirectiveDefault
+}
+
+// openedDrive is a drive whose store is open.
+type openedDrive struct {
+	found rotation.Found
+	store *imagestore.Store
+	dir   durable.Dir
+	// keys opened it, and may open it again.
+	keys secretKeys
+	// speed is what the drive was measured to write, in bytes per second.
+	speed float64
+}
+
+// name is how messages call the drive.
+func (d *openedDrive) name() string { return "drive " + d.found.Drive.Label }
+
+func (d *openedDrive) Close() error {
+	err := d.store.Close()
+	closeDir(d.dir)
+	return err
+}
+
+func closeDir(dir durable.Dir) {
+	if c, ok := dir.(io.Closer); ok {
+		c.Close()
+	}
+}
+
+// attachedDrives lists the drives that can be seen: mounted ones, and folders
+// that the site names.
+func (a *app) attachedDrives(ctx context.Context) ([]rotation.Found, error) {
+	site, err := a.siteOrNone()
+	if err != nil {
+		return nil, err
+	}
+	var folders []string
+	if site != nil {
+		folders = site.Drives
+	}
+	return rotation.Attached(ctx, folders)
+}
+
+// findDrive finds the drive that a label or a path means.
+func (a *app) findDrive(ctx context.Context, want string) (rotation.Found, error) {
+	found, err := a.attachedDrives(ctx)
+	if err != nil {
+		return rotation.Found{}, err
+	}
+	return rotation.Select(found, want)
+}
+
+// openDrive finds a drive and opens its store: with the passphrase file if one
+// is given, else with this computer's identity, else by asking.
+func (a *app) openDrive(ctx context.Context, want string, mode imagestore.Mode) (*openedDrive, error) {
+	found, err := a.findDrive(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := a.keys()
+	if err != nil {
+		return nil, err
+	}
+	d, err := a.openFound(ctx, found, keys, mode, nil)
+	if !errors.Is(err, lifeboat.ErrWrongSecret) || keys.Passphrase != "" {
+		return d, err
+	}
+	text, aerr := a.askPassphrase("Secret of drive " + found.Drive.Label)
+	if aerr != nil {
+		return nil, errors.Join(aerr, err)
+	}
+	return a.openFound(ctx, found, secretKeys{Passphrase: text}, mode, nil)
+}
+
+// openDriveQuietly is for completion: it never asks.
+func (a *app) openDriveQuietly(ctx context.Context, want string) (*openedDrive, error) {
+	found, err := a.findDrive(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := a.keys()
+	if err != nil {
+		return nil, err
+	}
+	return a.openFound(ctx, found, keys, imagestore.Read, nil)
+}
+
+// openFound opens the store of a drive. count, if given, counts what is read.
+func (a *app) openFound(ctx context.Context, found rotation.Found, keys secretKeys, mode imagestore.Mode, count *readCounter) (*openedDrive, error) {
+	secrets, err := keys.secrets()
+	if err != nil {
+		return nil, err
+	}
+	// On a computer that is no control machine a drive is only ever read. On one
+	// that is, even a reader takes its lock, so that nothing is removed under it.
+	dir, err := rotation.OpenStore(found.Path, mode == imagestore.Read && !a.hasState())
+	if err != nil {
+		return nil, &lifeboat.Problem{
+			What: fmt.Sprintf("drive %s at %s: its store cannot be opened: %v", found.Drive.Label, found.Path, err),
+			Safe: "nothing was changed on it",
+			Next: "look at its cable, attach it again and run: lifeboat drive list",
+			Err:  errors.Join(lifeboat.ErrDriveGone, err),
+		}
+	}
+	opened := dir
+	if count != nil {
+		opened = countedDir{dir, count}
+	}
+	store, err := imagestore.Open(ctx, opened, secrets, imagestore.OpenOptions{Mode: mode})
+	if err != nil {
+		closeDir(dir)
+		return nil, err
+	}
+	// What is sealed in the store is the truth; what was found is a hint.
+	found.Drive = store.Drive()
+	d := &openedDrive{found: found, store: store, dir: dir, keys: keys}
+	if err := a.checkSite(d); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// checkSite refuses a drive of another site on a control machine.
+func (a *app) checkSite(d *openedDrive) error {
+	site, err := a.siteOrNone()
+	if err != nil || site == nil || site.Site.ID == d.store.Site().ID {
+		return err
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("drive %s belongs to another site (%s), not to %s", d.found.Drive.Label, d.store.Site().Name, site.Site.Name),
+		Safe: "nothing was changed on it",
+		Next: "attach a drive of this site, or use another state folder: --state DIR",
+		Err:  lifeboat.ErrWrongDrive,
+	}
+}
+
+// openServedDrive opens the drive of a boot run for the server of its disks: at
+// the path where it was, or wherever it is attached by now.
+func (a *app) openServedDrive(ctx context.Context, b *bootedRun, keys secretKeys, count *readCounter) (*imagestore.Store, error) {
+	found, err := rotation.Identify(b.DrivePath)
+	if err != nil || found.Drive.ID != b.Drive.ID {
+		all, aerr := a.attachedDrives(ctx)
+		if aerr != nil {
+			return nil, aerr
+		}
+		i := slices.IndexFunc(all, func(f rotation.Found) bool { return f.Drive.ID == b.Drive.ID })
+		if i < 0 {
+			return nil, errors.Join(lifeboat.ErrDriveGone, err)
+		}
+		found = all[i]
+	}
+	d, err := a.openFound(ctx, found, keys, imagestore.Read, count)
+	if err != nil {
+		return nil, err
+	}
+	if d.store.Drive().ID != b.Drive.ID {
+		d.Close()
+		return nil, lifeboat.ErrWrongDrive
+	}
+	return d.store, nil
+}
+
+// openCatalog opens what this control machine remembers.
+func (a *app) openCatalog(ctx context.Context) (*catalog.Catalog, error) {
+	if err := os.MkdirAll(a.stateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state folder: %w", err)
+	}
+	return catalog.Open(ctx, filepath.Join(a.stateDir, "catalog.db"))
+}
+
+// sawDrive compares a drive with what is remembered of it, and remembers it as
+// it is now. A drive that was rolled back, forked or re-keyed is refused.
+func (a *app) sawDrive(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
+	head := d.store.Head()
+	seen := catalog.Drive{Drive: d.store.Drive(), Fingerprint: d.store.Fingerprint(), Head: catalog.Head{Sequence: head.Sequence, Hash: head.Hash},
+		SeenPath: d.found.Path, SeenAt: time.Now(), WriteBytesPerSecond: int64(d.speed)}
+	seen.FreeBytes, seen.TotalBytes, _ = d.dir.Space()
+	if known, err := cat.Drive(ctx, seen.ID); err == nil && d.speed == 0 {
+		d.speed = float64(known.WriteBytesPerSecond)
+	}
+	err := cat.RecordDrive(ctx, seen)
+	var suspect *catalog.SuspectError
+	if errors.As(err, &suspect) {
+		return &lifeboat.Problem{
+			What: suspect.Error(),
+			Safe: "nothing was written to it; the points on it can still be read",
+			Next: "find out why: was it restored from a copy, or written elsewhere? Then use another drive",
+			Err:  errors.Join(lifeboat.ErrWrongDrive, err),
+		}
+	}
+	return err
+}
+
+// probeSize is how much is written to measure a drive that was never written
+// to: enough to leave a USB stick's own memory behind, little enough to be quick.
+const probeSize = 32 << 20
+
+// writeSpeed is how fast the drive writes, measured once and then remembered.
+func (d *openedDrive) writeSpeed(ctx context.Context) float64 {
+	if d.speed > 0 || ctx.Err() != nil {
+		return d.speed
+	}
+	const name = "speed-probe.tmp"
+	dir, err := durable.OpenOS(d.found.Path, false)
+	if err != nil {
+		return 0
+	}
+	defer closeDir(dir)
+	dir.Remove(name)
+	f, err := dir.Create(name)
+	if err != nil {
+		return 0
+	}
+	defer dir.Remove(name)
+	defer f.Close()
+	chunk := make([]byte, 1<<20)
+	began := time.Now()
+	for range probeSize / len(chunk) {
+		if _, err := f.Write(chunk); err != nil {
+			return 0
+		}
+	}
+	if f.Sync() != nil {
+		return 0
+	}
+	d.speed = probeSize / max(time.Since(began).Seconds(), 1e-6)
+	return d.speed
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"lifeboat"
+)
+
+// The exit codes are an interface: job schedulers branch on them.
+const (
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitPartial = 3
+	exitNoDrive = 10
+	exitHeld    = 11
+	exitDamage  = 12
+	exitPerson  = 13
+	exitStopped = 130
+)
+
+// exitMeanings explains the codes in each command's help.
+var exitMeanings = map[int]string{
+	exitDone:    "done",
+	exitFailed:  "failed; read the problem",
+	exitUsage:   "wrong usage",
+	exitPartial: "done in part; the rest is listed",
+	exitNoDrive: "no drive, or not the right one",
+	exitHeld:    "another run holds the drive",
+	exitDamage:  "damage found",
+	exitPerson:  "waiting for a person",
+	exitStopped: "stopped by a signal",
+}
+
+// usageError is a mistake in how the program was called.
+type usageError struct{ text string }
+
+func (e usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
+
+// errNeedsPerson: only a person can answer, and none is there.
+var errNeedsPerson = errors.New("a person has to answer")
+
+// exitCode maps an error to the code that a job scheduler sees.
+func exitCode(err error) int {
+	var usage usageError
+	var stopped stoppedBy
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &stopped), errors.Is(err, context.Canceled):
+		return exitStopped
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, lifeboat.ErrPartial):
+		return exitPartial
+	case errors.Is(err, lifeboat.ErrNoDrive), errors.Is(err, lifeboat.ErrWrongDrive):
+		return exitNoDrive
+	case errors.Is(err, lifeboat.ErrDriveHeld):
+		return exitHeld
+	case errors.Is(err, lifeboat.ErrDamaged):
+		return exitDamage
+	case errors.Is(err, errNeedsPerson):
+		return exitPerson
+	default:
+		return exitFailed
+	}
+}
+
+// problemOf turns any error into the three lines that an operator reads.
+func problemOf(err error) lifeboat.Problem {
+	var p *lifeboat.Problem
+	if errors.As(err, &p) {
+		return *p
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		return lifeboat.Problem{What: usage.text, Safe: "nothing was done", Next: "read the help: add --help to the command"}
+	}
+	return lifeboat.Problem{
+		What: err.Error(),
+		Safe: "every restore point that was listed before is still there; this command deletes none",
+		Next: "run the same command with --verbose, and keep what it prints",
+	}
+}
+
+// printProblem writes the three lines, or one JSON document.
+func (a *app) printProblem(command string, err error) {
+	p := problemOf(err)
+	if a.json {
+		writeProblemJSON(a.stderr, command, p, err)
+		return
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s: %s\n", command, p.What)
+	if p.Safe != "" {
+		fmt.Fprintf(&out, "  safe:  %s\n", p.Safe)
+	}
+	if p.Next != "" {
+		fmt.Fprintf(&out, "  next:  %s\n", p.Next)
+	}
+	if a.verbose {
+		for e := err; e != nil; e = errors.Unwrap(e) {
+			fmt.Fprintf(&out, "  cause: %v\n", e)
+		}
+	}
+	io.WriteString(a.stderr, out.String())
+}
+
+type problemJSON struct {
+	Command string `json:"command"`
+	Problem string `json:"problem"`
+	Safe    string `json:"safe,omitempty"`
+	Next    string `json:"next,omitempty"`
+	Cause   string `json:"cause,omitempty"`
+	Exit    int    `json:"exit"`
+}
+
+func newProblemJSON(command string, err error) problemJSON {
+	p := problemOf(err)
+	cause := ""
+	if p.Err != nil {
+		cause = p.Err.Error()
+	}
+	return problemJSON{command, p.What, p.Safe, p.Next, cause, exitCode(err)}
+}
+
+func writeProblemJSON(w io.Writer, command string, _ lifeboat.Problem, err error) {
+	json.NewEncoder(w).Encode(newProblemJSON(command, err))
+}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"lifeboat"
+	"lifeboat/catalog"
+	"lifeboat/hypervisor"
+	"lifeboat/imagestore"
+)
+
+// exportJob is one machine to be exported: how to hold it still.
+type exportJob struct {
+	name   string
+	host   string
+	id     string
+	freeze func(ctx context.Context, o hypervisor.FreezeOptions) (hypervisor.Still, error)
+	// exclude holds the reasons of the disks that are left out.
+	exclude map[string]string
+}
+
+// exportResult is what became of one machine.
+type exportResult struct {
+	Machine string                 `json:"machine"`
+	Host    string                 `json:"host,omitempty"`
+	Point   *lifeboat.RestorePoint `json:"point,omitempty"`
+	// Skipped says why nothing was tried.
+	Skipped string       `json:"skipped,omitempty"`
+	Problem *problemJSON `json:"problem,omitempty"`
+	// Note is what an operator should know though it worked.
+	Note string `json:"note,omitempty"`
+
+	ReadBytes     int64   `json:"readBytes"`
+	NewBytes      int64   `json:"newBytes"`
+	WrittenBytes  int64   `json:"writtenBytes"`
+	FrozenSeconds float64 `json:"frozenSeconds"`
+	PausedSeconds float64 `json:"pausedSeconds"`
+	Seconds       float64 `json:"seconds"`
+
+	err error
+}
+
+// exportRun exports machines to one drive.
+type exportRun struct {
+	a     *app
+	run   *run
+	drive *openedDrive
+	cat   *catalog.Catalog
+	// until is when no further machine is begun; zero means never.
+	until    time.Time
+	parallel int
+	progress *exportProgress
+}
+
+// byAge puts the machine whose newest point on this drive is oldest first, so
+// that a night that is too short always helps the machine that needs it most.
+func (e *exportRun) byAge(ctx context.Context, jobs []exportJob) {
+	taken := map[string]time.Time{}
+	for _, j := range jobs {
+		if p, err := e.drive.store.Newest(ctx, j.id); err == nil {
+			taken[j.id] = p.TakenAt
+		}
+	}
+	slices.SortStableFunc(jobs, func(x, y exportJob) int { return taken[x.id].Compare(taken[y.id]) })
+}
+
+// all exports every job, several at a time, and goes on after one fails.
+func (e *exportRun) all(ctx context.Context, jobs []exportJob) []exportResult {
+	e.byAge(ctx, jobs)
+	results := make([]exportResult, len(jobs))
+	var g errgroup.Group
+	g.SetLimit(max(1, e.parallel))
+	// A drive that is full or gone fails every machine that comes after.
+	var mu sync.Mutex
+	var stopped string
+	for i, j := range jobs {
+		g.Go(func() error {
+			mu.Lock()
+			why := stopped
+			mu.Unlock()
+			if why == "" {
+				why = e.tooLate(ctx)
+			}
+			if why != "" {
+				results[i] = exportResult{Machine: j.name, Host: j.host, Skipped: why}
+				return nil
+			}
+			results[i] = e.one(ctx, j)
+			if err := results[i].err; errors.Is(err, lifeboat.ErrDriveFull) || errors.Is(err, lifeboat.ErrDriveGone) {
+				mu.Lock()
+				stopped = "not tried: " + e.drive.name() + " failed before"
+				mu.Unlock()
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	return results
+}
+
+// tooLate says why no further machine is begun, or "".
+func (e *exportRun) tooLate(ctx context.Context) string {
+	switch {
+	case ctx.Err() != nil:
+		return "not tried: stopped"
+	case !e.until.IsZero() && !time.Now().Before(e.until):
+		return "not tried: it was past " + e.until.Local().Format("15:04")
+	default:
+		return ""
+	}
+}
+
+// one exports one machine and says what became of it.
+func (e *exportRun) one(ctx context.Context, j exportJob) exportResult {
+	began := time.Now()
+	r := exportResult{Machine: j.name, Host: j.host}
+	e.run.log(event{Event: "machine", Machine: j.name, Text: j.name + ": export begins"})
+	err := e.capture(ctx, j, &r)
+	r.Seconds = time.Since(began).Seconds()
+	e.progress.done(j.name)
+	if err != nil {
+		r.err = e.exportProblem(ctx, j, err)
+		p := newProblemJSON("export", r.err)
+		r.Problem = &p
+		e.run.log(event{Event: "problem", Machine: j.name, Text: j.name + ": " + p.Problem, Result: p})
+		return r
+	}
+	e.run.log(event{Event: "point", Machine: j.name, Text: fmt.Sprintf("%s: committed point %s", j.name, short(r.Point.ID)), Result: r.Point})
+	return r
+}
+
+// capture is one machine's way onto the drive: hold it still, store it, and
+// only then let the host forget the older base of its change tracking.
+func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (err error) {
+	o := hypervisor.FreezeOptions{DriveID: e.drive.store.Drive().ID, Since: map[string]string{}, Exclude: map[string]bool{}}
+	for key := range j.exclude {
+		o.Exclude[key] = true
+	}
+	newest, err := e.drive.store.Newest(ctx, j.id)
+	switch {
+	case err == nil:
+		for _, d := range newest.Disks {
+			if d.Token != "" {
+				o.Since[d.Key] = d.Token
+			}
+		}
+	case !errors.Is(err, imagestore.ErrNoPoint):
+		return err
+	}
+	still, err := j.freeze(ctx, o)
+	if err != nil {
+		return err
+	}
+	// Letting go must work after Ctrl-C as well: the machine has to come free.
+	defer func() {
+		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+		defer cancel()
+		if rerr := still.Release(release); rerr != nil && err == nil {
+			r.Note = "the machine could not be let go cleanly: " + rerr.Error() + "; the next export does it"
+		}
+	}()
+	r.FrozenSeconds, r.PausedSeconds = still.FrozenFor().Seconds(), still.PausedFor().Seconds()
+	c, err := e.captureOf(j, still, o)
+	if err != nil {
+		return err
+	}
+	consistency, note := still.Consistency()
+	c.Consistency, r.Note = consistency, note
+	c.Progress = func(p imagestore.Progress) {
+		r.ReadBytes, r.NewBytes, r.WrittenBytes = p.ReadBytes, p.NewBytes, p.WrittenBytes
+		e.progress.show(j.name, p)
+	}
+	e.estimate(ctx, j, newest.ID == "", c)
+	point, err := e.drive.store.Capture(ctx, c)
+	if err != nil {
+		return err
+	}
+	r.Point = &point
+	if err := still.Committed(context.WithoutCancel(ctx)); err != nil {
+		r.Note = "the point is committed; the next export of this machine reads everything: " + err.Error()
+	}
+	return e.remember(ctx, point)
+}
+
+// releaseTimeout bounds letting go of a machine.
+const releaseTimeout = 30 * time.Second
+
+// captureOf puts together what the store needs to know of a still.
+func (e *exportRun) captureOf(j exportJob, still hypervisor.Still, o hypervisor.FreezeOptions) (imagestore.Capture, error) {
+	m := still.Machine()
+	c := imagestore.Capture{
+		Machine: m, RunID: e.run.ID, TakenAt: still.TakenAt(), Host: j.host, Program: version,
+		Sources: map[string]imagestore.Source{}, Tokens: map[string]string{}, Since: o.Since,
+	}
+	for i := range m.Disks {
+		d := &c.Machine.Disks[i]
+		if why := j.exclude[d.Key]; why != "" {
+			d.Excluded = why
+		}
+		if d.Excluded != "" {
+			continue
+		}
+		disk, err := still.Disk(d.Key)
+		if err != nil {
+			return c, err
+		}
+		c.Sources[d.Key], c.Tokens[d.Key] = disk, disk.Token()
+	}
+	return c, nil
+}
+
+// remember notes the point in the catalogue. The drive is the truth, so a
+// catalogue that cannot be written costs convenience, not the point.
+func (e *exportRun) remember(ctx context.Context, p lifeboat.RestorePoint) error {
+	if e.cat == nil {
+		return nil
+	}
+	if err := e.cat.AddPoint(context.WithoutCancel(ctx), e.drive.store.Drive().ID, p); err != nil {
+		e.a.warn("%s: the point is on the drive, but not in the catalogue: %v", p.Machine.Name, err)
+	}
+	return nil
+}
+
+// exportProblem says what a failed export means for its machine.
+func (e *exportRun) exportProblem(ctx context.Context, j exportJob, err error) error {
+	var p *lifeboat.Problem
+	if errors.As(err, &p) {
+		return err
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s: stopped: %w", j.name, err)
+	}
+	safe := fmt.Sprintf("%s goes on running; %s holds no point of it yet", j.name, e.drive.name())
+	if newest, nerr := e.drive.store.Newest(context.WithoutCancel(ctx), j.id); nerr == nil {
+		safe = fmt.Sprintf("%s goes on running; its point of %s on %s is whole", j.name, stamp(newest.TakenAt), e.drive.name())
+	}
+	next := "run the export again; what was written already is used"
+	what := fmt.Sprintf("%s: its export to %s failed: %v", j.name, e.drive.name(), err)
+	switch {
+	case errors.Is(err, hypervisor.ErrMachineGone):
+		what = fmt.Sprintf("%s: the machine stopped or was deleted while it was exported", j.name)
+		next = "see what it is doing: lifeboat machine list"
+	case errors.Is(err, hypervisor.ErrStillBroken):
+		what = fmt.Sprintf("%s: the space for what the guest overwrites meanwhile ran out", j.name)
+		next = "give the host more scratch space (host add --scratch DIR) and export again"
+	case errors.Is(err, hypervisor.ErrMachineBusy):
+		what = fmt.Sprintf("%s: another export holds this machine", j.name)
+		next = "see who: lifeboat run list"
+	case errors.Is(err, lifeboat.ErrDriveFull):
+		what = fmt.Sprintf("%s: %s is full", j.name, e.drive.name())
+		next = "use a larger drive, or forget points that are no longer needed"
+	case errors.Is(err, lifeboat.ErrDriveGone):
+		what = fmt.Sprintf("%s: %s stopped answering", j.name, e.drive.name())
+		next = "look at its cable, attach it again and run: lifeboat verify"
+	}
+	return &lifeboat.Problem{What: what, Safe: safe, Next: next, Err: err}
+}

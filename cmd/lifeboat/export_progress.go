@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"lifeboat"
+	"lifeboat/imagestore"
+)
+
+// exportProgress adds up what the machines of one run report.
+type exportProgress struct {
+	p  *progress
+	mu sync.Mutex
+	by map[string]imagestore.Progress
+}
+
+func (a *app) newExportProgress(r *run) *exportProgress {
+	return &exportProgress{p: a.newProgress(r, "export"), by: map[string]imagestore.Progress{}}
+}
+
+func (e *exportProgress) show(machine string, p imagestore.Progress) {
+	e.mu.Lock()
+	e.by[machine] = p
+	var done, total int64
+	for _, one := range e.by {
+		done += one.DoneBytes
+		total += one.TotalBytes
+	}
+	e.mu.Unlock()
+	e.p.show(done, total)
+}
+
+// done counts a machine as finished, however it ended.
+func (e *exportProgress) done(machine string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.by[machine]
+	p.DoneBytes = p.TotalBytes
+	e.by[machine] = p
+}
+
+// estimate says before a first full export what it will cost. Speed and space
+// are those of this drive, measured; the saving by compression is not known
+// before, so the space is an upper bound.
+func (e *exportRun) estimate(ctx context.Context, j exportJob, first bool, c imagestore.Capture) {
+	if !first || e.a.quiet {
+		return
+	}
+	var data int64
+	for _, src := range c.Sources {
+		runs, err := src.Extents(ctx, lifeboat.Extent{Length: src.SizeBytes()})
+		if err != nil {
+			return
+		}
+		for _, r := range runs {
+			data += r.Length
+		}
+	}
+	speed := e.drive.writeSpeed(ctx)
+	if speed <= 0 {
+		return
+	}
+	seconds := float64(data) / speed
+	text := fmt.Sprintf("%s: first export to %s: at most %s to write, about %s at the %s/s that the drive writes",
+		j.name, e.drive.name(), humanBytes(data), humanDuration(time.Duration(seconds*float64(time.Second))), humanBytes(int64(speed)))
+	e.run.log(event{Event: "estimate", Machine: j.name, Text: text, TotalBytes: data, BytesPerSecond: speed, RemainingSeconds: seconds})
+	if e.a.json {
+		e.a.printJSON(event{Event: "estimate", Time: time.Now().UTC(), Machine: j.name, Text: text, TotalBytes: data, BytesPerSecond: speed, RemainingSeconds: seconds})
+		return
+	}
+	e.progress.p.end()
+	e.a.note("%s", text)
+}

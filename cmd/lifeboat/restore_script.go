@@ -1,0 +1,146 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"lifeboat"
+	"lifeboat/diskfile"
+)
+
+// startScript is the file that starts a restored machine with plain QEMU.
+const startScript = "start.sh"
+
+// writeDescriptions puts beside the restored disks everything that is known of
+// their machine, and the way to start it without Lifeboat.
+func writeDescriptions(plan *restorePlan) error {
+	m := plan.Point.Machine
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{"machine.json": append(data, '\n'), startScript: []byte(startText(plan))}
+	if m.Native != nil {
+		files["original-description.txt"] = []byte(m.Native.Text)
+	}
+	if len(m.Firmware.NVRAM) > 0 {
+		files["nvram.fd"] = m.Firmware.NVRAM
+	}
+	for name, data := range files {
+		mode := os.FileMode(0o644)
+		if name == startScript {
+			mode = 0o755
+		}
+		if err := writeFile(filepath.Join(plan.Folder, name), data, mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startText is a shell script that needs nothing but QEMU. The network card is
+// there but unplugged: whoever starts the machine decides where it leads.
+func startText(plan *restorePlan) string {
+	m := plan.Point.Machine
+	var out strings.Builder
+	fmt.Fprintf(&out, "#!/bin/sh\n# Starts %s as it was at %s.\n", oneLine(m.Name), plan.Point.TakenAt.UTC().Format("2006-01-02 15:04:05 UTC"))
+	out.WriteString("# It needs QEMU and nothing else. Its network cards are unplugged: to plug the\n" +
+		"# first one into the host's address translation, run it with NET=user.\n" +
+		"cd \"$(dirname \"$0\")\" || exit 1\n" +
+		"accel=tcg; [ -w /dev/kvm ] && accel=kvm:tcg\n" +
+		"set -- -name " + shellWord(m.Name) + " -machine " + machineType(m) + ",accel=$accel")
+	fmt.Fprintf(&out, " -m %d -smp %d", max(m.MemoryBytes>>20, 1), max(m.CPUs, 1))
+	if m.UUID != "" {
+		out.WriteString(" -uuid " + strings.Map(plainRune, m.UUID))
+	}
+	out.WriteString(" \"$@\"\n")
+	out.WriteString(firmwareText(m))
+	for i, f := range plan.Files {
+		d, _ := m.Disk(f.Disk)
+		fmt.Fprintf(&out, "set -- \"$@\" -drive if=none,id=disk%d,file=%s,format=%s,cache=writeback\n", i, shellWord(filepath.Base(f.Path)), qemuFormat(plan.Format))
+		fmt.Fprintf(&out, "set -- \"$@\" %s\n", diskDevice(d, i))
+	}
+	for i, n := range m.NICs {
+		net := fmt.Sprintf("set -- \"$@\" -netdev hubport,id=net%d,hubid=%d -device %s,netdev=net%d%s\n", i, i, nicModel(n.Model), i, macText(n.MAC))
+		if i == 0 {
+			fmt.Fprintf(&out, "if [ \"$NET\" = user ]; then\n  %selse\n  %sfi\n",
+				fmt.Sprintf("set -- \"$@\" -netdev user,id=net0 -device %s,netdev=net0%s\n", nicModel(n.Model), macText(n.MAC)), net)
+			continue
+		}
+		out.WriteString(net)
+	}
+	out.WriteString("exec qemu-system-x86_64 -nodefaults -device VGA -serial mon:stdio \"$@\"\n")
+	return out.String()
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+func machineType(m lifeboat.Machine) string {
+	if m.Chipset == lifeboat.ChipsetI440FX {
+		return "pc"
+	}
+	return "q35"
+}
+
+func firmwareText(m lifeboat.Machine) string {
+	if m.Firmware.Kind != lifeboat.FirmwareUEFI {
+		return ""
+	}
+	vars := "cp -n \"${code%CODE*}VARS${code#*CODE}\" nvram.fd 2>/dev/null"
+	if len(m.Firmware.NVRAM) > 0 {
+		vars = ": # nvram.fd holds the machine's own variables"
+	}
+	return "for code in /usr/share/OVMF/OVMF_CODE_4M.fd /usr/share/OVMF/OVMF_CODE.fd /usr/share/edk2/ovmf/OVMF_CODE.fd /usr/share/edk2/x64/OVMF_CODE.4m.fd; do\n" +
+		"  [ -f \"$code\" ] && break\ndone\n" + vars + "\n" +
+		"set -- \"$@\" -drive if=pflash,format=raw,readonly=on,file=\"$code\" -drive if=pflash,format=raw,file=nvram.fd\n"
+}
+
+func qemuFormat(f diskfile.Format) string { return string(f) }
+
+func diskDevice(d lifeboat.Disk, i int) string {
+	serial := ""
+	if d.Serial != "" {
+		serial = ",serial=" + strings.Map(plainRune, d.Serial)
+	}
+	switch d.Bus {
+	case lifeboat.BusVirtioSCSI:
+		return fmt.Sprintf("-device virtio-scsi-pci,id=scsi%d -device scsi-hd,bus=scsi%d.0,drive=disk%d,bootindex=%d%s", i, i, i, i+1, serial)
+	case lifeboat.BusSATA:
+		return fmt.Sprintf("-device ich9-ahci,id=ahci%d -device ide-hd,bus=ahci%d.0,drive=disk%d,bootindex=%d%s", i, i, i, i+1, serial)
+	case lifeboat.BusIDE:
+		return fmt.Sprintf("-device ide-hd,drive=disk%d,bootindex=%d%s", i, i+1, serial)
+	case lifeboat.BusNVMe:
+		if d.Serial == "" {
+			serial = fmt.Sprintf(",serial=disk%d", i)
+		}
+		return fmt.Sprintf("-device nvme,drive=disk%d,bootindex=%d%s", i, i+1, serial)
+	default:
+		return fmt.Sprintf("-device virtio-blk-pci,drive=disk%d,bootindex=%d%s", i, i+1, serial)
+	}
+}
+
+// plainRune drops what a shell or QEMU would read as more than a letter.
+func plainRune(r rune) rune {
+	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_:.", r) {
+		return r
+	}
+	return -1
+}
+
+func nicModel(model string) string {
+	switch model {
+	case "e1000", "e1000e", "rtl8139", "vmxnet3":
+		return model
+	}
+	return "virtio-net-pci"
+}
+
+func macText(mac string) string {
+	if mac == "" {
+		return ""
+	}
+	return ",mac=" + strings.Map(plainRune, mac)
+}

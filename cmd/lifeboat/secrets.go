@@ -1,0 +1,172 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/term"
+
+	"lifeboat"
+	"lifeboat/imagestore"
+)
+
+// secretSize bounds a passphrase file: more than this is the wrong file.
+const secretSize = 4096
+
+func (a *app) secretsDir() string { return filepath.Join(a.stateDir, "secrets") }
+
+// identity is the control machine's own key, which lets night jobs work without
+// a person; nil where this machine has none.
+func (a *app) identity() (*imagestore.Identity, error) {
+	data, err := os.ReadFile(filepath.Join(a.secretsDir(), "identity"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read this machine's identity: %w", err)
+	}
+	return imagestore.ParseIdentity(string(data))
+}
+
+// givenPassphrase reads --passphrase-file; ok is false when it was not given.
+func (a *app) givenPassphrase() (text string, ok bool, err error) {
+	if a.passphraseFile == "" {
+		return "", false, nil
+	}
+	f, err := os.Open(a.passphraseFile)
+	if err != nil {
+		return "", false, usagef("--passphrase-file: %v", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, secretSize+1))
+	if err != nil {
+		return "", false, fmt.Errorf("read the passphrase file: %w", err)
+	}
+	if len(data) > secretSize {
+		return "", false, usagef("--passphrase-file: %s is larger than a secret can be", a.passphraseFile)
+	}
+	return string(data), true, nil
+}
+
+// askPassphrase asks the person at the terminal, once per command.
+func (a *app) askPassphrase(prompt string) (string, error) {
+	if a.asked != nil {
+		return *a.asked, nil
+	}
+	if !isTerminal(a.stdin) {
+		return "", &lifeboat.Problem{
+			What: "a secret is needed, and nobody is here to type it",
+			Safe: "nothing was done",
+			Next: "give it in a file: --passphrase-file FILE",
+			Err:  errNeedsPerson,
+		}
+	}
+	fmt.Fprintf(a.stderr, "%s: ", prompt)
+	typed, err := term.ReadPassword(int(a.stdin.(*os.File).Fd()))
+	fmt.Fprintln(a.stderr)
+	if err != nil {
+		return "", fmt.Errorf("read the secret: %w", err)
+	}
+	text := string(typed)
+	a.asked = &text
+	return text, nil
+}
+
+// secretKeys are the texts that may open a drive, as they are handed to a
+// process that has to open it again by itself. They only ever travel through
+// pipes.
+type secretKeys struct {
+	Identity   string `json:"identity,omitempty"`
+	Passphrase string `json:"passphrase,omitempty"`
+}
+
+func (k secretKeys) secrets() ([]imagestore.Secret, error) {
+	var all []imagestore.Secret
+	if k.Identity != "" {
+		id, err := imagestore.ParseIdentity(k.Identity)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, id.Secret())
+	}
+	if k.Passphrase != "" {
+		s, err := imagestore.Passphrase(k.Passphrase)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// keys collects what may open a drive without asking anybody: the passphrase
+// file if one was named, else this machine's identity.
+func (a *app) keys() (secretKeys, error) {
+	text, given, err := a.givenPassphrase()
+	if err != nil {
+		return secretKeys{}, err
+	}
+	if given {
+		return secretKeys{Passphrase: text}, nil
+	}
+	id, err := a.identity()
+	if err != nil {
+		return secretKeys{}, err
+	}
+	if id == nil {
+		return secretKeys{}, nil
+	}
+	return secretKeys{Identity: id.SecretText()}, nil
+}
+
+// siteSecrets is what a control machine keeps sealed to its own identity: what
+// new drives of the site are made with. It is in no log and in no extract.
+type siteSecrets struct {
+	Version int             `json:"version"`
+	Site    imagestore.Site `json:"site"`
+	// Passphrase opens every drive of the site that has no secret of its own.
+	Passphrase string `json:"passphrase"`
+}
+
+func (a *app) siteSecretsPath() string { return filepath.Join(a.secretsDir(), "site.sealed") }
+
+func (a *app) saveSiteSecrets(id *imagestore.Identity, s siteSecrets) error {
+	plain, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	sealed, err := id.Seal(plain)
+	if err != nil {
+		return err
+	}
+	return writeFile(a.siteSecretsPath(), sealed, 0o600)
+}
+
+func (a *app) loadSiteSecrets() (*imagestore.Identity, siteSecrets, error) {
+	var s siteSecrets
+	id, err := a.identity()
+	if err != nil {
+		return nil, s, err
+	}
+	if id == nil {
+		return nil, s, &lifeboat.Problem{
+			What: fmt.Sprintf("%s has no identity of this control machine", a.secretsDir()),
+			Safe: "drives and restore points are untouched; each drive still opens with its passphrase",
+			Next: "initialise a new state folder: lifeboat init --site NAME --state DIR",
+		}
+	}
+	sealed, err := os.ReadFile(a.siteSecretsPath())
+	if err != nil {
+		return nil, s, fmt.Errorf("read the site's secrets: %w", err)
+	}
+	plain, err := id.Unseal(sealed)
+	if err != nil {
+		return nil, s, err
+	}
+	return id, s, json.Unmarshal(plain, &s)
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"gopkg.in/yaml.v3"
+
+	"lifeboat"
+)
+
+// siteVersion is the version of site.yaml that this program writes.
+const siteVersion = 1
+
+// siteFile is site.yaml: what people decide about their site. It is written by
+// people and by `host add`, and never holds a secret.
+type siteFile struct {
+	Version int        `yaml:"version"`
+	Site    siteNames  `yaml:"site"`
+	Hosts   []hostFile `yaml:"hosts,omitempty"`
+	// Drives are folders that are drives although nothing is mounted there:
+	// network shares, trials.
+	Drives []string `yaml:"drives,omitempty"`
+	// Exclude names disks that are not exported.
+	Exclude []excludeFile `yaml:"exclude,omitempty"`
+	Limits  limitsFile    `yaml:"limits,omitempty"`
+}
+
+type siteNames struct {
+	ID   string `yaml:"id"`
+	Name string `yaml:"name"`
+	// Contact is the phone number on every drive.
+	Contact string `yaml:"contact,omitempty"`
+	// NameOnDrives puts the site's name on every drive, for a finder to read.
+	NameOnDrives bool `yaml:"nameOnDrives,omitempty"`
+}
+
+type hostFile struct {
+	Name string `yaml:"name" json:"name"`
+	// Kind is "qemu".
+	Kind string `yaml:"kind" json:"kind"`
+	// Dir is the folder of machine definitions of a qemu host.
+	Dir string `yaml:"dir,omitempty" json:"dir,omitempty"`
+	// Scratch is where exports keep what guests overwrite meanwhile.
+	Scratch string `yaml:"scratch,omitempty" json:"scratch,omitempty"`
+}
+
+type excludeFile struct {
+	Machine string   `yaml:"machine"`
+	Disks   []string `yaml:"disks"`
+	Reason  string   `yaml:"reason"`
+}
+
+type limitsFile struct {
+	// Machines is how many machines are exported at the same time.
+	Machines int `yaml:"machines,omitempty"`
+}
+
+const siteHeader = "# Lifeboat's site file: hosts, disks to leave out, limits. People write it; `lifeboat host add` adds to it.\n" +
+	"# It holds no secret. docs/reference/site.md explains every field.\n"
+
+func (a *app) sitePath() string { return filepath.Join(a.stateDir, "site.yaml") }
+
+// errNoSite: this state folder has not been initialised.
+var errNoSite = errors.New("this machine has no site")
+
+// loadSite reads site.yaml, strictly: an unknown field is a mistake that is
+// named with its line.
+func (a *app) loadSite() (*siteFile, error) {
+	data, err := os.ReadFile(a.sitePath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &lifeboat.Problem{
+			What: fmt.Sprintf("no site in %s", a.stateDir),
+			Safe: "nothing was done",
+			Next: "run: lifeboat init --site NAME   (or give --state DIR)",
+			Err:  errNoSite,
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the site file: %w", err)
+	}
+	var s siteFile
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec.KnownFields(true)
+	if err := dec.Decode(&s); err != nil && !errors.Is(err, io.EOF) {
+		return nil, badSite(a.sitePath(), err.Error())
+	}
+	if s.Version != siteVersion {
+		return nil, badSite(a.sitePath(), fmt.Sprintf("version %d is not one that this program knows (%d)", s.Version, siteVersion))
+	}
+	if err := s.check(); err != nil {
+		return nil, badSite(a.sitePath(), err.Error())
+	}
+	return &s, nil
+}
+
+func badSite(path, why string) error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s: %s", path, why),
+		Safe: "nothing was done; drives and restore points are untouched",
+		Next: "correct that line in the file",
+	}
+}
+
+func (s *siteFile) check() error {
+	if s.Site.ID == "" {
+		return errors.New("site.id is missing")
+	}
+	seen := map[string]bool{}
+	for i, h := range s.Hosts {
+		switch {
+		case h.Name == "":
+			return fmt.Errorf("hosts[%d]: a host needs a name", i)
+		case seen[h.Name]:
+			return fmt.Errorf("hosts[%d]: the name %q stands twice", i, h.Name)
+		case h.Kind != "qemu":
+			return fmt.Errorf("host %q: kind %q is not one of: qemu", h.Name, h.Kind)
+		case h.Dir == "":
+			return fmt.Errorf("host %q: dir is missing", h.Name)
+		}
+		seen[h.Name] = true
+	}
+	if s.Limits.Machines < 0 {
+		return errors.New("limits.machines must not be negative")
+	}
+	return nil
+}
+
+// save writes site.yaml whole or not at all.
+func (a *app) saveSite(s *siteFile) error {
+	var buf bytes.Buffer
+	buf.WriteString(siteHeader)
+	enc := yaml.NewEncoder(&buf)
+	enc.SetIndent(2)
+	if err := enc.Encode(s); err != nil {
+		return err
+	}
+	return writeFile(a.sitePath(), buf.Bytes(), 0o644)
+}
+
+// excluded gives the reason why a disk is not exported, or "".
+func (s *siteFile) excluded(machine, disk string) string {
+	for _, e := range s.Exclude {
+		if e.Machine == machine && slices.Contains(e.Disks, disk) {
+			if e.Reason == "" {
+				return "left out in site.yaml"
+			}
+			return e.Reason
+		}
+	}
+	return ""
+}
+
+// writeFile replaces a file so that a power cut leaves the old or the new one.
+func writeFile(path string, data []byte, mode fs.FileMode) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = tmp.Chmod(mode)
+	}
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if cerr := tmp.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
