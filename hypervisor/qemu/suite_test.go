@@ -26,7 +26,7 @@ func TestHost(t *testing.T) {
 		return hostsuite.Subject{
 			Host: h, Guest: standIn{h},
 			Crash:      func(t *testing.T, machine string) { crash(t, h, machine) },
-			DieHolding: func(t *testing.T, machine string, o hypervisor.FreezeOptions) { dieHolding(t, h, machine, o) },
+			DieHolding: func(t *testing.T, machine string, o hypervisor.FreezeOptions) { dieAt(t, h, machine, "held", o) },
 			Leftovers:  func(t *testing.T, machine string) []string { return leftovers(t, h, machine) },
 		}
 	})
@@ -72,35 +72,28 @@ func crash(t *testing.T, h *Host, name string) {
 	must(t, p.wait(t.Context()))
 }
 
-const dyingOrder = "LIFEBOAT_TEST_DYING_EXPORT"
+const dyingVariable = "LIFEBOAT_TEST_DYING_EXPORT"
 
-// dyingExport is what the process that is killed has to do.
-type dyingExport struct {
-	Options Options
-	Machine string
-	Freeze  hypervisor.FreezeOptions
+// dyingOrder is what the process that is killed has to do.
+type dyingOrder struct {
+	Dir, RunDir, Machine string
+	At                   string // "frozen" or "held"
+	Freeze               hypervisor.FreezeOptions
 }
 
-func dieHolding(t *testing.T, h *Host, machine string, o hypervisor.FreezeOptions) {
+// dieAt lets another process export a machine and kills it at the given moment.
+func dieAt(t *testing.T, h *Host, machine, at string, o hypervisor.FreezeOptions) {
 	t.Helper()
-	options := h.o
-	options.Note = nil
-	order, err := json.Marshal(struct {
-		Options Options `json:"-"`
-		Dir     string
-		RunDir  string
-		Machine string
-		Freeze  hypervisor.FreezeOptions
-	}{options, options.Dir, options.RunDir, machine, o})
+	order, err := json.Marshal(dyingOrder{Dir: h.o.Dir, RunDir: h.o.RunDir, Machine: machine, At: at, Freeze: o})
 	must(t, err)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestAProcessThatIsKilledWhileItHoldsAMachine$")
-	cmd.Env = append(os.Environ(), dyingOrder+"="+string(order))
+	cmd.Env = append(os.Environ(), dyingVariable+"="+string(order))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	must(t, cmd.Start())
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil || line != "held\n" {
+	if line != "now\n" {
 		t.Errorf("the process to be killed said %q (%v)", line, err)
 	}
 	must(t, cmd.Process.Kill())
@@ -110,20 +103,27 @@ func dieHolding(t *testing.T, h *Host, machine string, o hypervisor.FreezeOption
 // TestAProcessThatIsKilledWhileItHoldsAMachine is the other process, and nothing
 // by itself.
 func TestAProcessThatIsKilledWhileItHoldsAMachine(t *testing.T) {
-	text := os.Getenv(dyingOrder)
+	text := os.Getenv(dyingVariable)
 	if text == "" {
-		t.Skip("runs as a part of TestHost")
+		t.Skip("runs as a part of other tests")
 	}
-	var order struct {
-		Dir, RunDir, Machine string
-		Freeze               hypervisor.FreezeOptions
-	}
+	var order dyingOrder
 	must(t, json.Unmarshal([]byte(text), &order))
 	h, err := Open(Options{Name: "dying", Dir: order.Dir, RunDir: order.RunDir})
 	must(t, err)
-	_, err = h.Freeze(t.Context(), order.Machine, order.Freeze)
-	must(t, err)
-	fmt.Println("held")
+	if order.At == "frozen" {
+		m, err := h.find(order.Machine)
+		must(t, err)
+		lock, err := m.lock(t.Context())
+		must(t, err)
+		g, err := m.startGuard(lock, nil, "")
+		must(t, err)
+		must(t, g.tell("freeze"))
+	} else {
+		_, err = h.Freeze(t.Context(), order.Machine, order.Freeze)
+		must(t, err)
+	}
+	fmt.Println("now")
 	select {}
 }
 
