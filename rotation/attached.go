@@ -68,7 +68,7 @@ func lookAll(ctx context.Context, all []Found) []Found {
 	out := make([]Found, len(all))
 	var wait sync.WaitGroup
 	for i, candidate := range all {
-		wait.Go(func() { out[i] = lookOne(ctx, candidate) })
+		wait.Go(func() { out[i] = lookOne(ctx, candidate, lookNow) })
 	}
 	wait.Wait()
 	return out
@@ -76,11 +76,11 @@ func lookAll(ctx context.Context, all []Found) []Found {
 
 // lookOne waits for one medium as long as is reasonable. The kernel cannot be
 // asked to give up on a dead server, so the goroutine that waits is left behind.
-func lookOne(ctx context.Context, candidate Found) Found {
+func lookOne(ctx context.Context, candidate Found, look func(Found) Found) Found {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	result := make(chan Found, 1)
-	go func() { result <- lookNow(candidate) }()
+	go func() { result <- look(candidate) }()
 	select {
 	case found := <-result:
 		return found

@@ -10,6 +10,7 @@ import (
 var (
 	StartHereText = startHere
 	ParseMounts   = parseMounts
+	LookOne       = lookOne
 	MayBeDrive    = mount.mayBeDrive
 )
 

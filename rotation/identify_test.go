@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -117,6 +119,21 @@ func TestAttachedFindsMountedDrivesAndRecordedFolders(t *testing.T) {
 	if times[mounted.ID] != 1 || times[recorded.ID] != 1 {
 		t.Errorf("seen so often: %v", times)
 	}
+}
+
+func TestAMediumThatDoesNotAnswerHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dead := make(chan bool)
+		defer close(dead)
+		began := time.Now()
+		got := rotation.LookOne(t.Context(), rotation.Found{Path: "/mnt/nas"}, func(f rotation.Found) rotation.Found {
+			<-dead
+			return f
+		})
+		if got.Kind != rotation.KindSilent || got.Path != "/mnt/nas" || time.Since(began) > 20*time.Second {
+			t.Errorf("%+v after %v", got, time.Since(began))
+		}
+	})
 }
 
 func TestAReadOnlyMountIsAReadOnlyDrive(t *testing.T) {

@@ -110,10 +110,6 @@ func startHere(f SheetFacts) string {
 	p.paragraph("  3. the printed recovery sheet, to check the program")
 	p.paragraph("  4. a 64-bit computer with Linux and enough memory for the servers;")
 	p.paragraph("     a rented one will do, or Linux started from a USB stick")
-	if len(f.Programs) == 0 {
-		p.gap()
-		p.paragraph("This drive was made without a copy of the program. Get the program from where your organisation keeps it, and use it in step 3.")
-	}
 	p.steps(recoverySteps(f))
 	installation(&p)
 	return p.out.String()

@@ -95,17 +95,39 @@ func WritePrograms(dir durable.Dir, sources []ProgramSource) ([]Program, error) 
 	if err != nil || len(programs) == 0 {
 		return nil, err
 	}
-	var sums bytes.Buffer
 	for i, p := range programs {
 		if err := writeProgram(dir, sources[i], p); err != nil {
 			return nil, fmt.Errorf("put %s onto the drive: %w", p.File, err)
 		}
-		fmt.Fprintf(&sums, "%s  %s\n", p.SHA256, p.File)
 	}
-	if err := durable.WriteFileAtomic(dir, binName(sumsFile), sums.Bytes()); err != nil {
-		return nil, fmt.Errorf("put the programs onto the drive: %w", err)
+	if err := writeSums(dir); err != nil {
+		return nil, fmt.Errorf("list the programs on the drive: %w", err)
 	}
 	return programs, nil
+}
+
+// writeSums lists every program that is there, also one that an earlier version
+// wrote and this one has no source for.
+func writeSums(dir durable.Dir) error {
+	entries, err := dir.List(BinFolder)
+	if err != nil {
+		return err
+	}
+	var sums bytes.Buffer
+	for _, e := range entries {
+		if !programName.MatchString(e.Name()) {
+			continue
+		}
+		sum, err := hashFile(dir, binName(e.Name()))
+		if errors.Is(err, lifeboat.ErrDamaged) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&sums, "%s  %s\n", sum, e.Name())
+	}
+	return durable.WriteFileAtomic(dir, binName(sumsFile), sums.Bytes())
 }
 
 func writeProgram(dir durable.Dir, source ProgramSource, want Program) error {
@@ -170,21 +192,6 @@ func foreignPrograms(dir durable.Dir, expected map[string]bool) ([]ProgramFindin
 		}
 	}
 	return findings, nil
-}
-
-// listPrograms says which programs a drive carries, by name only.
-func listPrograms(dir durable.Dir) []Program {
-	entries, err := dir.List(BinFolder)
-	if err != nil {
-		return nil
-	}
-	var all []Program
-	for _, e := range entries {
-		if programName.MatchString(e.Name()) {
-			all = append(all, Program{File: e.Name()})
-		}
-	}
-	return all
 }
 
 // hashFile hashes a file as the medium has it, past the cache.

@@ -2,6 +2,7 @@ package rotation_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"lifeboat"
@@ -53,6 +54,25 @@ func TestAForeignProgramOnADriveIsReported(t *testing.T) {
 	findings, err := rotation.CheckPrograms(drive.Dir(), programs())
 	if err != nil || len(findings) != 3 || findings[2].State != rotation.ProgramForeign || findings[2].File != "setup.exe" {
 		t.Errorf("%+v, %v", findings, err)
+	}
+}
+
+func TestAnOlderProgramForAnotherMachineStaysListed(t *testing.T) {
+	drive := baddrive.New(1, baddrive.Options{})
+	if err := rotation.InitDir(t.Context(), drive.Dir(), idA, options("A")); err != nil {
+		t.Fatal(err)
+	}
+	newer := []rotation.ProgramSource{program("amd64", "newer")}
+	if _, err := rotation.WritePrograms(drive.Dir(), newer); err != nil {
+		t.Fatal(err)
+	}
+	want, err := rotation.HashPrograms([]rotation.ProgramSource{newer[0], programs()[1]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, err := durable.ReadWhole(drive.Dir(), "lifeboat/bin/SHA256SUMS", 1000)
+	if err != nil || string(sums) != fmt.Sprintf("%s  %s\n%s  %s\n", want[0].SHA256, want[0].File, want[1].SHA256, want[1].File) {
+		t.Errorf("%v\n%s", err, sums)
 	}
 }
 

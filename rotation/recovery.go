@@ -78,6 +78,7 @@ func recoverySteps(f SheetFacts) []step {
 				`chmod 755 "$W/lifeboat"`, `sha256sum "$W/lifeboat"`},
 			remarks: []string{
 				"A is amd64 for Intel and AMD machines, arm64 for ARM machines (uname -m says aarch64).",
+				"If there is no such file, use the program that your organisation keeps elsewhere.",
 				"Compare the long number with the one on the PRINTED recovery sheet, all 64 characters. A file on the drive proves nothing: who can change the program can change that file too. If they differ, do not run the program: use another drive, and call the contact.",
 			},
 		},

@@ -17,6 +17,7 @@ var (
 	goneErrors = []error{unix.EIO, unix.ENODEV, unix.ENXIO, unix.ESTALE, unix.ENOTCONN, unix.EROFS,
 		unix.ESHUTDOWN, unix.ETIMEDOUT}
 	damageErrors = []error{unix.EUCLEAN, unix.EBADMSG}
+	cannotSync   = []error{unix.EINVAL, unix.ENOTSUP, unix.ENOSYS}
 )
 
 // explain adds the meaning that callers branch on to an error of the system.

@@ -1,6 +1,7 @@
 package durable_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -109,6 +110,42 @@ func TestADriveThatStopsIsGoneAndNothingIsTriedAgain(t *testing.T) {
 		if !errors.Is(err, lifeboat.ErrDriveGone) {
 			t.Errorf("call %d: %v", i, err)
 		}
+	}
+}
+
+func TestOnExt4WhatWasAcknowledgedSurvivesAShutdownMidway(t *testing.T) {
+	for round := range 5 {
+		fs := dirsuite.MountExt4(t, 32*mib, "", "")
+		d := openOS(t, fs.Path, false)
+		journal, _, err := durable.OpenJournal(d, "j")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 + round {
+			if err := errors.Join(journal.Append(i), durable.WriteFileAtomic(d, "a", bytes.Repeat([]byte{byte(i)}, 10_000*(i+1)))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if f, err := d.Create("never synced"); err == nil {
+			f.Write(make([]byte, mib))
+			f.Close()
+		}
+		shutDown(t, fs.Path)
+		journal.Close()
+		d.(*durable.OSDir).Close()
+		fs.Unmount(t)
+		fs.Mount(t, "")
+		again := openOS(t, fs.Path, false)
+		last := 3 + round - 1
+		records, err := durable.ReadJournal(again, "j")
+		if err != nil || len(records) != last+1 {
+			t.Errorf("round %d: %d records, %v", round, len(records), err)
+		}
+		if got, err := durable.ReadWhole(again, "a", mib); err != nil || !bytes.Equal(got, bytes.Repeat([]byte{byte(last)}, 10_000*(last+1))) {
+			t.Errorf("round %d: %d bytes, %v", round, len(got), err)
+		}
+		again.(*durable.OSDir).Close()
+		fs.Unmount(t)
 	}
 }
 

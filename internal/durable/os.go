@@ -191,8 +191,8 @@ func (d *OSDir) Stat(name string) (fs.FileInfo, error) {
 }
 
 // SyncDir makes the names in a folder durable. A file system that cannot sync a
-// folder (some of those in user space, some network shares) says so with
-// EINVAL; there the names are as durable as it makes them by itself.
+// folder (some of those in user space, some network shares) says so; there the
+// names are as durable as it makes them by itself.
 func (d *OSDir) SyncDir(name string) error {
 	if err := d.checkWrite("sync", name); err != nil {
 		return err
@@ -202,7 +202,7 @@ func (d *OSDir) SyncDir(name string) error {
 		return explain(err)
 	}
 	defer f.Close()
-	if err := f.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
+	if err := f.Sync(); err != nil && !isAny(err, cannotSync) {
 		return explain(err)
 	}
 	return nil
