@@ -214,6 +214,8 @@ const scratchSeconds = 15
 // order.
 func (s *still) holdInstant(ctx context.Context) error {
 	s.freezeGuest()
+	// Not to be cancelled half-way: it takes milliseconds.
+	ctx = context.WithoutCancel(ctx)
 	frozenAt := time.Now()
 	var pausedAt time.Time
 	err := s.machine.still(ctx, s.monitor, false, func() error {

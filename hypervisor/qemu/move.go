@@ -114,7 +114,8 @@ func (m *machine) moveDisk(ctx context.Context, mon *monitor, disk lifeboat.Disk
 		return err
 	}
 	// From the change-over to the record nothing may be written, or it would be
-	// lost with a power cut in between.
+	// lost with a power cut in between. Neither is it cancelled half-way.
+	ctx = context.WithoutCancel(ctx)
 	return m.still(ctx, mon, false, func() error {
 		if err := mon.run(ctx, "job-complete", args{"id": id}, nil); err != nil {
 			return err
@@ -122,7 +123,7 @@ func (m *machine) moveDisk(ctx context.Context, mon *monitor, disk lifeboat.Disk
 		if err := waitJob(ctx, mon, id, "concluded", report); err != nil {
 			return err
 		}
-		return m.finishMove(context.WithoutCancel(ctx), mon)
+		return m.finishMove(ctx, mon)
 	})
 }
 

@@ -95,6 +95,9 @@ func (s *Segment) netdev() (string, error) {
 		return "", fmt.Errorf("%q is not an address in %s", s.HostAddress, s.CIDR)
 	}
 	word := fmt.Sprintf("user,id=user,restrict=on,net=%s,host=%s", prefix.Masked(), host)
+	if dns, ok := s.spare(prefix, host); ok {
+		word += ",dns=" + dns.String()
+	}
 	for _, f := range s.Forwards {
 		guest, err := netip.ParseAddr(f.Address)
 		if err != nil || !prefix.Contains(guest) {
@@ -107,6 +110,29 @@ func (s *Segment) netdev() (string, error) {
 			net.JoinHostPort(guest.String(), fmt.Sprint(f.GuestPort)))
 	}
 	return word, nil
+}
+
+// spare is an address for the name server that the stack insists on: the highest
+// one that is nobody's we know, so that it answers for no guest.
+func (s *Segment) spare(prefix netip.Prefix, host netip.Addr) (netip.Addr, bool) {
+	taken := map[netip.Addr]bool{host: true}
+	for _, f := range s.Forwards {
+		if a, err := netip.ParseAddr(f.Address); err == nil {
+			taken[a] = true
+		}
+	}
+	broadcast := prefix.Masked().Addr()
+	bytes := broadcast.As4()
+	for bit := prefix.Bits(); bit < 32; bit++ {
+		bytes[bit/8] |= 0x80 >> (bit % 8)
+	}
+	broadcast = netip.AddrFrom4(bytes)
+	for a := broadcast.Prev(); prefix.Contains(a) && a != prefix.Masked().Addr(); a = a.Prev() {
+		if !taken[a] {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
 }
 
 // CloseSegment stops the gateway of a segment; one that does not run is not an

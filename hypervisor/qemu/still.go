@@ -89,8 +89,8 @@ func (s *still) keep(sd *stillDisk) string {
 	return sd.base
 }
 
-// Release takes everything out of the machine again. What it cannot do itself
-// the guard or the next Freeze does.
+// Release takes everything out of the machine again, also after its context has
+// ended. What it cannot do itself the guard or the next Freeze does.
 func (s *still) Release(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,6 +99,8 @@ func (s *still) Release(ctx context.Context) error {
 	}
 	s.released = true
 	defer s.lock.Close()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rescuePatience)
+	defer cancel()
 	if s.stopWatch != nil {
 		s.stopWatch()
 	}
@@ -113,30 +115,37 @@ func (s *still) Release(ctx context.Context) error {
 		}
 		return s.settleFiles(ctx)
 	}
-	defer s.monitor.close()
+	s.monitor.close()
 	err := s.letGo(ctx)
 	switch {
 	case err == nil:
 		s.guard.dismiss()
-	case isClosed(err) || s.isOff(ctx):
+	case isClosed(err) || errors.Is(err, errOff) || s.isOff(ctx):
 		s.guard.dismiss()
 		return s.machine.removeScratch()
 	default:
 		s.guard.abandon()
+		err = fmt.Errorf("let %s go: %w", s.machine.name(), err)
 	}
 	return err
 }
 
-// letGo puts a running machine back as it was.
+// letGo puts a running machine back as it was. It does so on a line of its own:
+// the still's may have been left in the middle of an answer.
 func (s *still) letGo(ctx context.Context) error {
-	if err := s.machine.clearExport(ctx, s.monitor, false); err != nil {
+	mon, err := s.machine.monitor(ctx, workSocket)
+	if err != nil {
+		return err
+	}
+	defer mon.close()
+	if err := s.machine.clearExport(ctx, mon, false); err != nil {
 		return err
 	}
 	for _, sd := range s.disks {
 		if sd.fresh == "" {
 			continue
 		}
-		t := liveTracker{mon: s.monitor, node: sd.node}
+		t := liveTracker{mon: mon, node: sd.node}
 		if _, err := settleBase(ctx, t, s.options.DriveID, s.keep(sd)); err != nil {
 			return err
 		}
@@ -146,14 +155,13 @@ func (s *still) letGo(ctx context.Context) error {
 
 // fail undoes a Freeze that did not come to its end.
 func (s *still) fail() {
-	ctx, cancel := context.WithTimeout(context.Background(), rescuePatience)
-	defer cancel()
 	if s.monitor != nil && s.guard == nil {
+		// Nothing was put into the machine yet.
 		s.monitor.close()
 		s.lock.Close()
 		return
 	}
-	s.Release(ctx)
+	s.Release(context.Background())
 }
 
 // explain says of an error whether it means that the machine went away.
