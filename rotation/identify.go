@@ -141,11 +141,24 @@ func begun(dir durable.Dir) bool {
 }
 
 // hasPoints says that something was stored on the drive, or that this cannot be
-// ruled out.
+// ruled out. A store that was only just made has folders, but no files in them.
 func hasPoints(dir durable.Dir) bool {
 	for _, folder := range []string{"points", "packs"} {
-		entries, err := dir.List(StoreFolder + "/" + folder)
-		if len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if holdsFiles(dir, StoreFolder+"/"+folder, 1) {
+			return true
+		}
+	}
+	return false
+}
+
+// holdsFiles looks for a file in a folder, and so many levels below it.
+func holdsFiles(dir durable.Dir, folder string, levels int) bool {
+	entries, err := dir.List(folder)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	for _, e := range entries {
+		if !e.IsDir() || levels > 0 && holdsFiles(dir, folder+"/"+e.Name(), levels-1) {
 			return true
 		}
 	}

@@ -51,6 +51,9 @@ type InitOptions struct {
 // [lifeboat.Problem] that wraps [ErrIsDrive], and one that holds anything else,
 // unless told, with one that wraps [ErrNotEmpty].
 func Init(ctx context.Context, at string, o InitOptions) (lifeboat.Drive, error) {
+	if err := CheckLabel(o.Label); err != nil {
+		return lifeboat.Drive{}, fmt.Errorf("make a drive: %w", err)
+	}
 	n := note{Layout: LayoutVersion, ID: newID(), Label: o.Label, SiteID: o.SiteID,
 		CreatedAt: o.Now.UTC().Truncate(time.Second), Contact: o.Contact, Company: o.CompanyName}
 	if _, err := decodeNote(encodeNote(n)); err != nil {

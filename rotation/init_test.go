@@ -16,6 +16,7 @@ import (
 
 	"lifeboat"
 	"lifeboat/fixtures/baddrive"
+	"lifeboat/imagestore"
 	"lifeboat/imagestore/format"
 	"lifeboat/internal/durable"
 	"lifeboat/rotation"
@@ -151,6 +152,59 @@ func TestInitCutOffAnywhereIsDoneAgainAndNeverHalfADrive(t *testing.T) {
 			}
 			checkWhole(t, after, idB)
 		})
+	}
+}
+
+func TestARealStoreIsMadeAgainAfterAPowerCut(t *testing.T) {
+	identity, err := imagestore.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	site := imagestore.NewSite("test")
+	o := options("A")
+	o.SiteID = site.ID
+	o.CreateStore = func(ctx context.Context, dir durable.Dir, drive lifeboat.Drive) error {
+		return imagestore.Create(ctx, dir, imagestore.CreateOptions{Drive: drive, Site: site, Now: noon,
+			Program: "test", Slots: []imagestore.NewSlot{{Name: "control machine", Recipient: identity.Recipient()}}})
+	}
+	first := baddrive.New(1, baddrive.Options{})
+	if err := rotation.InitDir(t.Context(), first.Dir(), idA, o); err != nil {
+		t.Fatal(err)
+	}
+	// The last calls are those after and around the making of the store.
+	for call := first.Calls(); call > first.Calls()-40; call -= 3 {
+		drive := baddrive.New(uint64(call), baddrive.Options{})
+		drive.CutPowerAt(call)
+		if err := rotation.InitDir(t.Context(), drive.Dir(), idA, o); err == nil {
+			t.Fatalf("%s: it did not notice", drive)
+		}
+		after := drive.Restart()
+		if kind, id := rotation.IdentifyDir(after); kind == rotation.KindUnfinished {
+			if err := rotation.InitDir(t.Context(), after, idB, o); err != nil {
+				t.Fatalf("%s: the second try: %v", drive, err)
+			}
+		} else if kind != rotation.KindDrive || id != idA {
+			t.Fatalf("%s: it is %q", drive, kind)
+		}
+		openStore(t, after, identity)
+	}
+}
+
+func openStore(t *testing.T, drive durable.Dir, identity *imagestore.Identity) {
+	t.Helper()
+	dir, err := drive.Sub(rotation.StoreFolder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := imagestore.Open(t.Context(), dir, []imagestore.Secret{identity.Secret()}, imagestore.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kind, id := rotation.IdentifyDir(drive); kind != rotation.KindDrive || id != store.Drive().ID {
+		t.Errorf("drive %s (%s) has the store of drive %s", id, kind, store.Drive().ID)
+	}
+	if err := store.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
