@@ -2,9 +2,15 @@ package imagestore
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"lifeboat"
+	"lifeboat/imagestore/format"
 )
 
 // Source is one disk, held at one moment. hypervisor.StillDisk is one.
@@ -38,25 +44,12 @@ type Capture struct {
 	// from. A list is used only if the machine's newest point on this drive
 	// carries that very token.
 	Since map[string]string
-	// Workers is the number of goroutines that hash and compress; 0 means one
-	// for each processor.
+	// Workers is the number of goroutines that read, hash and compress; 0 means
+	// two more than there are processors.
 	Workers int
 	// Progress, if set, is called about every tenth of a second and at the end,
 	// never twice at a time.
 	Progress func(Progress)
-}
-
-// Progress is how far a long operation has come.
-type Progress struct {
-	// TotalBytes is what there is to do and DoneBytes what of it is done, both
-	// in bytes of the disks (Capture, Restore) or of the drive (Verify).
-	TotalBytes int64 `json:"totalBytes"`
-	DoneBytes  int64 `json:"doneBytes"`
-	// ReadBytes came from the source, NewBytes of it were not on the drive
-	// before, and WrittenBytes went to the drive.
-	ReadBytes    int64 `json:"readBytes"`
-	NewBytes     int64 `json:"newBytes"`
-	WrittenBytes int64 `json:"writtenBytes"`
 }
 
 // Capture stores a machine and returns the new restore point once it is
@@ -68,5 +61,164 @@ type Progress struct {
 // Errors wrap lifeboat.ErrDriveFull, lifeboat.ErrDriveGone, the context's error
 // or the source's.
 func (s *Store) Capture(ctx context.Context, c Capture) (lifeboat.RestorePoint, error) {
-	panic("not written yet")
+	if err := s.begin(); err != nil {
+		return lifeboat.RestorePoint{}, err
+	}
+	defer s.end()
+	point, err := s.capture(ctx, c)
+	if err != nil {
+		return lifeboat.RestorePoint{}, s.explain(fmt.Errorf("capture %s: %w", c.Machine.Name, err))
+	}
+	return point, nil
+}
+
+func (s *Store) capture(ctx context.Context, c Capture) (lifeboat.RestorePoint, error) {
+	var none lifeboat.RestorePoint
+	if err := s.writable(); err != nil {
+		return none, err
+	}
+	if err := c.check(); err != nil {
+		return none, err
+	}
+	if err := errors.Join(s.writer.err(), s.checkRoom()); err != nil {
+		return none, err
+	}
+	run, err := s.newCaptureRun(ctx, c)
+	if err != nil {
+		return none, err
+	}
+	stop := run.meter.report(c.Progress)
+	disks, err := run.disks(ctx)
+	if closeErr := run.close(); err == nil {
+		err = closeErr
+	}
+	stop()
+	if err != nil {
+		return none, err
+	}
+	if err := s.writer.sync(); err != nil {
+		return none, err
+	}
+	return s.commit(ctx, run.point(), disks)
+}
+
+// check refuses what could not be restored.
+func (c Capture) check() error {
+	if c.Machine.ID == "" {
+		return errors.New("the machine has no id")
+	}
+	seen := map[string]bool{}
+	for _, d := range c.Machine.Disks {
+		src := c.Sources[d.Key]
+		switch {
+		case d.Key == "" || seen[d.Key]:
+			return fmt.Errorf("the machine has two disks with the key %q", d.Key)
+		case d.SizeBytes < 0:
+			return fmt.Errorf("disk %s has a size of %d bytes", d.Key, d.SizeBytes)
+		case d.Excluded != "" && src != nil:
+			return fmt.Errorf("disk %s is excluded (%s) and given all the same", d.Key, d.Excluded)
+		case d.Excluded == "" && src == nil:
+			return fmt.Errorf("disk %s is neither given nor excluded", d.Key)
+		case src != nil && src.SizeBytes() != d.SizeBytes:
+			return fmt.Errorf("disk %s has %d bytes, but its description says %d", d.Key, src.SizeBytes(), d.SizeBytes)
+		}
+		seen[d.Key] = true
+	}
+	for key := range c.Sources {
+		if !seen[key] {
+			return fmt.Errorf("the machine has no disk %q", key)
+		}
+	}
+	return nil
+}
+
+// captureRun is one machine on its way onto the drive.
+type captureRun struct {
+	s       *Store
+	c       Capture
+	base    record
+	hasBase bool
+	meter   *meter
+	trees   *frameBuilder
+	workers []*captureWorker
+	done    []lifeboat.PointDisk
+}
+
+func (s *Store) newCaptureRun(ctx context.Context, c Capture) (*captureRun, error) {
+	r := &captureRun{s: s, c: c, meter: &meter{}}
+	var err error
+	if r.base, r.hasBase, err = s.newest(ctx, c.Machine.ID); err != nil {
+		return nil, err
+	}
+	n := c.Workers
+	if n <= 0 {
+		// While some wait for the source, the others keep the processors busy.
+		n = runtime.GOMAXPROCS(0) + 2
+	}
+	r.trees = s.writer.newBuilder(true, &r.meter.written)
+	for range n {
+		r.workers = append(r.workers, r.newWorker())
+	}
+	return r, nil
+}
+
+// close hands on what was claimed; it must be called whatever happened.
+func (r *captureRun) close() error {
+	err := r.trees.close()
+	for _, w := range r.workers {
+		err = errors.Join(err, w.chunks.close())
+	}
+	return err
+}
+
+// disks captures every disk that is not excluded and returns their trees.
+func (r *captureRun) disks(ctx context.Context) ([]format.PointDisk, error) {
+	var plans []*diskPlan
+	for _, d := range r.c.Machine.Disks {
+		if d.Excluded != "" {
+			continue
+		}
+		p, err := r.plan(ctx, d)
+		if err != nil {
+			return nil, fmt.Errorf("disk %s: %w", d.Key, err)
+		}
+		r.meter.total.Add(p.totalBytes())
+		plans = append(plans, p)
+	}
+	var trees []format.PointDisk
+	for _, p := range plans {
+		root, err := r.disk(ctx, p)
+		if err != nil {
+			return nil, fmt.Errorf("disk %s: %w", p.key, err)
+		}
+		trees = append(trees, format.PointDisk{Key: p.key, Size: p.size, Root: root})
+		r.done = append(r.done, p.result(r.c.Tokens[p.key]))
+	}
+	slices.SortFunc(trees, func(a, b format.PointDisk) int { return strings.Compare(a.Key, b.Key) })
+	return trees, nil
+}
+
+// disk captures one disk. When its change list turns out to be useless, it is
+// read whole after all.
+func (r *captureRun) disk(ctx context.Context, p *diskPlan) (format.ID, error) {
+	root, err := r.readDisk(ctx, p)
+	if err == nil || p.fullRead != "" {
+		return root, err
+	}
+	why := "the older restore point cannot be read whole"
+	if errors.Is(err, errMapWrong) {
+		why = "the source's change list was wrong"
+	} else if !errors.Is(err, lifeboat.ErrDamaged) {
+		return root, err
+	}
+	r.s.log.Warn("reading a disk whole after all", "machine", r.c.Machine.Name, "disk", p.key, "why", err)
+	r.meter.total.Add(p.readWhole(why))
+	return r.readDisk(ctx, p)
+}
+
+func (r *captureRun) point() lifeboat.RestorePoint {
+	return lifeboat.RestorePoint{
+		RunID: r.c.RunID, TakenAt: r.c.TakenAt, Consistency: r.c.Consistency, Host: r.c.Host,
+		Machine: r.c.Machine, Disks: r.done, Program: r.c.Program,
+	}
 }

@@ -2,10 +2,16 @@ package imagestore
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"lifeboat"
+	"lifeboat/imagestore/format"
 	"lifeboat/internal/durable"
 )
 
@@ -26,17 +32,58 @@ type OpenOptions struct {
 	// CacheBytes bounds the decoded frames that are kept for all disks of the
 	// store together; 0 means 64 MiB.
 	CacheBytes int64
-	// Host and Program name the writer in its lock's note and in its points.
-	Host, Program string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	// Log takes notes for the run's log; nil drops them.
 	Log *slog.Logger
+
+	// limits are smaller in tests.
+	limits limits
 }
+
+// limits are the sizes that decide how often a drive is synced.
+type limits struct {
+	packBytes   int64
+	runEntries  int
+	reserveFree bool
+}
+
+const defaultCacheBytes = 64 << 20
 
 // Store is one drive's worth of images, opened. Its methods may be called from
 // several goroutines.
 type Store struct {
+	dir     durable.Dir
+	mode    Mode
+	now     func() time.Time
+	log     *slog.Logger
+	driveID format.ShortID
+	super   format.Superblock
+	masters format.Masters
+	limits  limits
+
+	packs  *packs
+	frames *frameCache
+	index  *index
+	marks  *marks
+	// writer is nil in a store that only reads.
+	writer *writer
+
+	// buffers are as many as may be in use; one that is nil was not made yet.
+	buffers chan []byte
+
+	locks []io.Closer
+
+	commitMu sync.Mutex
+	state    *commitState
+
+	scanMu  sync.Mutex
+	scanned bool
+
+	// life is held shared by every operation, and alone by Close.
+	life     sync.RWMutex
+	closed   bool
+	closeErr error
 }
 
 // Open opens the store in dir with the first secret that fits one of its slots.
@@ -47,27 +94,273 @@ type Store struct {
 // meets are a *lifeboat.Problem. A read-only dir is opened without a lock and
 // without any write.
 func Open(ctx context.Context, dir durable.Dir, secrets []Secret, o OpenOptions) (*Store, error) {
-	panic("not written yet")
+	s := newStore(dir, o)
+	if err := s.unlock(secrets); err != nil {
+		return nil, err
+	}
+	if err := s.lock(); err != nil {
+		return nil, err
+	}
+	err := s.load(ctx)
+	if err != nil {
+		s.unlockFiles()
+		return nil, s.explain(err)
+	}
+	return s, nil
 }
 
-// Close ends the use of the store. A writer first makes what it has written
-// findable for the next try. It is safe to call twice.
-func (s *Store) Close() error { panic("not written yet") }
+func newStore(dir durable.Dir, o OpenOptions) *Store {
+	s := &Store{dir: dir, mode: o.Mode, now: o.Now, log: o.Log, limits: o.limits}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.limits == (limits{}) {
+		s.limits = limits{packBytes: format.MaxPackSize, runEntries: 256 << 10, reserveFree: true}
+	}
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = defaultCacheBytes
+	}
+	s.buffers = make(chan []byte, regionBuffers)
+	for range regionBuffers {
+		s.buffers <- nil
+	}
+	s.marks = newMarks()
+	s.packs = newPacks(s)
+	s.frames = newFrameCache(s.packs, o.CacheBytes)
+	s.index = newIndex(s)
+	return s
+}
+
+// unlock reads slots and superblock.
+func (s *Store) unlock(secrets []Secret) error {
+	slots, err := listSlots(s.dir)
+	if err != nil || len(slots) == 0 {
+		return s.notAStore(err)
+	}
+	s.masters, s.driveID, err = unlock(slots, secrets)
+	if err != nil {
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("the drive at %s does not open with the secret that was given", s.dir),
+			Safe: "nothing was changed on it; its restore points are as they were",
+			Next: "type the passphrase of this drive, as it stands on its recovery sheet, or give its file with --passphrase-file",
+			Err:  lifeboat.ErrWrongSecret,
+		}
+	}
+	second, err := readTwin(s.dir, superblockName, format.MaxSmallFile, func(b []byte) error {
+		_, body, err := format.OpenSmall(b, s.driveID, format.KindSuperblock, s.masters)
+		if err == nil {
+			s.super, err = format.DecodeSuperblock(body)
+		}
+		return err
+	})
+	if err != nil {
+		return s.notAStore(err)
+	}
+	if second != nil {
+		s.log.Warn("the superblock's second copy served", "why", second)
+	}
+	return s.checkFeatures()
+}
+
+// The features that this program knows: none yet.
+const (
+	knownReadOnlyCompatible = 0
+	knownIncompatible       = 0
+)
+
+func (s *Store) checkFeatures() error {
+	if s.super.Drive != s.driveID {
+		return s.notAStore(format.ErrForeign)
+	}
+	if s.super.Incompatible&^knownIncompatible != 0 {
+		return s.newer()
+	}
+	if s.mode == Write && s.super.ReadOnlyCompatible&^knownReadOnlyCompatible != 0 {
+		return s.newer()
+	}
+	return nil
+}
+
+func (s *Store) notAStore(err error) error {
+	if errors.Is(err, format.ErrNewer) {
+		return s.newer()
+	}
+	if errors.Is(err, lifeboat.ErrDriveGone) {
+		return s.explain(err)
+	}
+	if err == nil {
+		err = errors.New("there is no key slot that can be read")
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s is not a Lifeboat store that can be read", s.dir),
+		Safe: "nothing was written to it",
+		Next: "check that the right drive is mounted there with: lifeboat drive list",
+		Err:  fmt.Errorf("%w: %w", lifeboat.ErrWrongDrive, err),
+	}
+}
+
+func (s *Store) newer() error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("the store at %s was written by a newer Lifeboat", s.dir),
+		Safe: "nothing was changed on it; its restore points are as they were",
+		Next: "use the program that is on the drive itself, in lifeboat/bin",
+		Err:  fmt.Errorf("%w: %w", lifeboat.ErrWrongDrive, format.ErrNewer),
+	}
+}
+
+// The locks. Everybody shares lock.use, so that a remover, who takes it alone,
+// never takes away what is being read; a writer holds lock.write alone.
+const (
+	lockUse   = "lock.use"
+	lockWrite = "lock.write"
+)
+
+func (s *Store) lock() error {
+	if s.mode == Write && s.dir.ReadOnly() {
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("nothing can be written to %s", s.label()),
+			Safe: "its restore points are as they were",
+			Next: "mount the drive for writing, or attach the drive that is due",
+			Err:  durable.ErrReadOnly,
+		}
+	}
+	if s.dir.ReadOnly() {
+		return nil
+	}
+	err := s.takeLock(lockUse, false)
+	if s.mode == Read && err != nil && !errors.Is(err, durable.ErrLocked) {
+		// Whoever may only look cannot make a lock file, and removes nothing.
+		s.log.Warn("reading without a lock", "why", err)
+		return nil
+	}
+	if err == nil && s.mode == Write {
+		err = s.takeLock(lockWrite, true)
+	}
+	if err != nil {
+		s.unlockFiles()
+	}
+	return s.explain(err)
+}
+
+func (s *Store) takeLock(name string, alone bool) error {
+	l, err := s.dir.Lock(name, alone)
+	if errors.Is(err, durable.ErrLocked) {
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("another run works on %s: %s", s.label(), err),
+			Safe: "nothing was changed; that run goes on, and the restore points can be read meanwhile",
+			Next: "wait for it, or look at it with: lifeboat run list",
+			Err:  fmt.Errorf("%w: %w", lifeboat.ErrDriveHeld, err),
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.locks = append(s.locks, l)
+	return nil
+}
+
+func (s *Store) unlockFiles() error {
+	var errs []error
+	for _, l := range s.locks {
+		errs = append(errs, l.Close())
+	}
+	s.locks = nil
+	return errors.Join(errs...)
+}
+
+// load makes the store ready for use, once it is unlocked and locked.
+func (s *Store) load(ctx context.Context) error {
+	if s.mode == Write {
+		for _, folder := range []string{"slots", "index", "points", "heads", "marks", "."} {
+			if err := durable.RemoveTemps(s.dir, folder); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.marks.load(s); err != nil {
+		return err
+	}
+	if err := s.index.load(ctx); err != nil {
+		return err
+	}
+	state, _, err := s.readState()
+	if err != nil {
+		return err
+	}
+	s.state = state
+	if s.mode == Write {
+		s.writer = newWriter(s)
+		return s.salvage(ctx)
+	}
+	return nil
+}
+
+// Close ends the use of the store, once the operations under way have returned.
+// A writer first makes what it has written findable for the next try. It is
+// safe to call twice.
+func (s *Store) Close() error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.closed {
+		return s.closeErr
+	}
+	s.closed = true
+	var errs []error
+	if s.writer != nil {
+		errs = append(errs, s.writer.close())
+	}
+	s.index.close()
+	s.packs.close()
+	errs = append(errs, s.unlockFiles())
+	s.closeErr = s.explain(errors.Join(errs...))
+	return s.closeErr
+}
+
+var errStoreClosed = errors.New("the store was closed")
+
+// begin keeps the store open until end.
+func (s *Store) begin() error {
+	s.life.RLock()
+	if s.closed {
+		s.life.RUnlock()
+		return errStoreClosed
+	}
+	return nil
+}
+
+func (s *Store) end() { s.life.RUnlock() }
 
 // Drive is the drive's identity as it is sealed in the store.
-func (s *Store) Drive() lifeboat.Drive { panic("not written yet") }
+func (s *Store) Drive() lifeboat.Drive {
+	return lifeboat.Drive{
+		ID: s.driveID.String(), Label: s.super.Label, SiteID: s.super.Site.String(),
+		CreatedAt: time.Unix(0, s.super.CreatedAt).UTC(),
+	}
+}
 
 // Site is the site that the drive belongs to, with its keys.
-func (s *Store) Site() Site { panic("not written yet") }
+func (s *Store) Site() Site {
+	return Site{ID: s.super.Site.String(), Name: s.super.SiteName, ChunkKey: s.super.ChunkKey, CutKey: s.super.CutKey}
+}
 
 // Fingerprint identifies the drive's master key. A control machine remembers it
 // and refuses a drive whose fingerprint changed.
-func (s *Store) Fingerprint() string { panic("not written yet") }
+func (s *Store) Fingerprint() string { return fingerprint(s.masters, s.driveID) }
 
 // Head is the newest commit. A drive whose head is older than one that was seen
 // before, or has another hash at the same sequence, was rolled back or forked.
 // The zero Head is that of an empty store.
-func (s *Store) Head() Head { panic("not written yet") }
+func (s *Store) Head() Head {
+	s.commitMu.Lock()
+	defer s.commitMu.Unlock()
+	if s.state.head.Sequence == 0 {
+		return Head{}
+	}
+	return Head{s.state.head.Sequence, hex.EncodeToString(s.state.headHash[:])}
+}
 
 // Head names one state of a store.
 type Head struct {
@@ -75,37 +368,9 @@ type Head struct {
 	Hash     string `json:"hash"`
 }
 
-// Slot is a key slot of the drive.
-type Slot struct {
-	Name string `json:"name"`
-	// Kind is "passphrase" or "recipient".
-	Kind      string    `json:"kind"`
-	CreatedAt time.Time `json:"createdAt"`
-	// Recipient is the public key, for a recipient's slot.
-	Recipient string `json:"recipient,omitempty"`
+func (s *Store) writable() error {
+	if s.mode != Write {
+		return fmt.Errorf("the store at %s was opened for reading", s.dir)
+	}
+	return nil
 }
-
-// Slots lists the key slots, oldest first.
-func (s *Store) Slots(ctx context.Context) ([]Slot, error) { panic("not written yet") }
-
-// AddSlot makes another secret open the drive. A name that exists is refused.
-func (s *Store) AddSlot(ctx context.Context, n NewSlot) error { panic("not written yet") }
-
-// RemoveSlot makes a secret no longer open the drive as it is now; copies taken
-// earlier it opens for ever. The last slot is refused.
-func (s *Store) RemoveSlot(ctx context.Context, name string) error { panic("not written yet") }
-
-// Usage is what the store takes up.
-type Usage struct {
-	// StoredBytes counts all files of the store, PackBytes its packs.
-	StoredBytes int64 `json:"storedBytes"`
-	PackBytes   int64 `json:"packBytes"`
-	Packs       int   `json:"packs"`
-	// Chunks counts distinct chunks, including those of the trees.
-	Chunks     int64 `json:"chunks"`
-	FreeBytes  int64 `json:"freeBytes"`
-	TotalBytes int64 `json:"totalBytes"`
-}
-
-// Usage measures the store.
-func (s *Store) Usage(ctx context.Context) (Usage, error) { panic("not written yet") }

@@ -1,0 +1,124 @@
+package imagestore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"lifeboat/imagestore/format"
+	"lifeboat/internal/durable"
+)
+
+// marks are the places that failed a check. They are no deduplication hit, so
+// the next export that meets such a chunk writes it again.
+type marks struct {
+	mu     sync.RWMutex
+	places map[markKey]bool
+	packs  *packs
+}
+
+type markKey struct {
+	pack   uint32
+	offset uint32
+	chunk  format.ID
+}
+
+func newMarks() *marks { return &marks{places: map[markKey]bool{}} }
+
+// load reads the marks on the drive.
+func (m *marks) load(s *Store) error {
+	m.packs = s.packs
+	entries, err := s.dir.List("marks")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list the marks: %w", err)
+	}
+	for _, e := range entries {
+		text, ok := strings.CutSuffix(e.Name(), ".mark")
+		if _, err := format.ParseID(text); !ok || err != nil {
+			continue
+		}
+		mark, err := s.readMark("marks/" + e.Name())
+		if isGone(err) {
+			return err
+		}
+		if err != nil {
+			s.log.Warn("a mark cannot be read", "file", e.Name(), "why", err)
+			continue
+		}
+		m.add(s.packs, mark)
+	}
+	return nil
+}
+
+func (s *Store) readMark(name string) (format.Mark, error) {
+	b, err := durable.ReadWhole(s.dir, name, format.MaxSmallFile)
+	if err != nil {
+		return nil, err
+	}
+	_, body, err := format.OpenSmall(b, s.driveID, format.KindMark, s.masters)
+	if err != nil {
+		return nil, err
+	}
+	return format.DecodeMark(body)
+}
+
+func (m *marks) add(p *packs, mark format.Mark) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range mark {
+		for _, tree := range []bool{false, true} {
+			m.places[markKey{p.add(format.RunPack{ID: e.Pack, Tree: tree}), e.Offset, e.Chunk}] = true
+		}
+	}
+}
+
+// addPack marks a whole pack.
+func (m *marks) addPack(number uint32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.places[markKey{pack: number}] = true
+}
+
+func (m *marks) empty() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return len(m.places) == 0
+}
+
+// has says whether the chunk at a place is marked.
+func (m *marks) has(p format.Place, id format.ID) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if len(m.places) == 0 {
+		return false
+	}
+	return m.places[markKey{p.Pack, p.Offset, id}] || m.places[markKey{p.Pack, p.Offset, format.ID{}}] || m.places[markKey{p.Pack, 0, format.ID{}}]
+}
+
+// remember marks places, on the drive as well if it can be written.
+func (s *Store) remember(mark format.Mark) error {
+	s.marks.add(s.packs, mark)
+	if len(mark) == 0 || s.dir.ReadOnly() {
+		return nil
+	}
+	h := format.Header{Kind: format.KindMark, Generation: s.super.Generation, Drive: s.driveID, File: newFileID()}
+	b, err := s.seal(h, mark.Append(nil))
+	if err != nil {
+		return err
+	}
+	return durable.WriteFileAtomic(s.dir, "marks/"+h.File.String()+".mark", b)
+}
+
+// seal seals a small file with the current key.
+func (s *Store) seal(h format.Header, body []byte) ([]byte, error) {
+	master, ok := s.masters.Key(h.Generation)
+	if !ok {
+		return nil, fmt.Errorf("no key of generation %d", h.Generation)
+	}
+	return format.SealSmall(h, master, body)
+}

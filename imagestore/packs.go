@@ -1,0 +1,181 @@
+package imagestore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"lifeboat"
+	"lifeboat/imagestore/format"
+	"lifeboat/internal/durable"
+)
+
+// maxOpenPacks bounds open files; a drive of terabytes has tens of thousands.
+const maxOpenPacks = 64
+
+// packs gives packs small numbers, and keeps a few of them open for reading.
+type packs struct {
+	s *Store
+
+	mu     sync.Mutex
+	list   []format.RunPack
+	number map[format.RunPack]uint32
+	open   map[uint32]*openPack
+	turn   uint64
+}
+
+// openPack is a pack that is being read.
+type openPack struct {
+	file durable.ReadFile
+	key  *format.PackKey
+	size int64
+	// users counts those who read from it right now; used is when it was last
+	// asked for.
+	users int
+	used  uint64
+}
+
+func newPacks(s *Store) *packs {
+	return &packs{s: s, number: map[format.RunPack]uint32{}, open: map[uint32]*openPack{}}
+}
+
+// add gives a pack its number, the same each time.
+func (p *packs) add(pack format.RunPack) uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, ok := p.number[pack]
+	if !ok {
+		n = uint32(len(p.list))
+		p.list = append(p.list, pack)
+		p.number[pack] = n
+	}
+	return n
+}
+
+func (p *packs) pack(n uint32) format.RunPack {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.list[n]
+}
+
+func packName(p format.RunPack) string {
+	id := p.ID.String()
+	if p.Tree {
+		return "packs/" + id[:2] + "/" + id + ".tree"
+	}
+	return "packs/" + id[:2] + "/" + id + ".data"
+}
+
+func packKind(tree bool) format.Kind {
+	if tree {
+		return format.KindTreePack
+	}
+	return format.KindDataPack
+}
+
+// acquire opens a pack, or finds it open. The caller gives it back.
+func (p *packs) acquire(n uint32) (*openPack, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.turn++
+	o := p.open[n]
+	if o == nil {
+		p.makeRoom()
+		var err error
+		if o, err = p.s.openPack(p.list[n]); err != nil {
+			return nil, err
+		}
+		p.open[n] = o
+	}
+	o.users++
+	o.used = p.turn
+	return o, nil
+}
+
+func (p *packs) release(o *openPack) {
+	p.mu.Lock()
+	o.users--
+	p.mu.Unlock()
+}
+
+// makeRoom closes the pack that was not used for longest. The caller holds mu.
+func (p *packs) makeRoom() {
+	if len(p.open) < maxOpenPacks {
+		return
+	}
+	var oldest uint32
+	var found *openPack
+	for n, o := range p.open {
+		if o.users == 0 && (found == nil || o.used < found.used) {
+			oldest, found = n, o
+		}
+	}
+	if found != nil {
+		found.file.Close()
+		delete(p.open, oldest)
+	}
+}
+
+func (p *packs) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, o := range p.open {
+		o.file.Close()
+	}
+	clear(p.open)
+}
+
+// openPack opens a pack and checks its header.
+func (s *Store) openPack(pack format.RunPack) (*openPack, error) {
+	name := packName(pack)
+	f, err := s.dir.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	o, err := s.readPackHeader(f, pack)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return o, nil
+}
+
+func (s *Store) readPackHeader(f durable.ReadFile, pack format.RunPack) (*openPack, error) {
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	var b [format.HeaderSize]byte
+	if err := readFull(f, b[:], 0); err != nil {
+		return nil, err
+	}
+	h, err := format.DecodeHeader(b[:])
+	if err != nil {
+		return nil, err
+	}
+	if h.Drive != s.driveID || h.File != pack.ID || h.Kind != packKind(pack.Tree) {
+		return nil, format.ErrForeign
+	}
+	master, ok := s.masters.Key(h.Generation)
+	if !ok {
+		return nil, format.ErrForeign
+	}
+	key, err := format.NewPackKey(h, master)
+	return &openPack{file: f, key: key, size: size}, err
+}
+
+// readFull fills b from offset, or fails; a file that is too short is damaged.
+func readFull(f io.ReaderAt, b []byte, offset int64) error {
+	n, err := f.ReadAt(b, offset)
+	if n == len(b) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: the file ends at %d", format.ErrCorrupt, offset+int64(n))
+	}
+	return err
+}
+
+// isGone says that an error is about the drive, not about bytes on it.
+func isGone(err error) bool { return errors.Is(err, lifeboat.ErrDriveGone) }
