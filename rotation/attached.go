@@ -85,8 +85,10 @@ func lookOne(ctx context.Context, candidate Found, look func(Found) Found) Found
 	case found := <-result:
 		return found
 	case <-ctx.Done():
-		candidate.Kind, candidate.Note = KindSilent, "it does not answer"
-		return candidate
+		// A copy: the goroutine left behind still reads the candidate.
+		silent := candidate
+		silent.Kind, silent.Note = KindSilent, "it does not answer"
+		return silent
 	}
 }
 
