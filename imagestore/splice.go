@@ -51,7 +51,8 @@ func (p *splicer) splice(ctx context.Context) ([]piece, error) {
 	for i := 0; i < len(p.dirty); {
 		at := p.begin(p.dirty[i].from)
 		p.carry(at)
-		end := 0
+		end := p.dirty[i].to
+		i++
 		for {
 			// Runs that the cutting has reached belong to this one.
 			for i < len(p.dirty) && p.dirty[i].from <= max(at, end) {
