@@ -14,7 +14,8 @@ import (
 // Format is how the bytes of a disk lie in a file.
 type Format string
 
-// The formats that can be read; VDI cannot be written.
+// The formats that can be read; VDI cannot be written. Of a VHDX, QEMU does not
+// tell where it has holes: all of it is read.
 const (
 	Raw   Format = "raw"
 	QCOW2 Format = "qcow2"

@@ -3,6 +3,7 @@ package diskfile
 import (
 	"bytes"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -121,11 +122,14 @@ func hold(t *testing.T, path, format string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	// It listens before it opens the image, and greets after it.
 	waitFor(t, "qemu-nbd serves", func() bool {
 		conn, err := net.Dial("unix", socket)
-		if err == nil {
-			conn.Close()
+		if err != nil {
+			return false
 		}
+		defer conn.Close()
+		_, err = io.ReadFull(conn, make([]byte, 8))
 		return err == nil
 	})
 }

@@ -105,7 +105,10 @@ func (d *rawDisk) ZeroAt(ctx context.Context, offset, length int64) error {
 		return err
 	}
 	for _, mode := range []uint32{unix.FALLOC_FL_PUNCH_HOLE, unix.FALLOC_FL_ZERO_RANGE} {
-		err := unix.Fallocate(int(d.f.Fd()), mode|unix.FALLOC_FL_KEEP_SIZE, offset, length)
+		err := error(unix.EINTR)
+		for errors.Is(err, unix.EINTR) { // a signal met long work: begin again
+			err = unix.Fallocate(int(d.f.Fd()), mode|unix.FALLOC_FL_KEEP_SIZE, offset, length)
+		}
 		if err == nil {
 			return nil
 		}

@@ -52,7 +52,7 @@ func (d *memoryDisk) Extents(_ context.Context, within lifeboat.Extent) ([]lifeb
 	var out []lifeboat.Extent
 	for at := within.Offset; at < within.End(); {
 		end := min((at/d.granule+1)*d.granule, within.End())
-		if piece := d.data[at:end]; !bytes.Equal(piece, make([]byte, len(piece))) {
+		if piece := d.data[at:end]; !bytes.Equal(piece, zeros[:len(piece)]) {
 			out = append(out, lifeboat.Extent{Offset: at, Length: end - at})
 		}
 		at = end
@@ -66,6 +66,8 @@ var noise = func() []byte {
 	rand.NewChaCha8([32]byte{}).Read(b)
 	return b
 }()
+
+var zeros = make([]byte, 64<<10)
 
 // newDisk makes a disk whose granules are random bytes or zeros.
 func newDisk(t testing.TB, size int64, seed uint64) *memoryDisk {
