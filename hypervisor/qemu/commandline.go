@@ -149,12 +149,13 @@ func (m *machine) addFirmware(c *cmdline, s start) {
 }
 
 func (m *machine) addNICs(c *cmdline, s start) {
+	slots := nicSlots(m.def.Machine.NICs)
 	for i, nic := range m.def.Machine.NICs {
 		id := fmt.Sprintf("net%d", i)
 		c.add("-netdev", m.netdev(i, id, s))
 		device := options{
 			"driver": nicDevices[nic.Model], "id": fmt.Sprintf("nic%d", i), "netdev": id, "mac": nic.MAC,
-			"addr": fmt.Sprintf("0x%x", nicSlot(nic, i)),
+			"addr": fmt.Sprintf("0x%x", slots[i]),
 		}
 		device["romfile"] = "" // no network boot: it would only cost time
 		c.device(device)
@@ -188,16 +189,38 @@ func (m *machine) netdev(i int, id string, s start) string {
 
 var rootBusSlot = regexp.MustCompile(`^0000:00:([01][0-9a-f])\.0$`)
 
-// nicSlot is the PCI slot of a network card: the one it had, where we can give
-// it.
-func nicSlot(nic lifeboat.NIC, i int) int {
-	if found := rootBusSlot.FindStringSubmatch(nic.PCISlot); found != nil {
-		// Below 3 and at the end sit the board's own devices.
-		if slot, err := strconv.ParseInt(found[1], 16, 0); err == nil && slot >= 3 && slot < 0x1d {
-			return int(slot)
+// nicSlots are the PCI slots of the network cards: those that they had, where we
+// can give them, and free ones for the others.
+func nicSlots(nics []lifeboat.NIC) []int {
+	slots, taken := make([]int, len(nics)), map[int]bool{}
+	for i, nic := range nics {
+		slot, ok := rememberedSlot(nic)
+		if ok && !taken[slot] {
+			slots[i], taken[slot] = slot, true
 		}
 	}
-	return firstNICSlot + i
+	next := firstNICSlot
+	for i := range slots {
+		if slots[i] != 0 {
+			continue
+		}
+		for taken[next] {
+			next++
+		}
+		slots[i], taken[next] = next, true
+	}
+	return slots
+}
+
+// rememberedSlot is the slot that the guest saw, if it is one on the first bus
+// that the board does not need for itself.
+func rememberedSlot(nic lifeboat.NIC) (int, bool) {
+	found := rootBusSlot.FindStringSubmatch(nic.PCISlot)
+	if found == nil {
+		return 0, false
+	}
+	slot, err := strconv.ParseInt(found[1], 16, 0)
+	return int(slot), err == nil && slot >= 3 && slot < firstNICSlot+mostNICs
 }
 
 // addAgent gives the guest a line to its agent.

@@ -85,9 +85,8 @@ func (s *still) describe(ctx context.Context) error {
 	m := s.machine
 	s.description = m.describe()
 	m.seeAddresses(ctx, &s.description)
-	for i := range s.description.NICs {
-		nic := &s.description.NICs[i]
-		nic.PCISlot = fmt.Sprintf("0000:00:%02x.0", nicSlot(*nic, i))
+	for i, slot := range nicSlots(s.description.NICs) {
+		s.description.NICs[i].PCISlot = fmt.Sprintf("0000:00:%02x.0", slot)
 	}
 	text, err := m.def.encode()
 	if err != nil {

@@ -1,0 +1,87 @@
+package qemu
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"lifeboat/hypervisor"
+)
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func TestASegmentListensOnTheLoopbackUntilItIsClosed(t *testing.T) {
+	h := newHost(t)
+	port := freePort(t)
+	s := Segment{Name: "drill 1", CIDR: "10.77.0.0/24", HostAddress: "10.77.0.1",
+		Forwards: []SegmentForward{{HostPort: port, Address: "10.77.0.10", GuestPort: 80}}}
+	must(t, h.OpenSegment(t.Context(), s))
+	t.Cleanup(func() { h.CloseSegment(t.Context(), s.Name) })
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	conn, err := net.Dial("tcp", address)
+	must(t, err)
+	conn.Close()
+	must(t, h.OpenSegment(t.Context(), s)) // again, after a crash for example
+	must(t, h.CloseSegment(t.Context(), s.Name))
+	must(t, h.CloseSegment(t.Context(), s.Name))
+	if conn, err := net.Dial("tcp", address); err == nil {
+		conn.Close()
+		t.Error("it still listens")
+	}
+	if left, _ := os.ReadDir(h.o.RunDir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestASegmentAnswersForNoGuest(t *testing.T) {
+	s := Segment{CIDR: "10.0.0.0/29", HostAddress: "10.0.0.1", Forwards: []SegmentForward{
+		{HostPort: 1, Address: "10.0.0.3", GuestPort: 1}, {HostPort: 2, Address: "10.0.0.6", GuestPort: 1}}}
+	word, err := s.netdev()
+	must(t, err)
+	if !strings.Contains(word, ",dns=10.0.0.5,") || !strings.Contains(word, "restrict=on") || strings.Contains(word, "hostfwd=tcp::") {
+		t.Error(word)
+	}
+}
+
+func TestASegmentRefusesWhatIsNotItsNetwork(t *testing.T) {
+	for _, s := range []Segment{
+		{CIDR: "nonsense", HostAddress: "10.0.0.1"},
+		{CIDR: "10.0.0.0/24", HostAddress: "10.0.1.1"},
+		{CIDR: "10.0.0.0/24", HostAddress: "10.0.0.1", Forwards: []SegmentForward{{HostPort: 1, Address: "10.0.1.2", GuestPort: 1}}},
+		{CIDR: "10.0.0.0/24", HostAddress: "10.0.0.1", Forwards: []SegmentForward{{HostPort: 70000, Address: "10.0.0.2", GuestPort: 1}}},
+	} {
+		if word, err := s.netdev(); err == nil {
+			t.Errorf("%+v becomes %s", s, word)
+		}
+	}
+}
+
+func TestMachinesOnEveryKindOfNetworkStart(t *testing.T) {
+	h := newHost(t)
+	m := sample("web01")
+	networks := []hypervisor.Network{
+		{Kind: hypervisor.NetworkNone},
+		{Kind: hypervisor.NetworkUser, Forwards: []hypervisor.Forward{{HostPort: freePort(t), GuestPort: 80}}},
+		{Kind: hypervisor.NetworkSegment, Name: "drill"},
+	}
+	for i := range networks {
+		m.NICs = append(m.NICs, nic(i))
+	}
+	must(t, h.Define(t.Context(), hypervisor.Definition{Machine: m, Networks: networks, NewMACs: true}))
+	must(t, h.PowerOn(t.Context(), "web01"))
+	found, err := h.find("web01")
+	must(t, err)
+	for i, n := range found.def.Machine.NICs {
+		if n.MAC == m.NICs[i].MAC {
+			t.Errorf("card %d kept its address", i)
+		}
+	}
+}
