@@ -43,7 +43,6 @@ func newIndex(s *Store) *index {
 // load opens every run that can be opened. One that cannot is a fault, and its
 // packs count as covered by no run.
 func (x *index) load(ctx context.Context) error {
-	x.namers = newNamers(x.s.super.ChunkKey)
 	names, err := x.s.dir.List("index")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // a lost index is found again by scanning packs

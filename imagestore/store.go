@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path"
 	"sync"
 	"time"
 
@@ -273,6 +274,7 @@ func (s *Store) unlockFiles() error {
 
 // load makes the store ready for use, once it is unlocked and locked.
 func (s *Store) load(ctx context.Context) error {
+	s.index.namers = newNamers(s.super.ChunkKey)
 	if s.mode == Write {
 		for _, folder := range []string{"slots", "index", "points", "heads", "marks", "."} {
 			if err := durable.RemoveTemps(s.dir, folder); err != nil {
@@ -292,10 +294,35 @@ func (s *Store) load(ctx context.Context) error {
 	}
 	s.state = state
 	if s.mode == Write {
+		if err := s.completeCopies(); err != nil {
+			return err
+		}
 		s.writer = newWriter(s)
 		return s.salvage(ctx)
 	}
 	return nil
+}
+
+// completeCopies writes second copies that a power cut left out.
+func (s *Store) completeCopies() error {
+	whole := func(b []byte) error {
+		_, err := format.CheckSmall(b)
+		return err
+	}
+	listed := map[string]bool{path.Base(headName(s.state.head.Sequence)): true, superblockName: true}
+	for _, p := range s.state.points {
+		listed[path.Base(pointName(p.Sequence, p.ID))] = true
+	}
+	isListed := func(name string) bool { return listed[name] }
+	for _, folder := range []string{".", "points", "heads"} {
+		if err := completeTwins(s.dir, folder, isListed, whole); err != nil {
+			return err
+		}
+	}
+	return completeTwins(s.dir, "slots", func(string) bool { return true }, func(b []byte) error {
+		_, err := format.DecodeSlot(b)
+		return err
+	})
 }
 
 // Close ends the use of the store, once the operations under way have returned.

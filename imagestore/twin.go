@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"lifeboat/imagestore/format"
 	"lifeboat/internal/durable"
 )
 
@@ -65,6 +66,38 @@ func listTwins(dir durable.Dir, folder string) ([]string, error) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil
+}
+
+// completeTwins writes the copy that a power cut left out, for every name of a
+// folder that wanted accepts.
+func completeTwins(dir durable.Dir, folder string, wanted func(name string) bool, check func([]byte) error) error {
+	entries, err := dir.List(folder)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", folder, err)
+	}
+	there := map[string]bool{}
+	for _, e := range entries {
+		there[e.Name()] = true
+	}
+	for _, e := range entries {
+		name, isA := strings.CutSuffix(e.Name(), copyA)
+		other := name + copyB
+		if !isA {
+			name = strings.TrimSuffix(e.Name(), copyB)
+			other = name + copyA
+		}
+		if name == e.Name() || there[other] || e.IsDir() || !wanted(name) {
+			continue
+		}
+		b, err := durable.ReadWhole(dir, path.Join(folder, e.Name()), format.MaxSmallFile)
+		if err != nil || check(b) != nil {
+			continue // the only copy is bad; that is told when it is read
+		}
+		if err := durable.WriteFileAtomic(dir, path.Join(folder, other), b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // removeTwin removes both copies for good.

@@ -2,13 +2,23 @@ package imagestore
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"lifeboat"
+	"lifeboat/imagestore/format"
 )
 
 // VerifyOptions narrow a verification. The zero value reads everything.
 type VerifyOptions struct {
-	// Points limits it to what these points refer to.
+	// Points limits the trees that are walked to those of these points; all
+	// packs are read all the same.
 	Points   []string
 	Progress func(Progress)
 }
@@ -21,7 +31,8 @@ type VerifyReport struct {
 	Chunks    int64 `json:"chunks"`
 	ReadBytes int64 `json:"readBytes"`
 	// Faults are files or parts of files that are not what was written,
-	// whether or not a point is hurt.
+	// whether or not a point is hurt. Damage that an earlier verification
+	// found and an export has healed since is not repeated.
 	Faults []Fault `json:"faults,omitempty"`
 	// Hurt lists what of which points cannot be restored, point by point.
 	Hurt []Hurt `json:"hurt,omitempty"`
@@ -41,5 +52,339 @@ type Hurt struct {
 // error that wraps lifeboat.ErrDamaged; on a drive that can be written it also
 // marks the damaged chunks, so that the next export writes them again.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, error) {
-	panic("not written yet")
+	if err := s.begin(); err != nil {
+		return VerifyReport{}, err
+	}
+	defer s.end()
+	v := &verification{s: s, o: o, meter: &meter{}, packs: map[uint32]*packState{}, badLeaves: map[format.ID][]blockRun{}, badNodes: map[format.ID]bool{}}
+	err := v.run(ctx)
+	if err != nil {
+		return v.report, s.explain(fmt.Errorf("verify %s: %w", s.label(), err))
+	}
+	return v.report, v.verdict()
+}
+
+// verification is one run of Verify.
+type verification struct {
+	s       *Store
+	o       VerifyOptions
+	meter   *meter
+	records []record
+
+	mu     sync.Mutex
+	report VerifyReport
+	marks  format.Mark
+	packs  map[uint32]*packState
+
+	badLeaves map[format.ID][]blockRun
+	badNodes  map[format.ID]bool
+}
+
+// packState is what the reading of a pack found.
+type packState struct {
+	// lost: nothing of it can be read.
+	lost bool
+	// good holds the offsets of the frames that opened; only for a pack whose
+	// directory cannot be read. Otherwise bad holds those that did not.
+	good, bad map[uint32]bool
+}
+
+func (v *verification) run(ctx context.Context) error {
+	// The points are listed before the packs: what a capture commits meanwhile
+	// is not this verification's business.
+	records, faults, err := v.s.records(ctx)
+	if err != nil {
+		return err
+	}
+	v.report.Faults = faults
+	v.records = slices.DeleteFunc(records, func(r record) bool {
+		return len(v.o.Points) > 0 && !slices.Contains(v.o.Points, r.point.ID)
+	})
+	v.report.Points = len(v.records)
+	if v.s.mode == Read {
+		if err := v.s.index.load(ctx); err != nil {
+			return err
+		}
+	}
+	if err := v.smallFiles(ctx); err != nil {
+		return err
+	}
+	if err := v.readIndex(ctx); err != nil {
+		return err
+	}
+	if err := v.readPacks(ctx); err != nil {
+		return err
+	}
+	if err := v.walkPoints(ctx); err != nil {
+		return err
+	}
+	return v.s.remember(v.newMarks())
+}
+
+func (v *verification) fault(f Fault) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, known := range v.report.Faults {
+		if known.File == f.File && known.Why == f.Why {
+			return
+		}
+	}
+	v.report.Faults = append(v.report.Faults, f)
+}
+
+// smallFiles reads both copies of every small file.
+func (v *verification) smallFiles(ctx context.Context) error {
+	names := []string{superblockName}
+	for _, folder := range []string{"slots", "points", "heads"} {
+		list, err := listTwins(v.s.dir, folder)
+		if err != nil {
+			return fmt.Errorf("list %s: %w", folder, err)
+		}
+		for _, name := range list {
+			names = append(names, folder+"/"+name)
+		}
+	}
+	for _, name := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var failed [2]error
+		for i, suffix := range []string{copyA, copyB} {
+			failed[i] = v.smallFile(name + suffix)
+			if isGone(failed[i]) {
+				return failed[i]
+			}
+		}
+		for i, suffix := range []string{copyA, copyB} {
+			if failed[i] == nil || v.stillComing(name) {
+				continue
+			}
+			if errors.Is(failed[i], fs.ErrNotExist) && failed[1-i] == nil {
+				// A power cut came between the two; the next writer completes it.
+				v.s.log.Info("there is only one copy", "file", name)
+				continue
+			}
+			v.fault(Fault{File: name + suffix, Lost: failed[1-i] != nil, Why: failed[i].Error()})
+		}
+	}
+	return nil
+}
+
+// stillComing says that a point was not there when the verification began.
+func (v *verification) stillComing(name string) bool {
+	p, ok := parsePointName(trimFolder(name))
+	return ok && len(v.o.Points) == 0 && !slices.ContainsFunc(v.records, func(r record) bool { return r.ID == p.ID }) &&
+		(len(v.records) == 0 || p.Sequence > v.records[len(v.records)-1].Sequence)
+}
+
+func (v *verification) smallFile(name string) error {
+	f, err := v.s.dir.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	if size > format.MaxSmallFile {
+		return format.ErrCorrupt
+	}
+	b := make([]byte, size)
+	if err := errors.Join(f.DropCache(0, size), readFull(f, b, 0)); err != nil {
+		return err
+	}
+	v.meter.read.Add(size)
+	h, err := format.DecodeHeader(b)
+	if err != nil {
+		return err
+	}
+	if h.Kind == format.KindSlot {
+		_, err = format.DecodeSlot(b)
+		return err
+	}
+	_, _, err = format.OpenSmall(b, v.s.driveID, h.Kind, v.s.masters)
+	return err
+}
+
+// readIndex reads every page of every run.
+func (v *verification) readIndex(ctx context.Context) error {
+	v.s.index.mu.Lock()
+	for _, f := range v.s.index.faults {
+		v.report.Faults = append(v.report.Faults, f)
+	}
+	v.s.index.mu.Unlock()
+	for _, r := range *v.s.index.runs.Load() {
+		err := v.readRun(ctx, r)
+		if isGone(err) || ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			v.s.index.distrust(r, err)
+			v.fault(Fault{File: runName(r.id), Lost: true, Why: err.Error()})
+		}
+	}
+	return nil
+}
+
+func (v *verification) readRun(ctx context.Context, r *run) error {
+	if err := r.file.DropCache(0, r.footer.FileSize()); err != nil {
+		return err
+	}
+	var buf [format.RunPageSize]byte
+	var last format.ID
+	for n := range r.footer.Pages() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		page, err := r.readPage(n, buf[:])
+		if err != nil {
+			return err
+		}
+		count := r.footer.PageEntries(n)
+		if err := page.Check(count, last, uint32(len(r.packs))); err != nil {
+			return err
+		}
+		last = page.Entry(count - 1).ID
+	}
+	v.meter.read.Add(r.footer.FileSize())
+	// The tail was checked when the run was opened; now it comes from the medium.
+	again, err := v.s.openRun(r.id)
+	if err != nil {
+		return err
+	}
+	return again.file.Close()
+}
+
+// readPacks reads every pack that the index covers.
+func (v *verification) readPacks(ctx context.Context) error {
+	files, err := v.s.listPacks(ctx)
+	if err != nil {
+		return err
+	}
+	present := map[format.RunPack]bool{}
+	work := make(chan format.RunPack)
+	for _, f := range files {
+		present[f.RunPack] = true
+		if v.s.index.isCovered(f.RunPack) {
+			v.meter.total.Add(fileSize(f.entry))
+		}
+	}
+	v.missingPacks(present)
+	stop := v.meter.report(v.o.Progress)
+	defer stop()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(work)
+		for _, f := range files {
+			if !v.s.index.isCovered(f.RunPack) {
+				continue // the beginnings of an export; nothing refers to them
+			}
+			select {
+			case work <- f.RunPack:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	for range runtime.GOMAXPROCS(0) {
+		group.Go(func() error {
+			r := packReader{v: v}
+			for pack := range work {
+				if err := r.read(ctx, pack); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	err = group.Wait()
+	v.report.ReadBytes = v.meter.read.Load()
+	return err
+}
+
+func (v *verification) missingPacks(present map[format.RunPack]bool) {
+	v.s.index.mu.Lock()
+	var missing []format.RunPack
+	for p := range v.s.index.covered {
+		if !present[p] {
+			missing = append(missing, p)
+		}
+	}
+	v.s.index.mu.Unlock()
+	for _, p := range missing {
+		v.lostPack(p, errors.New("the file is missing"))
+	}
+}
+
+func (v *verification) lostPack(p format.RunPack, why error) {
+	number := v.s.packs.add(p)
+	v.mu.Lock()
+	v.packs[number] = &packState{lost: true}
+	v.mu.Unlock()
+	v.damaged(p, 0, fmt.Errorf("nothing of it can be read: %w", why))
+}
+
+// damaged notes a frame, or with offset 0 a whole pack, that failed.
+func (v *verification) damaged(p format.RunPack, offset uint32, why error) {
+	place := format.NewPlace(v.s.packs.add(p), offset, 0, 0, 1)
+	if v.s.marks.has(place, format.ID{}) {
+		return // known, and either healed or told with the points it hurts
+	}
+	name := packName(p)
+	if offset != 0 {
+		name = fmt.Sprintf("%s at %d", name, offset)
+	}
+	v.fault(Fault{File: name, Lost: true, Why: why.Error()})
+	v.mu.Lock()
+	v.marks = append(v.marks, format.MarkEntry{Pack: p.ID, Offset: offset})
+	v.mu.Unlock()
+}
+
+// newMarks are the marks to keep, each once.
+func (v *verification) newMarks() format.Mark {
+	seen := map[format.MarkEntry]bool{}
+	return slices.DeleteFunc(v.marks, func(e format.MarkEntry) bool {
+		defer func() { seen[e] = true }()
+		return seen[e]
+	})
+}
+
+// bad says whether a place was found to be damaged.
+func (v *verification) bad(p format.Place) bool {
+	state := v.packs[p.Pack]
+	switch {
+	case state == nil:
+		return false
+	case state.lost:
+		return true
+	case state.good != nil:
+		return !state.good[p.Offset]
+	}
+	return state.bad[p.Offset]
+}
+
+// verdict is the error for what was found, or nil.
+func (v *verification) verdict() error {
+	if len(v.report.Faults) == 0 && len(v.report.Hurt) == 0 {
+		return nil
+	}
+	hurt := map[string]bool{}
+	for _, h := range v.report.Hurt {
+		hurt[h.PointID] = true
+	}
+	lost := 0
+	for _, f := range v.report.Faults {
+		if f.PointID != "" && f.Lost && !hurt[f.PointID] {
+			lost++
+		}
+	}
+	p := &lifeboat.Problem{
+		What: fmt.Sprintf("%s is damaged in %d places; %d restore points cannot be restored whole", v.s.label(), len(v.report.Faults)+len(v.report.Hurt), len(hurt)+lost),
+		Safe: fmt.Sprintf("the other %d restore points on it are whole", len(v.records)-len(hurt)),
+		Next: "export to this drive again, which writes damaged blocks anew, and keep another drive at hand until lifeboat verify finds nothing",
+		Err:  lifeboat.ErrDamaged,
+	}
+	return p
 }
