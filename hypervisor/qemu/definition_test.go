@@ -142,3 +142,11 @@ func TestWordsInADefinitionNeverBecomeOptions(t *testing.T) {
 		}
 	}
 }
+
+func TestSocketsHaveShortPathsWhateverTheFolder(t *testing.T) {
+	h, err := Open(Options{Dir: t.TempDir(), RunDir: filepath.Join(t.TempDir(), strings.Repeat("x", 200))})
+	must(t, err)
+	if path := filepath.Join(h.socketDir("machine", strings.Repeat("y", 300)), commandSocket); len(path) > 107 {
+		t.Errorf("%s has %d bytes", path, len(path))
+	}
+}

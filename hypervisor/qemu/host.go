@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 
 	"lifeboat/hypervisor"
 )
@@ -82,6 +83,12 @@ func Open(o Options) (*Host, error) {
 	if o.RunDir, err = filepath.Abs(o.RunDir); err != nil {
 		return nil, fmt.Errorf("find the socket folder of host %q: %w", o.Name, err)
 	}
+	o.RunDir = shortRunDir(o.RunDir)
+	if o.ScratchDir != "" {
+		if o.ScratchDir, err = filepath.Abs(o.ScratchDir); err != nil {
+			return nil, fmt.Errorf("find the scratch folder of host %q: %w", o.Name, err)
+		}
+	}
 	if o.Binary == "" {
 		o.Binary = "qemu-system-x86_64"
 	}
@@ -116,9 +123,40 @@ func defaultRunDir() string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("lifeboat-%d", os.Getuid()))
 }
 
-// socketDir is the folder of the sockets that belong to something with a long
-// name. Paths of Unix sockets end at 107 bytes, so the name becomes a hash.
+// longestRunDir leaves room for a folder and a name in the 107 bytes that the
+// path of a Unix socket may have.
+const longestRunDir = 107 - len("/0123456789ab/command.sock")
+
+// shortRunDir replaces a folder that is too long for sockets by one that stands
+// for it.
+func shortRunDir(dir string) string {
+	if len(dir) <= longestRunDir {
+		return dir
+	}
+	sum := sha256.Sum256([]byte(dir))
+	return filepath.Join("/tmp", fmt.Sprintf("lifeboat-%d-%s", os.Getuid(), hex.EncodeToString(sum[:6])))
+}
+
+// socketDir is the folder of the sockets that belong to something with a name
+// that may be long: the name becomes a hash.
 func (h *Host) socketDir(kind, name string) string {
 	sum := sha256.Sum256([]byte(h.o.Dir + "\x00" + kind + "\x00" + name))
 	return filepath.Join(h.o.RunDir, hex.EncodeToString(sum[:6]))
+}
+
+// makeSocketDir makes a folder for sockets. Whoever could put sockets there
+// would speak for our machines, so it has to be ours alone.
+func (h *Host) makeSocketDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make a folder for sockets: %w", err)
+	}
+	info, err := os.Lstat(h.o.RunDir)
+	if err != nil {
+		return fmt.Errorf("make a folder for sockets: %w", err)
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+		return fmt.Errorf("the folder for sockets %s belongs to somebody else, or others can write there", h.o.RunDir)
+	}
+	return nil
 }

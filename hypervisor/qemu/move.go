@@ -86,9 +86,28 @@ func (m *machine) settle(ctx context.Context, mon *monitor, progress func(done, 
 // localFile is the file that a disk is moved to.
 func localFile(key string) string { return key + ".local.qcow2" }
 
-// moveDisk copies a disk to a local file, keeps the two alike, and changes over
-// while the guest's CPUs stand.
+// moveDisk copies a disk to a local file and changes over to it.
 func (m *machine) moveDisk(ctx context.Context, mon *monitor, disk lifeboat.Disk, report func(float64)) error {
+	if err := m.beginMove(ctx, mon, disk); err != nil {
+		return err
+	}
+	if err := waitJob(ctx, mon, jobPrefix+disk.Key, "ready", report); err != nil {
+		return err
+	}
+	// From the change-over to the record nothing may be written, or it would be
+	// lost with a power cut in between. Neither is it cancelled half-way.
+	ctx = context.WithoutCancel(ctx)
+	return m.still(ctx, mon, false, func() error {
+		if err := changeOver(ctx, mon, disk, report); err != nil {
+			return err
+		}
+		return m.finishMove(ctx, mon)
+	})
+}
+
+// beginMove makes the local file and starts to copy. From the moment the copy is
+// complete, every write of the guest goes to both.
+func (m *machine) beginMove(ctx context.Context, mon *monitor, disk lifeboat.Disk) error {
 	path := m.path(localFile(disk.Key))
 	if err := m.host.makeImage(ctx, path, disk.SizeBytes); err != nil {
 		return err
@@ -102,29 +121,19 @@ func (m *machine) moveDisk(ctx context.Context, mon *monitor, disk lifeboat.Disk
 	if err := mon.run(ctx, "blockdev-add", target, nil); err != nil {
 		return err
 	}
-	id := jobPrefix + disk.Key
-	err := mon.run(ctx, "blockdev-mirror", args{
-		"job-id": id, "device": nodeName(nodeDisk, disk.Key), "target": nodeName(nodeLocal, disk.Key),
+	return mon.run(ctx, "blockdev-mirror", args{
+		"job-id": jobPrefix + disk.Key, "device": nodeName(nodeDisk, disk.Key), "target": nodeName(nodeLocal, disk.Key),
 		"sync": "full", "copy-mode": "write-blocking", "auto-dismiss": false,
 	}, nil)
-	if err != nil {
+}
+
+// changeOver makes the device use the local file. The guest's CPUs stand.
+func changeOver(ctx context.Context, mon *monitor, disk lifeboat.Disk, report func(float64)) error {
+	id := jobPrefix + disk.Key
+	if err := mon.run(ctx, "job-complete", args{"id": id}, nil); err != nil {
 		return err
 	}
-	if err := waitJob(ctx, mon, id, "ready", report); err != nil {
-		return err
-	}
-	// From the change-over to the record nothing may be written, or it would be
-	// lost with a power cut in between. Neither is it cancelled half-way.
-	ctx = context.WithoutCancel(ctx)
-	return m.still(ctx, mon, false, func() error {
-		if err := mon.run(ctx, "job-complete", args{"id": id}, nil); err != nil {
-			return err
-		}
-		if err := waitJob(ctx, mon, id, "concluded", report); err != nil {
-			return err
-		}
-		return m.finishMove(ctx, mon)
-	})
+	return waitJob(ctx, mon, id, "concluded", report)
 }
 
 // job is what QEMU tells of something that takes long.

@@ -29,7 +29,7 @@ func (s *still) freezeOff(ctx context.Context) error {
 		}
 	}
 	socket := filepath.Join(m.host.socketDir("machine", m.folder), nbdSocket)
-	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+	if err := m.host.makeSocketDir(filepath.Dir(socket)); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(socket); err != nil {

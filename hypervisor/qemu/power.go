@@ -97,8 +97,8 @@ func (m *machine) launch(ctx context.Context, accel Accelerator, note string) er
 	if s.tapScript, err = m.prepareBridges(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.sockets, 0o700); err != nil {
-		return fmt.Errorf("make the folder of the sockets of %s: %w", m.name(), err)
+	if err := m.host.makeSocketDir(s.sockets); err != nil {
+		return err
 	}
 	// Recorded before QEMU starts: whoever comes after us must find its sockets.
 	r := running{Sockets: s.sockets, StartedAt: time.Now().UTC(), Accelerator: accel, Note: note}

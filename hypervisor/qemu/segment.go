@@ -3,7 +3,6 @@ package qemu
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -61,8 +60,8 @@ func (h *Host) OpenSegment(ctx context.Context, s Segment) error {
 		return err
 	}
 	dir := h.socketDir("segment", s.Name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("open segment %q: %w", s.Name, err)
+	if err := h.makeSocketDir(dir); err != nil {
+		return err
 	}
 	words := []string{
 		"-machine", "none", "-accel", "tcg,tb-size=16", "-display", "none", "-nodefaults", "-no-user-config",
@@ -155,5 +154,5 @@ func (h *Host) CloseSegment(ctx context.Context, name string) error {
 	} else if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return errors.Join(os.RemoveAll(dir))
+	return os.RemoveAll(dir)
 }

@@ -118,14 +118,21 @@ func TestAStillBreaksBeforeScratchFillsTheFileSystem(t *testing.T) {
 
 func TestAGuestThatDoesNothingIsSeen(t *testing.T) {
 	h := newHost(t)
-	// Stopped before its first instruction: as a broken KVM would leave it.
-	must(t, h.Define(t.Context(), hypervisor.Definition{Machine: sample("idle")}))
-	must(t, h.PowerOn(t.Context(), "idle"))
-	m, err := h.find("idle")
+	busy, idle := sample("busy"), sample("idle")
+	idle.Disks = nil // firmware has nothing to read, and prints nothing
+	for _, m := range []lifeboat.Machine{busy, idle} {
+		defineAndStart(t, h, m)
+	}
+	m, err := h.find("busy")
 	must(t, err)
 	eventually(t, 20*time.Second, "firmware reads the disk", func() bool { return m.hasRead(t.Context()) })
 	if m.stuck(t.Context(), time.Second) {
 		t.Error("a guest that read its disk counts as stuck")
+	}
+	m, err = h.find("idle")
+	must(t, err)
+	if !m.stuck(t.Context(), time.Second) {
+		t.Error("a guest that does nothing counts as alive")
 	}
 }
 
