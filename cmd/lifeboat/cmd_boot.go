@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"lifeboat"
 	"lifeboat/hypervisor/qemu"
 	"lifeboat/imagestore"
+	"lifeboat/rotation"
 )
 
 // bootFlags are the answers that `boot` takes.
@@ -71,6 +73,9 @@ func (a *app) bootCommand() *cobra.Command {
 
 func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 	began := time.Now()
+	if err := needQEMU(); err != nil {
+		return err
+	}
 	host, hostFile, err := a.bootHost(f.host)
 	if err != nil {
 		return err
@@ -118,6 +123,28 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 	a.showBoot(b, results, err)
 	r.end(fmt.Sprintf("%d of %d machines run from drive %s", len(results), len(plan.Machines), drive.found.Drive.Label), err)
 	return err
+}
+
+// needQEMU says, where QEMU is missing, which one command installs it here.
+func needQEMU() error {
+	for _, tool := range []string{"qemu-system-x86_64", "qemu-img"} {
+		_, err := exec.LookPath(tool)
+		if err == nil {
+			continue
+		}
+		release, _ := os.ReadFile("/etc/os-release")
+		next := "install QEMU with this system's package manager, and run the command again"
+		if command, known := rotation.InstallQEMU(string(release)); known {
+			next = "as root, run: " + command
+		}
+		return &lifeboat.Problem{
+			What: "this computer has no " + tool + ", which machines run on",
+			Safe: "nothing was started; the drive is unchanged",
+			Next: next,
+			Err:  err,
+		}
+	}
+	return nil
 }
 
 // bootHost opens the host that machines are booted on.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
+	"lifeboat/diskfile"
 	"lifeboat/hypervisor"
 	"lifeboat/imagestore"
 )
@@ -20,10 +21,13 @@ type exportFlags struct {
 	all    bool
 	files  []string
 	as     string
-	drive  string
-	until  string
-	dryRun bool
-	detach bool
+	format string
+	// backing allows images that need another file to be read.
+	backing bool
+	drive   string
+	until   string
+	dryRun  bool
+	detach  bool
 }
 
 func (a *app) exportCommand() *cobra.Command {
@@ -46,6 +50,8 @@ func (a *app) exportCommand() *cobra.Command {
 	c.Flags().BoolVar(&f.all, "all", false, "every machine of every host")
 	c.Flags().StringArrayVar(&f.files, "file", nil, "a disk image or block device of a machine without a host; may be given several times")
 	c.Flags().StringVar(&f.as, "as", "", "the name of the machine that the files belong to")
+	c.Flags().StringVar(&f.format, "format", "", "format of the files, where it is not plain: raw, qcow2, vmdk, vhdx or vdi")
+	c.Flags().BoolVar(&f.backing, "allow-backing", false, "read images that refer to another file")
 	c.Flags().StringVar(&f.until, "until", "", "begin no further machine after this time of day (07:00)")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be exported, and in which order")
 	c.Flags().BoolVar(&f.detach, "detach", false, "go on without this terminal; follow with: lifeboat run attach")
@@ -149,7 +155,7 @@ func (a *app) exportTo(ctx context.Context, site *siteFile, r *run, f exportFlag
 // machines that cannot be exported become results of their own.
 func (a *app) exportJobs(ctx context.Context, site *siteFile, f exportFlags, args []string) (jobs []exportJob, early []exportResult, err error) {
 	if len(f.files) > 0 {
-		job, err := a.fileJob(ctx, f.as, f.files)
+		job, err := a.fileJob(ctx, f)
 		return []exportJob{job}, nil, err
 	}
 	all, unreachable := a.machines(ctx, site)
@@ -337,9 +343,9 @@ func humanSeconds(s float64) string { return humanDuration(time.Duration(s * flo
 
 // fileJob makes a machine of disk files. Its id follows from the name, so that
 // the next export of the same name finds its older points.
-func (a *app) fileJob(ctx context.Context, name string, paths []string) (exportJob, error) {
+func (a *app) fileJob(ctx context.Context, f exportFlags) (exportJob, error) {
 	var abs []string
-	for _, p := range paths {
+	for _, p := range f.files {
 		full, err := filepath.Abs(p)
 		if err != nil {
 			return exportJob{}, err
@@ -353,8 +359,9 @@ func (a *app) fileJob(ctx context.Context, name string, paths []string) (exportJ
 	if err != nil {
 		return exportJob{}, err
 	}
-	id := fileMachineID(site.Site.ID, name)
-	return exportJob{name: name, id: id, freeze: func(ctx context.Context, _ hypervisor.FreezeOptions) (hypervisor.Still, error) {
-		return openFileStill(ctx, id, name, abs)
+	id := fileMachineID(site.Site.ID, f.as)
+	o := diskfile.Options{Format: diskfile.Format(f.format), AllowBacking: f.backing}
+	return exportJob{name: f.as, id: id, freeze: func(ctx context.Context, _ hypervisor.FreezeOptions) (hypervisor.Still, error) {
+		return openFileStill(ctx, id, f.as, abs, o)
 	}}, nil
 }

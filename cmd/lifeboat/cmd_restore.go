@@ -60,6 +60,8 @@ type restoreFile struct {
 	DataBytes int64  `json:"dataBytes"`
 	// Overwrites says what is there now, or is empty.
 	Overwrites string `json:"overwrites,omitempty"`
+	// Device says that it is a block device.
+	Device bool `json:"device,omitempty"`
 }
 
 // restorePlan is what a restore is going to write.
@@ -140,7 +142,7 @@ func planRestore(p lifeboat.RestorePoint, f restoreFlags, format diskfile.Format
 		if folder {
 			file.Path = filepath.Join(f.to, d.Key+"."+string(format))
 		}
-		if file.Overwrites, err = whatIsThere(file.Path); err != nil {
+		if file.Overwrites, file.Device, err = whatIsThere(file.Path); err != nil {
 			return nil, err
 		}
 		plan.Files = append(plan.Files, file)
@@ -149,19 +151,19 @@ func planRestore(p lifeboat.RestorePoint, f restoreFlags, format diskfile.Format
 }
 
 // whatIsThere says what a restore to path would overwrite, or "".
-func whatIsThere(path string) (string, error) {
+func whatIsThere(path string) (what string, device bool, err error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", nil
+		return "", false, nil
 	case err != nil:
-		return "", err
+		return "", false, err
 	case info.Mode()&fs.ModeDevice != 0:
-		return "the block device " + path, nil
-	case info.Size() == 0:
-		return "", nil
+		return "the block device " + path, true, nil
+	case !info.Mode().IsRegular():
+		return "", false, usagef("%s is neither a file nor a block device", path)
 	default:
-		return fmt.Sprintf("the file %s of %s", path, humanBytes(info.Size())), nil
+		return fmt.Sprintf("the file %s of %s", path, humanBytes(info.Size())), false, nil
 	}
 }
 
@@ -228,8 +230,25 @@ func (a *app) writeRestore(ctx context.Context, d *openedDrive, r *run, plan *re
 	return writeDescriptions(plan)
 }
 
-func (a *app) restoreDisk(ctx context.Context, d *openedDrive, r *run, plan *restorePlan, f restoreFile) (err error) {
-	target, err := diskfile.Create(ctx, f.Path, plan.Format, f.SizeBytes)
+// restoreDisk writes a file under another name until it is whole: what had the
+// name before is there until then. A block device is written in place.
+func (a *app) restoreDisk(ctx context.Context, d *openedDrive, r *run, plan *restorePlan, f restoreFile) error {
+	if f.Device {
+		return a.writeDisk(ctx, d, r, plan, f, f.Path)
+	}
+	partial := f.Path + ".partial"
+	if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	defer os.Remove(partial)
+	if err := a.writeDisk(ctx, d, r, plan, f, partial); err != nil {
+		return err
+	}
+	return os.Rename(partial, f.Path)
+}
+
+func (a *app) writeDisk(ctx context.Context, d *openedDrive, r *run, plan *restorePlan, f restoreFile, path string) (err error) {
+	target, err := diskfile.Create(ctx, path, plan.Format, f.SizeBytes)
 	if err != nil {
 		return err
 	}
@@ -237,7 +256,7 @@ func (a *app) restoreDisk(ctx context.Context, d *openedDrive, r *run, plan *res
 	p := a.newProgress(r, f.Disk)
 	defer p.end()
 	var w imagestore.RestoreTarget = diskWriter{ctx, target}
-	if f.Overwrites != "" {
+	if f.Device {
 		w = diskOverwriter{diskWriter{ctx, target}}
 	}
 	err = d.store.Restore(ctx, plan.Point.ID, f.Disk, w, imagestore.RestoreOptions{
@@ -261,7 +280,7 @@ func (w diskWriter) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// diskOverwriter writes to a disk that holds something already.
+// diskOverwriter writes to a block device, which holds something already.
 type diskOverwriter struct{ diskWriter }
 
 func (w diskOverwriter) PunchHole(off, length int64) error {

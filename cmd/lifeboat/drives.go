@@ -147,14 +147,26 @@ func (a *app) openFound(ctx context.Context, found rotation.Found, keys secretKe
 		closeDir(dir)
 		return nil, err
 	}
-	// What is sealed in the store is the truth; what was found is a hint.
-	found.Drive = store.Drive()
 	d := &openedDrive{found: found, store: store, dir: dir, keys: keys}
-	if err := a.checkSite(d); err != nil {
+	if err := a.confirmDrive(d); err != nil {
 		d.Close()
 		return nil, err
 	}
 	return d, nil
+}
+
+// confirmDrive compares what the drive says outside with what is sealed in its
+// store, which is the truth.
+func (a *app) confirmDrive(d *openedDrive) error {
+	remark, err := d.found.Confirm(d.store.Drive(), "")
+	if err != nil {
+		return err
+	}
+	if remark != "" {
+		a.warn("%s", remark)
+	}
+	d.found.Drive = d.store.Drive()
+	return a.checkSite(d)
 }
 
 // checkSite refuses a drive of another site on a control machine.

@@ -30,14 +30,14 @@ type fileStill struct {
 
 var _ hypervisor.Still = (*fileStill)(nil)
 
-func openFileStill(ctx context.Context, id, name string, paths []string) (*fileStill, error) {
+func openFileStill(ctx context.Context, id, name string, paths []string, o diskfile.Options) (*fileStill, error) {
 	s := &fileStill{taken: time.Now().UTC(), files: map[string]*diskfile.File{}, machine: lifeboat.Machine{
 		Version: lifeboat.MachineVersion, ID: id, Name: name, CPUs: 1, MemoryBytes: 1 << 30,
 		Firmware: lifeboat.Firmware{Kind: lifeboat.FirmwareBIOS}, Chipset: lifeboat.ChipsetQ35,
 		NICs: []lifeboat.NIC{{Model: "virtio"}},
 	}}
 	for i, path := range paths {
-		f, err := diskfile.Open(ctx, path, diskfile.Options{})
+		f, err := diskfile.Open(ctx, path, o)
 		if err != nil {
 			s.Release(ctx)
 			return nil, err

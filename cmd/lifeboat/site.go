@@ -13,6 +13,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"lifeboat"
+	"lifeboat/internal/durable"
 )
 
 // siteVersion is the version of site.yaml that this program writes.
@@ -159,31 +160,17 @@ func (s *siteFile) excluded(machine, disk string) string {
 
 // writeFile replaces a file so that a power cut leaves the old or the new one.
 func writeFile(path string, data []byte, mode fs.FileMode) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
+	open := func(dir string) (durable.Dir, error) { return durable.OpenOS(dir, false) }
+	if mode&0o077 == 0 {
+		open = durable.OpenPrivate
 	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Chmod(mode)
-	}
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
+	dir, err := open(filepath.Dir(path))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
+	defer closeDir(dir)
+	if err := durable.WriteFileAtomic(dir, filepath.Base(path), data); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return os.Chmod(path, mode)
 }
