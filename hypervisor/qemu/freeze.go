@@ -212,44 +212,51 @@ const scratchSeconds = 15
 // copying node, every bitmap changed over, and all of it undone in the reverse
 // order.
 func (s *still) holdInstant(ctx context.Context) error {
-	s.freezeGuest()
+	heldAt, err := s.freezeGuest()
+	if err != nil {
+		return err
+	}
+	frozenAt := time.Now()
 	// Not to be cancelled half-way: it takes milliseconds.
 	ctx = context.WithoutCancel(ctx)
-	frozenAt := time.Now()
 	var pausedAt time.Time
-	err := s.machine.still(ctx, s.monitor, false, func() error {
+	err = s.machine.still(ctx, s.monitor, false, func() error {
 		pausedAt = time.Now()
 		s.takenAt = pausedAt.UTC()
 		return s.swap(ctx)
 	})
 	s.paused = time.Since(pausedAt)
-	if s.consistency != lifeboat.ConsistentFilesystems {
-		return err
-	}
 	thawErr := s.guard.tell("thaw")
-	s.frozen = time.Since(frozenAt)
-	if thawErr != nil {
-		return errors.Join(err, fmt.Errorf("thaw the guest: %w", thawErr))
+	if s.consistency == lifeboat.ConsistentFilesystems {
+		s.frozen = time.Since(frozenAt)
 	}
-	if s.frozen > frozenLimit-time.Second && err == nil {
+	switch {
+	case err != nil || thawErr != nil:
+		return errors.Join(err, thawErr)
+	case time.Since(heldAt) > frozenLimit-time.Second:
 		// The guard may have let the guest go on in the middle of it.
 		return errors.New("the host is too slow to hold all disks at one instant")
 	}
-	return err
+	return nil
 }
 
-// freezeGuest freezes the guest's file systems, or notes why not.
-func (s *still) freezeGuest() {
+// freezeGuest freezes the guest's file systems, or notes why not. It returns
+// when the guard began to count.
+func (s *still) freezeGuest() (heldAt time.Time, err error) {
 	s.consistency = lifeboat.ConsistentCrash
-	if !s.machine.def.Machine.Agent {
-		s.note = "the machine has no guest agent: it was exported as if its power had been cut"
-		return
-	}
-	if err := s.guard.tell("freeze"); err != nil {
+	if s.machine.def.Machine.Agent {
+		heldAt = time.Now()
+		err := s.guard.tell("freeze")
+		if err == nil {
+			s.consistency = lifeboat.ConsistentFilesystems
+			return heldAt, nil
+		}
 		s.note = "the guest's file systems were not frozen, it was exported as if its power had been cut: " + err.Error()
-		return
+	} else {
+		s.note = "the machine has no guest agent: it was exported as if its power had been cut"
 	}
-	s.consistency = lifeboat.ConsistentFilesystems
+	heldAt = time.Now()
+	return heldAt, s.guard.tell("hold")
 }
 
 // swap changes over all bitmaps at once, and then the devices. The CPUs stand.

@@ -102,7 +102,9 @@ func (m *machine) startGuard(lock *os.File, serve []string, serveSocket string) 
 	return g, nil
 }
 
-// tell gives the guard a word and waits until it has done it.
+// tell gives the guard a word and waits until it has done it: "freeze" the file
+// systems, or only "hold" where that is not possible, and "thaw" when the
+// instant is over.
 func (g *guard) tell(word string) error {
 	if _, err := fmt.Fprintln(g.in, word); err != nil {
 		return fmt.Errorf("the guard is gone: %w", err)
@@ -144,7 +146,8 @@ func (g *guard) abandon() {
 type watcher struct {
 	machine *machine
 	agent   *agent
-	frozen  bool
+	holding bool // the exporter may have stopped the CPUs
+	frozen  bool // the guest's file systems are frozen
 	server  *exec.Cmd
 	ended   chan struct{}
 }
@@ -180,10 +183,13 @@ func guardMain(in io.Reader, out io.Writer, text string) int {
 			case word == "dismiss":
 				return 0
 			case word == "freeze":
-				alarm = time.After(frozenLimit)
+				w.holding, alarm = true, time.After(frozenLimit)
 				reply(out, w.freeze())
+			case word == "hold":
+				w.holding, alarm = true, time.After(frozenLimit)
+				reply(out, nil)
 			case word == "thaw":
-				alarm = nil
+				w.holding, alarm = false, nil
 				reply(out, w.thaw())
 			}
 		case <-alarm:
@@ -325,11 +331,11 @@ func (w *watcher) rescue(clear bool) {
 		return
 	}
 	defer mon.close()
-	if w.frozen {
-		// Nobody but an export stands a guest still that is frozen.
+	if w.holding {
 		mon.run(ctx, "cont", nil, nil)
 	}
 	w.thaw()
+	w.holding = false
 	if clear {
 		w.machine.finishMove(ctx, mon)
 		w.machine.clearExport(ctx, mon, true)

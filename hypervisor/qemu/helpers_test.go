@@ -116,7 +116,7 @@ func guestCheck(ctx context.Context, h *Host, name, key string, offset, length i
 			break
 		}
 		// The server of a still goes when the still breaks; the guest reads on.
-		if !borrowed || !errors.Is(err, nbd.ErrGone) {
+		if !(borrowed && errors.Is(err, nbd.ErrGone)) && !refused(err) || ctx.Err() != nil {
 			return err
 		}
 	}
