@@ -85,9 +85,6 @@ func checkBackings(d hypervisor.Definition) error {
 		if (b.NBD == nil) == (b.File == nil) {
 			return fmt.Errorf("disk %s needs exactly one source", key)
 		}
-		if b.NBD != nil && d.Throwaway && d.Recovery == "" {
-			continue
-		}
 	}
 	return nil
 }

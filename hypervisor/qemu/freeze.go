@@ -118,8 +118,7 @@ func (s *still) prepareDisks(ctx context.Context) error {
 	if err := os.MkdirAll(m.scratchDir(), 0o700); err != nil {
 		return fmt.Errorf("make the scratch folder: %w", err)
 	}
-	for i := range s.wanted() {
-		disk := s.wanted()[i]
+	for _, disk := range s.wanted() {
 		plain, err := plainNode(nodes, disk.Key)
 		if err != nil {
 			return err

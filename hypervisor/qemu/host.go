@@ -134,7 +134,7 @@ func shortRunDir(dir string) string {
 		return dir
 	}
 	sum := sha256.Sum256([]byte(dir))
-	return filepath.Join("/tmp", fmt.Sprintf("lifeboat-%d-%s", os.Getuid(), hex.EncodeToString(sum[:6])))
+	return filepath.Join(os.TempDir(), fmt.Sprintf("lifeboat-%d-%s", os.Getuid(), hex.EncodeToString(sum[:6])))
 }
 
 // socketDir is the folder of the sockets that belong to something with a name

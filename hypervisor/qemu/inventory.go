@@ -135,7 +135,7 @@ func (h *Host) find(name string) (*machine, error) {
 	case len(found) > 1:
 		return nil, fmt.Errorf("%q is %d machines of host %q: %s and %s", name, len(found), h.o.Name, found[0].dir, found[1].dir)
 	case problems != nil:
-		return nil, fmt.Errorf("%w: %q (but: %w)", hypervisor.ErrNoMachine, name, problems)
+		return nil, fmt.Errorf("%w: %q on host %q, where not all can be read: %w", hypervisor.ErrNoMachine, name, h.o.Name, problems)
 	}
 	return nil, fmt.Errorf("%w: %q on host %q", hypervisor.ErrNoMachine, name, h.o.Name)
 }

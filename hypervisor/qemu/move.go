@@ -288,7 +288,7 @@ func endMoveJobs(ctx context.Context, mon *monitor) (any bool, err error) {
 			case j.Status == "concluded":
 				err = mon.run(ctx, "job-dismiss", args{"id": j.ID}, nil)
 			case !cancelled:
-				err = mon.run(ctx, "block-job-cancel", args{"device": j.ID, "force": true}, nil)
+				err = mon.run(ctx, "job-cancel", args{"id": j.ID}, nil)
 			}
 			if err != nil && !refused(err) {
 				return any, err

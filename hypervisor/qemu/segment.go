@@ -1,19 +1,14 @@
 package qemu
 
 import (
-	"context"
 	"crypto/sha256"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
-
-	"lifeboat"
 )
 
 // Segment is a private network that only the machines on it see. Nothing is
-// routed out of it; what leads in are its forwards.
+// routed out of it; what leads in are the forwards of its [Gateway].
 type Segment struct {
 	// Name is what the machines' hypervisor.Network says.
 	Name string
@@ -34,52 +29,19 @@ type SegmentForward struct {
 	GuestPort int
 }
 
-// segmentNetdev is one end of a segment: Ethernet frames in multicast datagrams
-// that never leave the loopback. Group and port follow from the name, so that
-// machines find each other without anybody in between.
-func segmentNetdev(segment, id string) string {
+// segmentGroup is the multicast group that a segment's Ethernet frames travel
+// in, on the loopback only. It follows from the name, so that machines find each
+// other without anybody in between.
+func segmentGroup(segment string) *net.UDPAddr {
 	sum := sha256.Sum256([]byte("segment\x00" + segment))
 	// 239/8 is for private use; ports above 20000 and below the usual ephemeral ones.
 	port := 20000 + (int(sum[3])<<8|int(sum[4]))%12000
-	return fmt.Sprintf("socket,id=%s,mcast=239.%d.%d.%d:%d,localaddr=127.0.0.1", id, sum[0], sum[1], sum[2], port)
+	return &net.UDPAddr{IP: net.IPv4(239, sum[0], sum[1], sum[2]), Port: port}
 }
 
-// OpenSegment starts the gateway of a segment. It runs on its own, like the
-// machines, until CloseSegment. Machines on the segment see each other without
-// it; it is needed for forwards alone. A gateway that runs already is replaced.
-func (h *Host) OpenSegment(ctx context.Context, s Segment) error {
-	user, err := s.netdev()
-	if err != nil {
-		return fmt.Errorf("open segment %q: %w", s.Name, err)
-	}
-	if err := h.CloseSegment(ctx, s.Name); err != nil {
-		return err
-	}
-	binary, err := h.tool(h.o.Binary)
-	if err != nil {
-		return err
-	}
-	dir := h.socketDir("segment", s.Name)
-	if err := h.makeSocketDir(dir); err != nil {
-		return err
-	}
-	words := []string{
-		"-machine", "none", "-accel", "tcg,tb-size=16", "-display", "none", "-nodefaults", "-no-user-config",
-		"-daemonize", "-name", "guest=" + comma("segment "+s.Name), "-D", qemuLogFile,
-		"-chardev", "socket,id=command,path=" + comma(filepath.Join(dir, commandSocket)) + ",server=on,wait=off",
-		"-mon", "mode=control,chardev=command",
-		"-netdev", user, "-netdev", "hubport,id=inside,hubid=1,netdev=user",
-		"-netdev", segmentNetdev(s.Name, "wire"), "-netdev", "hubport,id=outside,hubid=1,netdev=wire",
-	}
-	if err := runDetached(ctx, binary, dir, words); err != nil {
-		return &lifeboat.Problem{
-			What: fmt.Sprintf("segment %q: its gateway does not start", s.Name),
-			Safe: "no machine was changed",
-			Next: "choose host ports that are free",
-			Err:  err,
-		}
-	}
-	return nil
+// segmentNetdev is a machine's end of a segment.
+func segmentNetdev(segment, id string) string {
+	return fmt.Sprintf("socket,id=%s,mcast=%s,localaddr=127.0.0.1", id, segmentGroup(segment))
 }
 
 // netdev is the gateway's own stack: it forwards connections to guests and
@@ -132,27 +94,4 @@ func (s *Segment) spare(prefix netip.Prefix, host netip.Addr) (netip.Addr, bool)
 		}
 	}
 	return netip.Addr{}, false
-}
-
-// CloseSegment stops the gateway of a segment; one that does not run is not an
-// error.
-func (h *Host) CloseSegment(ctx context.Context, name string) error {
-	dir := h.socketDir("segment", name)
-	mon, err := dialMonitor(ctx, filepath.Join(dir, commandSocket))
-	if err == nil {
-		defer mon.close()
-		p, err := mon.peer()
-		if err != nil {
-			return fmt.Errorf("close segment %q: %w", name, err)
-		}
-		if err := mon.run(ctx, "quit", nil, nil); err != nil && !isClosed(err) {
-			return fmt.Errorf("close segment %q: %w", name, err)
-		}
-		if err := p.wait(ctx); err != nil {
-			return fmt.Errorf("close segment %q: %w", name, err)
-		}
-	} else if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return os.RemoveAll(dir)
 }

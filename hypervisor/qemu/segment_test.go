@@ -1,12 +1,13 @@
 package qemu
 
 import (
+	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"testing"
 
+	"lifeboat"
 	"lifeboat/hypervisor"
 )
 
@@ -18,26 +19,54 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func TestASegmentListensOnTheLoopbackUntilItIsClosed(t *testing.T) {
+func TestAGatewayListensOnTheLoopbackUntilItIsClosed(t *testing.T) {
 	h := newHost(t)
 	port := freePort(t)
 	s := Segment{Name: "drill 1", CIDR: "10.77.0.0/24", HostAddress: "10.77.0.1",
 		Forwards: []SegmentForward{{HostPort: port, Address: "10.77.0.10", GuestPort: 80}}}
-	must(t, h.OpenSegment(t.Context(), s))
-	t.Cleanup(func() { h.CloseSegment(t.Context(), s.Name) })
+	g, err := h.OpenGateway(t.Context(), s)
+	must(t, err)
+	t.Cleanup(func() { g.Close() })
 	address := fmt.Sprintf("127.0.0.1:%d", port)
 	conn, err := net.Dial("tcp", address)
 	must(t, err)
 	conn.Close()
-	must(t, h.OpenSegment(t.Context(), s)) // again, after a crash for example
-	must(t, h.CloseSegment(t.Context(), s.Name))
-	must(t, h.CloseSegment(t.Context(), s.Name))
+	must(t, g.Close())
+	must(t, g.Close())
 	if conn, err := net.Dial("tcp", address); err == nil {
 		conn.Close()
 		t.Error("it still listens")
 	}
-	if left, _ := os.ReadDir(h.o.RunDir); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+}
+
+func TestAGatewaySaysThatAPortIsTaken(t *testing.T) {
+	h := newHost(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	_, err = h.OpenGateway(t.Context(), Segment{Name: "drill 2", CIDR: "10.77.0.0/24", HostAddress: "10.77.0.1",
+		Forwards: []SegmentForward{{HostPort: l.Addr().(*net.TCPAddr).Port, Address: "10.77.0.10", GuestPort: 80}}})
+	var p *lifeboat.Problem
+	if !errors.As(err, &p) || !strings.Contains(p.Next, "ports that are free") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAGatewayHearsOnlyWhatIsMeantForIt(t *testing.T) {
+	g := &Gateway{mac: userNetworkMAC("10.77.0.254")}
+	frame := func(to ...byte) []byte { return append(to, make([]byte, 54)...) }
+	for _, c := range []struct {
+		frame []byte
+		want  bool
+	}{
+		{frame(0xff, 0xff, 0xff, 0xff, 0xff, 0xff), true},
+		{frame(0x52, 0x55, 10, 77, 0, 254), true},
+		{frame(0x52, 0x54, 0, 0x77, 0, 0x10), false},
+		{[]byte{0xff, 0xff}, false},
+	} {
+		if got := g.isFor(c.frame); got != c.want {
+			t.Errorf("%x: got %v", c.frame[:2], got)
+		}
 	}
 }
 

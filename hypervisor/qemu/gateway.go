@@ -1,0 +1,254 @@
+package qemu
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"lifeboat"
+)
+
+// maxFrame is more than any network card of a guest sends: 64 KiB of payload,
+// and what stands around it.
+const maxFrame = 68 << 10
+
+// segmentBuffer holds a burst of frames while we are not scheduled.
+const segmentBuffer = 1 << 20
+
+// Gateway leads from ports of this host's loopback into a segment. It lives in
+// the process that opened it, and ends with it.
+//
+// The user network of QEMU makes the connections, in a QEMU without a machine.
+// It cannot be put on a segment by itself: it takes every frame for its own,
+// whatever its address, and so resets what guests say to each other, and on a
+// multicast group even what it says itself. So the gateway stands between, and
+// passes on only what is meant for it.
+type Gateway struct {
+	qemu  *exec.Cmd
+	cable net.Conn     // to QEMU: each frame behind its length
+	hear  *net.UDPConn // from the segment
+	speak *net.UDPConn // to the segment, from an address of our own
+	group *net.UDPAddr
+	mac   [6]byte
+
+	ended   chan struct{}
+	working sync.WaitGroup
+}
+
+// OpenGateway opens the gateway of a segment. Its forwards accept connections
+// when it returns.
+func (h *Host) OpenGateway(ctx context.Context, s Segment) (g *Gateway, err error) {
+	user, err := s.netdev()
+	if err != nil {
+		return nil, fmt.Errorf("open segment %q: %w", s.Name, err)
+	}
+	binary, err := h.tool(h.o.Binary)
+	if err != nil {
+		return nil, err
+	}
+	g = &Gateway{group: segmentGroup(s.Name), mac: userNetworkMAC(s.HostAddress), ended: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			g.Close()
+		}
+	}()
+	if err := g.join(); err != nil {
+		return nil, fmt.Errorf("join segment %q: %w", s.Name, err)
+	}
+	if err := g.start(ctx, binary, user); err != nil {
+		return nil, &lifeboat.Problem{
+			What: fmt.Sprintf("segment %q: its gateway does not start", s.Name),
+			Safe: "no machine was changed",
+			Next: "choose host ports that are free",
+			Err:  err,
+		}
+	}
+	g.working.Go(g.inward)
+	g.working.Go(g.outward)
+	return g, nil
+}
+
+// userNetworkMAC is the Ethernet address that QEMU's user network has on its
+// own end: 52:55 and its IPv4 address (libslirp, special_ethaddr).
+func userNetworkMAC(host string) (mac [6]byte) {
+	mac[0], mac[1] = 0x52, 0x55
+	if a, err := netip.ParseAddr(host); err == nil && a.Is4() {
+		four := a.As4()
+		copy(mac[2:], four[:])
+	}
+	return mac
+}
+
+// join opens both directions of the segment, on the loopback only.
+func (g *Gateway) join() error {
+	loopback, err := net.InterfaceByName("lo")
+	if err != nil {
+		return err
+	}
+	if g.hear, err = net.ListenMulticastUDP("udp4", loopback, g.group); err != nil {
+		return err
+	}
+	if err := g.hear.SetReadBuffer(segmentBuffer); err != nil {
+		return err
+	}
+	if g.speak, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
+		return err
+	}
+	raw, err := g.speak.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInet4Addr(int(fd), unix.IPPROTO_IP, unix.IP_MULTICAST_IF, [4]byte{127, 0, 0, 1})
+	})
+	return errors.Join(cerr, err)
+}
+
+// start runs the user network with a cable to us, and returns when its forwards
+// are open: QEMU answers its monitor only after it has set up everything.
+func (g *Gateway) start(ctx context.Context, binary, user string) error {
+	cable, theirs, err := socketPair("cable")
+	if err != nil {
+		return err
+	}
+	g.cable = cable
+	defer theirs.Close()
+	monitor, theirMonitor, err := socketPair("monitor")
+	if err != nil {
+		return err
+	}
+	defer monitor.Close()
+	defer theirMonitor.Close()
+	said, err := os.CreateTemp("", "lifeboat-gateway-*.txt")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(said.Name())
+	defer said.Close()
+	g.qemu = exec.Command(binary, "-machine", "none", "-accel", "tcg,tb-size=16", "-display", "none", "-nodefaults", "-no-user-config",
+		"-netdev", user, "-netdev", "hubport,id=inside,hubid=1,netdev=user",
+		"-netdev", "socket,id=cable,fd=3", "-netdev", "hubport,id=outside,hubid=1,netdev=cable",
+		"-chardev", "socket,id=command,fd=4", "-mon", "mode=control,chardev=command")
+	g.qemu.ExtraFiles = []*os.File{theirs, theirMonitor}
+	g.qemu.Stdout, g.qemu.Stderr = said, said
+	g.qemu.Env = append(os.Environ(), "LC_ALL=C")
+	// A session of its own keeps it from the terminal's Ctrl-C: it ends when the
+	// gateway does.
+	g.qemu.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := g.qemu.Start(); err != nil {
+		return err
+	}
+	go func() {
+		g.qemu.Wait()
+		close(g.ended)
+	}()
+	theirMonitor.Close()
+	stop := context.AfterFunc(ctx, func() { monitor.Close() })
+	defer stop()
+	// The greeting; QEMU that could not open a port ends instead.
+	if _, err := io.ReadFull(monitor, make([]byte, 1)); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		words, _ := os.ReadFile(said.Name())
+		return fmt.Errorf("qemu: %s", words)
+	}
+	// With nobody at its monitor QEMU goes on; with nobody at its cable it is
+	// of no use and is ended by Close, or by outward when we die.
+	return nil
+}
+
+// socketPair is a connection between us and a child. The child's end closes by
+// itself when we die, which is how QEMU learns of it.
+func socketPair(name string) (ours net.Conn, theirs *os.File, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make the %s: %w", name, err)
+	}
+	file := os.NewFile(uintptr(pair[0]), name)
+	defer file.Close()
+	theirs = os.NewFile(uintptr(pair[1]), name)
+	if ours, err = net.FileConn(file); err != nil {
+		theirs.Close()
+		return nil, nil, fmt.Errorf("make the %s: %w", name, err)
+	}
+	return ours, theirs, nil
+}
+
+// inward passes frames of the segment that the gateway is meant to see.
+func (g *Gateway) inward() {
+	own := g.speak.LocalAddr().(*net.UDPAddr)
+	frame := make([]byte, 4+maxFrame)
+	for {
+		n, from, err := g.hear.ReadFromUDP(frame[4:])
+		if err != nil {
+			return // closed
+		}
+		if from.Port == own.Port && from.IP.Equal(own.IP) || !g.isFor(frame[4:4+n]) {
+			continue
+		}
+		binary.BigEndian.PutUint32(frame, uint32(n))
+		if _, err := g.cable.Write(frame[:4+n]); err != nil {
+			return
+		}
+	}
+}
+
+// isFor says whether a frame is for everyone or for the gateway.
+func (g *Gateway) isFor(frame []byte) bool {
+	if len(frame) < 14 {
+		return false
+	}
+	everyone := frame[0]&1 == 1
+	return everyone || [6]byte(frame[:6]) == g.mac
+}
+
+// outward passes the gateway's frames to the segment.
+func (g *Gateway) outward() {
+	frame := make([]byte, maxFrame)
+	for {
+		if _, err := io.ReadFull(g.cable, frame[:4]); err != nil {
+			return // closed
+		}
+		n := binary.BigEndian.Uint32(frame)
+		if n > maxFrame {
+			return // no frame of QEMU's: the cable is out of step
+		}
+		if _, err := io.ReadFull(g.cable, frame[:n]); err != nil {
+			return
+		}
+		// A segment may lose frames, as any network may.
+		g.speak.WriteToUDP(frame[:n], g.group)
+	}
+}
+
+// Ended is closed when the gateway no longer works: it has to be opened again.
+func (g *Gateway) Ended() <-chan struct{} { return g.ended }
+
+// Close takes the gateway off the segment. It is safe to call twice.
+func (g *Gateway) Close() error {
+	if g.cable != nil {
+		g.cable.Close()
+	}
+	for _, c := range []*net.UDPConn{g.hear, g.speak} {
+		if c != nil {
+			c.Close()
+		}
+	}
+	if g.qemu != nil && g.qemu.Process != nil {
+		g.qemu.Process.Kill()
+		<-g.ended
+	}
+	g.working.Wait()
+	return nil
+}
