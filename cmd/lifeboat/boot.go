@@ -48,9 +48,6 @@ type booter struct {
 // all boots every machine in order. One that fails stops the rest, because the
 // order says that they need it.
 func (b *booter) all(ctx context.Context) ([]bootResult, error) {
-	if err := openSegment(ctx, b.host, b.booted); err != nil {
-		return nil, err
-	}
 	var results []bootResult
 	for _, m := range b.plan.Machines {
 		r := b.one(ctx, m)
@@ -60,17 +57,6 @@ func (b *booter) all(ctx context.Context) ([]bootResult, error) {
 		}
 	}
 	return results, nil
-}
-
-// openSegment starts the way from this host into the private network.
-func openSegment(ctx context.Context, host *qemu.Host, booted *bootedRun) error {
-	if booted.Segment == nil {
-		return nil
-	}
-	if err := host.OpenSegment(ctx, *booted.Segment); err != nil {
-		return fmt.Errorf("open the private network of the machines: %w", err)
-	}
-	return nil
 }
 
 func (b *booter) one(ctx context.Context, m plannedBoot) bootResult {

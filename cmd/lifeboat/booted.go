@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"lifeboat"
@@ -47,6 +48,11 @@ type bootedMachine struct {
 	Settled bool `json:"settled,omitempty"`
 }
 
+// settled says that no machine of the run reads from the drive any more.
+func (b *bootedRun) settled() bool {
+	return len(b.Machines) > 0 && !slices.ContainsFunc(b.Machines, func(m bootedMachine) bool { return !m.Settled })
+}
+
 // bootForward is an open way from this host's loopback into a machine.
 type bootForward struct {
 	HostPort  int    `json:"hostPort"`
@@ -58,6 +64,11 @@ type bootForward struct {
 type diskServing struct {
 	Process process `json:"process"`
 	Guard   process `json:"guard"`
+	// Ready says that the disks can be read, GatewayTried that the ways into the
+	// private network were opened, or Gateway says why they could not.
+	Ready        bool   `json:"ready"`
+	GatewayTried bool   `json:"gatewayTried"`
+	Gateway      string `json:"gateway,omitempty"`
 	// WaitingSince is when the drive stopped answering, or zero.
 	WaitingSince time.Time `json:"waitingSince,omitzero"`
 	// ReadBytes were read from the drive since the run began.

@@ -117,9 +117,6 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 	if err = a.startServing(ctx, booted, r.dir, drive.keys); err == nil {
 		results, err = b.all(ctx)
 	}
-	if err == nil && f.settle {
-		err = a.stopServing(booted, r.dir)
-	}
 	a.showBoot(b, results, err)
 	r.end(fmt.Sprintf("%d of %d machines run from drive %s", len(results), len(plan.Machines), drive.found.Drive.Label), err)
 	return err
@@ -297,9 +294,6 @@ func (a *app) bootResume(ctx context.Context, prefix string) error {
 		if err := a.startServing(ctx, b, dir, keys); err != nil {
 			return err
 		}
-	}
-	if err := openSegment(ctx, host, b); err != nil {
-		return err
 	}
 	for _, m := range b.Machines {
 		if err := host.PowerOn(ctx, m.Name); err != nil {

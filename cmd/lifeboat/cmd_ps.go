@@ -12,7 +12,6 @@ import (
 
 	"lifeboat"
 	"lifeboat/hypervisor"
-	"lifeboat/hypervisor/qemu"
 )
 
 // runningRow is one booted machine, as `ps` shows it.
@@ -251,7 +250,7 @@ func (a *app) endIdleRuns(ctx context.Context) error {
 		if on > 0 {
 			continue
 		}
-		if err := a.rest(ctx, b, host, there == 0); err != nil {
+		if err := a.rest(b, there == 0); err != nil {
 			return err
 		}
 	}
@@ -259,12 +258,7 @@ func (a *app) endIdleRuns(ctx context.Context) error {
 }
 
 // rest stops what a run kept going; for good when none of its machines is left.
-func (a *app) rest(ctx context.Context, b *bootedRun, host *qemu.Host, forGood bool) error {
-	if b.Segment != nil {
-		if err := host.CloseSegment(ctx, b.Segment.Name); err != nil {
-			return err
-		}
-	}
+func (a *app) rest(b *bootedRun, forGood bool) error {
 	if err := a.stopServing(b, b.dir(a)); err != nil {
 		return err
 	}

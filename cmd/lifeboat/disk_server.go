@@ -19,7 +19,8 @@ import (
 	"lifeboat/nbd"
 )
 
-// The disks of booted machines are served by a process of their own. It and its
+// The disks of booted machines, and the ways into their private network, are
+// served by a process of their own. It and its
 // guard outlive the command and the session that started them, and each starts
 // the other again when it is gone; both hold the drive's secret in memory, and
 // nowhere else. Should both die at once, the guests wait until
@@ -56,6 +57,8 @@ type diskServer struct {
 	serving diskServing
 	// opening is closed when the attempt to find the drive again succeeded.
 	opening chan struct{}
+	// saying keeps two writers of disks.json apart.
+	saying sync.Mutex
 }
 
 func (s *diskServer) run(ctx context.Context, guard process) error {
@@ -64,26 +67,123 @@ func (s *diskServer) run(ctx context.Context, guard process) error {
 		return err
 	}
 	if before, err := readServing(s.dir); err == nil {
-		s.serving = before
+		s.serving.ReadBytes, s.serving.Damage = before.ReadBytes, before.Damage
 	}
 	s.serving.Process, s.serving.Guard = self, guard
 	s.reads = &readCounter{}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { s.watch(ctx, cancel) })
+	work.Go(func() { s.keepGateway(ctx) })
+	if s.booted.settled() {
+		<-ctx.Done()
+		return nil
+	}
+	return s.serve(ctx)
+}
+
+// serve gives out the disks until no machine needs them any more.
+func (s *diskServer) serve(ctx context.Context) error {
 	listener, err := listenUnix(s.booted.Socket)
 	if err != nil {
 		return err
 	}
 	// The drive may be away at this very moment: guests wait, and so do we.
-	s.reopen(ctx, s.current())
-
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go s.watch(ctx, cancel)
+	if err := s.reopen(ctx, s.current()); err != nil {
+		return nil
+	}
+	needed, done := context.WithCancel(ctx)
+	defer done()
+	go s.untilSettled(needed, done)
 	server := nbd.NewServer(s.exports(), nbd.ServerOptions{OnError: s.failed})
-	err = server.Serve(ctx, listener)
-	if store := s.current(); store != nil {
+	err = server.Serve(needed, listener)
+	s.mu.Lock()
+	store := s.store
+	s.store = nil
+	s.mu.Unlock()
+	if store != nil {
 		store.Close()
 	}
+	if err == nil {
+		// The ways in stay open until the machines are stopped.
+		<-ctx.Done()
+	}
 	return err
+}
+
+// untilSettled ends the serving once every machine runs from local disk: then
+// the drive can be taken away.
+func (s *diskServer) untilSettled(ctx context.Context, done func()) {
+	tick := time.NewTicker(servingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if b, err := readBooted(s.dir); err == nil && b.settled() {
+			done()
+			return
+		}
+	}
+}
+
+// gatewayRetry is how long to wait before a gateway is opened again.
+const gatewayRetry = time.Second
+
+// keepGateway keeps the ways into the private network open.
+func (s *diskServer) keepGateway(ctx context.Context) {
+	if s.booted.Segment == nil {
+		s.setGateway("")
+		return
+	}
+	for ctx.Err() == nil {
+		err := s.gateway(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("it ended")
+		}
+		s.setGateway("the ways into the private network are closed: " + err.Error())
+		select {
+		case <-ctx.Done():
+		case <-time.After(gatewayRetry):
+		}
+	}
+}
+
+func (s *diskServer) gateway(ctx context.Context) error {
+	h, err := s.a.openQEMU(s.booted.Host)
+	if err != nil {
+		return err
+	}
+	g, err := h.OpenGateway(ctx, *s.booted.Segment)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	s.setGateway("")
+	select {
+	case <-ctx.Done():
+	case <-g.Ended():
+	}
+	return nil
+}
+
+// setGateway records why nothing leads in; "" when everything does.
+func (s *diskServer) setGateway(why string) {
+	s.mu.Lock()
+	changed := s.serving.Gateway != why
+	s.serving.Gateway, s.serving.GatewayTried = why, true
+	s.mu.Unlock()
+	if changed && why != "" {
+		s.log.log(event{Event: "warning", Text: why})
+	}
+	s.say()
 }
 
 // listenUnix takes over a socket that a killed server left behind.
@@ -144,8 +244,11 @@ func (s *diskServer) say() {
 	s.mu.Lock()
 	s.serving.Seen = time.Now().UTC()
 	s.serving.ReadBytes += s.reads.take()
+	s.serving.Ready = s.store != nil || s.booted.settled()
 	serving := s.serving
 	s.mu.Unlock()
+	s.saying.Lock()
+	defer s.saying.Unlock()
 	saveJSON(servingPath(s.dir), serving)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -102,7 +103,10 @@ func (a *app) startServing(ctx context.Context, b *bootedRun, dir string, keys s
 		return err
 	}
 	for {
-		if s, err := readServing(dir); err == nil && s.Process.alive() && s.WaitingSince.IsZero() {
+		if s, err := readServing(dir); err == nil && s.Process.alive() && s.Ready && s.GatewayTried {
+			if s.Gateway != "" {
+				return errors.New(s.Gateway)
+			}
 			return nil
 		}
 		if !guard.alive() {

@@ -176,7 +176,7 @@ func (m *machine) netdev(i int, id string, s start) string {
 		}
 		return word
 	case hypervisor.NetworkSegment:
-		return segmentNetdev(n.Name, id)
+		return SegmentNetdev(n.Name, id)
 	case hypervisor.NetworkBridge:
 		if s.tapScript == "" {
 			return fmt.Sprintf("bridge,id=%s,br=%s", id, n.Name)

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -47,7 +48,7 @@ type Gateway struct {
 
 // OpenGateway opens the gateway of a segment. Its forwards accept connections
 // when it returns.
-func (h *Host) OpenGateway(ctx context.Context, s Segment) (g *Gateway, err error) {
+func (h *Host) OpenGateway(ctx context.Context, s Segment) (*Gateway, error) {
 	user, err := s.netdev()
 	if err != nil {
 		return nil, fmt.Errorf("open segment %q: %w", s.Name, err)
@@ -56,16 +57,13 @@ func (h *Host) OpenGateway(ctx context.Context, s Segment) (g *Gateway, err erro
 	if err != nil {
 		return nil, err
 	}
-	g = &Gateway{group: segmentGroup(s.Name), mac: userNetworkMAC(s.HostAddress), ended: make(chan struct{})}
-	defer func() {
-		if err != nil {
-			g.Close()
-		}
-	}()
+	g := &Gateway{group: segmentGroup(s.Name), mac: userNetworkMAC(s.HostAddress), ended: make(chan struct{})}
 	if err := g.join(); err != nil {
+		g.Close()
 		return nil, fmt.Errorf("join segment %q: %w", s.Name, err)
 	}
 	if err := g.start(ctx, binary, user); err != nil {
+		g.Close()
 		return nil, &lifeboat.Problem{
 			What: fmt.Sprintf("segment %q: its gateway does not start", s.Name),
 			Safe: "no machine was changed",
@@ -142,16 +140,11 @@ func (g *Gateway) start(ctx context.Context, binary, user string) error {
 	g.qemu.ExtraFiles = []*os.File{theirs, theirMonitor}
 	g.qemu.Stdout, g.qemu.Stderr = said, said
 	g.qemu.Env = append(os.Environ(), "LC_ALL=C")
-	// A session of its own keeps it from the terminal's Ctrl-C: it ends when the
-	// gateway does.
-	g.qemu.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := g.qemu.Start(); err != nil {
+	// A session of its own keeps it from the terminal's Ctrl-C.
+	g.qemu.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
+	if err := g.launch(); err != nil {
 		return err
 	}
-	go func() {
-		g.qemu.Wait()
-		close(g.ended)
-	}()
 	theirMonitor.Close()
 	stop := context.AfterFunc(ctx, func() { monitor.Close() })
 	defer stop()
@@ -163,13 +156,27 @@ func (g *Gateway) start(ctx context.Context, binary, user string) error {
 		words, _ := os.ReadFile(said.Name())
 		return fmt.Errorf("qemu: %s", words)
 	}
-	// With nobody at its monitor QEMU goes on; with nobody at its cable it is
-	// of no use and is ended by Close, or by outward when we die.
 	return nil
 }
 
-// socketPair is a connection between us and a child. The child's end closes by
-// itself when we die, which is how QEMU learns of it.
+// launch starts QEMU so that it dies with us, however we die. The system takes
+// the thread that started it for its parent, so that thread stays.
+func (g *Gateway) launch() error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := g.qemu.Start()
+		started <- err
+		if err == nil {
+			g.qemu.Wait()
+			close(g.ended)
+		}
+	}()
+	return <-started
+}
+
+// socketPair is a connection between us and a child.
 func socketPair(name string) (ours net.Conn, theirs *os.File, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,9 +40,10 @@ func realGuest(t *testing.T, kind guests.Kind) guests.Image {
 }
 
 // bootReal starts a guest on overlays of its image.
-func bootReal(t *testing.T, h *Host, image guests.Image) *machine {
+func bootReal(t *testing.T, h *Host, image guests.Image, segment string) *machine {
 	t.Helper()
-	d := hypervisor.Definition{Machine: image.Machine, Disks: map[string]hypervisor.Backing{}}
+	d := hypervisor.Definition{Machine: image.Machine, Disks: map[string]hypervisor.Backing{},
+		Networks: []hypervisor.Network{{Kind: hypervisor.NetworkSegment, Name: segment}}}
 	for key, path := range image.Disks {
 		overlay := filepath.Join(t.TempDir(), key+".qcow2")
 		_, err := h.image(t.Context(), "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", path, overlay)
@@ -93,10 +96,12 @@ func written(m *machine) int {
 func TestARealGuestIsExportedWhileItWrites(t *testing.T) {
 	image := realGuest(t, guests.LeanWriter)
 	h := newHost(t)
-	m := bootReal(t, h, image)
+	segment := "live " + newID()
+	m := bootReal(t, h, image, segment)
 	waitSerial(t, m, "READY")
 	eventually(t, bootCeiling, "the guest writes", func() bool { return written(m) > 5 })
 
+	t.Run("ItAnswersThroughItsSegment", func(t *testing.T) { reachReal(t, h, image, segment) })
 	t.Run("ItsFileSystemsAreOfOneMoment", func(t *testing.T) { exportReal(t, h, m) })
 	t.Run("ItWritesAgainAfterItsExporterWasKilledWhileItWasFrozen", func(t *testing.T) {
 		dieAt(t, h, m.name(), "frozen", hypervisor.FreezeOptions{DriveID: "drive-a"})
@@ -119,6 +124,28 @@ func TestARealGuestIsExportedWhileItWrites(t *testing.T) {
 		if text := serialText(m); !strings.Contains(text, "STOPPED") {
 			t.Errorf("it did not stop cleanly: %s", text)
 		}
+	})
+}
+
+// reachReal asks the guest for its health at its own address, from the loopback.
+func reachReal(t *testing.T, h *Host, image guests.Image, segment string) {
+	prefix, err := netip.ParsePrefix(image.Machine.NICs[0].Addresses[0])
+	must(t, err)
+	port := freePort(t)
+	gateway, err := h.OpenGateway(t.Context(), Segment{
+		Name: segment, CIDR: prefix.Masked().String(), HostAddress: image.Machine.NICs[0].Gateway,
+		Forwards: []SegmentForward{{HostPort: port, Address: prefix.Addr().String(), GuestPort: 80}},
+	})
+	must(t, err)
+	defer gateway.Close()
+	eventually(t, bootCeiling, "the guest answers", func() bool {
+		client := http.Client{Timeout: 5 * time.Second}
+		answer, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/health", port))
+		if err != nil {
+			return false
+		}
+		defer answer.Body.Close()
+		return answer.StatusCode == http.StatusOK
 	})
 }
 

@@ -39,8 +39,8 @@ func segmentGroup(segment string) *net.UDPAddr {
 	return &net.UDPAddr{IP: net.IPv4(239, sum[0], sum[1], sum[2]), Port: port}
 }
 
-// segmentNetdev is a machine's end of a segment.
-func segmentNetdev(segment, id string) string {
+// SegmentNetdev is a machine's end of a segment, as QEMU's -netdev takes it.
+func SegmentNetdev(segment, id string) string {
 	return fmt.Sprintf("socket,id=%s,mcast=%s,localaddr=127.0.0.1", id, segmentGroup(segment))
 }
 
