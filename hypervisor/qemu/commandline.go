@@ -23,6 +23,13 @@ const mostNICs = 12
 // because guests name their interfaces after them.
 const firstNICSlot = 0x10
 
+// mostPorts is how many root ports a board gets for cards that sat behind one,
+// and firstPortSlot where they are, above all cards.
+const (
+	mostPorts     = 16
+	firstPortSlot = firstNICSlot + mostNICs
+)
+
 // nicDevices are the cards that guests have drivers for.
 var nicDevices = map[string]string{
 	"": "virtio-net-pci", "virtio": "virtio-net-pci", "e1000": "e1000", "e1000e": "e1000e",
@@ -149,13 +156,17 @@ func (m *machine) addFirmware(c *cmdline, s start) {
 }
 
 func (m *machine) addNICs(c *cmdline, s start) {
-	slots := nicSlots(m.def.Machine.NICs)
+	slots := nicSlots(&m.def.Machine)
+	addRootPorts(c, slots)
 	for i, nic := range m.def.Machine.NICs {
 		id := fmt.Sprintf("net%d", i)
 		c.add("-netdev", m.netdev(i, id, s))
 		device := options{
 			"driver": nicDevices[nic.Model], "id": fmt.Sprintf("nic%d", i), "netdev": id, "mac": nic.MAC,
-			"addr": fmt.Sprintf("0x%x", slots[i]),
+			"addr": fmt.Sprintf("0x%x", slots[i].slot),
+		}
+		if bus := slots[i].bus; bus > 0 {
+			device["bus"] = fmt.Sprintf("port%d", bus)
 		}
 		device["romfile"] = "" // no network boot: it would only cost time
 		c.device(device)
@@ -187,40 +198,64 @@ func (m *machine) netdev(i int, id string, s start) string {
 	return fmt.Sprintf("hubport,id=%s,hubid=%d", id, 100+i)
 }
 
-var rootBusSlot = regexp.MustCompile(`^0000:00:([01][0-9a-f])\.0$`)
+// pciSlot is where a guest sees a card: the number of the bus and the slot on it.
+type pciSlot struct{ bus, slot int }
+
+func (p pciSlot) String() string { return fmt.Sprintf("0000:%02x:%02x.0", p.bus, p.slot) }
 
 // nicSlots are the PCI slots of the network cards: those that they had, where we
 // can give them, and free ones for the others.
-func nicSlots(nics []lifeboat.NIC) []int {
-	slots, taken := make([]int, len(nics)), map[int]bool{}
-	for i, nic := range nics {
-		slot, ok := rememberedSlot(nic)
+func nicSlots(m *lifeboat.Machine) []pciSlot {
+	slots, taken := make([]pciSlot, len(m.NICs)), map[pciSlot]bool{}
+	for i, nic := range m.NICs {
+		slot, ok := rememberedSlot(nic.PCISlot, chipset(m))
 		if ok && !taken[slot] {
 			slots[i], taken[slot] = slot, true
 		}
 	}
-	next := firstNICSlot
+	next := pciSlot{slot: firstNICSlot}
 	for i := range slots {
-		if slots[i] != 0 {
+		if slots[i] != (pciSlot{}) {
 			continue
 		}
 		for taken[next] {
-			next++
+			next.slot++
 		}
 		slots[i], taken[next] = next, true
 	}
 	return slots
 }
 
-// rememberedSlot is the slot that the guest saw, if it is one on the first bus
-// that the board does not need for itself.
-func rememberedSlot(nic lifeboat.NIC) (int, bool) {
-	found := rootBusSlot.FindStringSubmatch(nic.PCISlot)
+var pciAddress = regexp.MustCompile(`^0000:([0-9a-f]{2}):([01][0-9a-f])\.0$`)
+
+// rememberedSlot is the slot that the guest saw, if we can give it: one on the
+// first bus that the board does not need for itself, or the only one behind a
+// root port of q35, which is how libvirt builds machines.
+func rememberedSlot(address string, c lifeboat.Chipset) (pciSlot, bool) {
+	found := pciAddress.FindStringSubmatch(address)
 	if found == nil {
-		return 0, false
+		return pciSlot{}, false
 	}
-	slot, err := strconv.ParseInt(found[1], 16, 0)
-	return int(slot), err == nil && slot >= 3 && slot < firstNICSlot+mostNICs
+	bus, _ := strconv.ParseInt(found[1], 16, 0)
+	slot, _ := strconv.ParseInt(found[2], 16, 0)
+	p := pciSlot{int(bus), int(slot)}
+	if p.bus == 0 {
+		return p, p.slot >= 3 && p.slot < firstNICSlot+mostNICs
+	}
+	return p, c == lifeboat.ChipsetQ35 && p.bus <= mostPorts && p.slot == 0
+}
+
+// addRootPorts gives the board as many root ports as the cards' bus numbers
+// need: firmware counts the buses behind them in the order of their addresses.
+func addRootPorts(c *cmdline, slots []pciSlot) {
+	last := 0
+	for _, s := range slots {
+		last = max(last, s.bus)
+	}
+	for n := range last {
+		c.device(options{"driver": "pcie-root-port", "id": fmt.Sprintf("port%d", n+1), "bus": "pcie.0", "chassis": n + 1,
+			"addr": fmt.Sprintf("0x%x.%d", firstPortSlot+n/8, n%8), "multifunction": true})
+	}
 }
 
 // addAgent gives the guest a line to its agent.

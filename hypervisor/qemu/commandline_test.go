@@ -2,10 +2,12 @@ package qemu
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -105,8 +107,67 @@ func TestFirmwareWithKeysIsOnlyForMachinesThatHadThem(t *testing.T) {
 }
 
 func TestNetworkCardsKeepTheirSlotsAndNeverShareOne(t *testing.T) {
-	nics := []lifeboat.NIC{{}, {PCISlot: "0000:00:10.0"}, {PCISlot: "0000:00:10.0"}, {PCISlot: "0000:01:00.0"}, {PCISlot: "0000:00:03.0"}}
-	if diff := cmp.Diff([]int{0x11, 0x10, 0x12, 0x13, 3}, nicSlots(nics)); diff != "" {
+	var m lifeboat.Machine
+	for _, address := range []string{"", "0000:00:10.0", "0000:00:10.0", "0000:01:00.0", "0000:00:03.0", "0000:00:1f.0", "0000:20:00.0", "x"} {
+		m.NICs = append(m.NICs, lifeboat.NIC{PCISlot: address})
+	}
+	want := "[0000:00:11.0 0000:00:10.0 0000:00:12.0 0000:01:00.0 0000:00:03.0 0000:00:13.0 0000:00:14.0 0000:00:15.0]"
+	if got := fmt.Sprint(nicSlots(&m)); got != want {
+		t.Errorf("%s, not %s", got, want)
+	}
+	m.Chipset = lifeboat.ChipsetI440FX
+	if got := nicSlots(&m)[3].String(); got != "0000:00:13.0" {
+		t.Errorf("behind a port that this board does not have: %s", got)
+	}
+}
+
+// TestAGuestSeesItsNetworkCardsWhereTheyWere asks QEMU after firmware has
+// numbered the buses.
+func TestAGuestSeesItsNetworkCardsWhereTheyWere(t *testing.T) {
+	h := newHost(t)
+	m := sample("web01")
+	want := map[string]bool{"0000:01:00.0": true, "0000:03:00.0": true, "0000:00:05.0": true}
+	for address := range want {
+		card := nic(0)
+		card.MAC = card.MAC[:15] + address[6:7] + address[9:10]
+		card.PCISlot = address
+		m.NICs = append(m.NICs, card)
+	}
+	defineAndStart(t, h, m)
+	found, err := h.find("web01")
+	must(t, err)
+	eventually(t, 20*time.Second, "firmware reads the disk", func() bool { return found.hasRead(t.Context()) })
+	mon, err := found.monitor(t.Context(), commandSocket)
+	must(t, err)
+	defer mon.close()
+	var buses []pciBus
+	must(t, mon.run(t.Context(), "query-pci", nil, &buses))
+	seen := map[string]bool{}
+	for _, b := range buses {
+		b.cards(seen)
+	}
+	if diff := cmp.Diff(want, seen); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// pciBus is what QEMU tells of a bus and what sits behind it.
+type pciBus struct {
+	Devices []struct {
+		ID     string  `json:"qdev_id"`
+		Bus    int     `json:"bus"`
+		Slot   int     `json:"slot"`
+		Bridge *pciBus `json:"pci_bridge"`
+	} `json:"devices"`
+}
+
+func (b pciBus) cards(seen map[string]bool) {
+	for _, d := range b.Devices {
+		if strings.HasPrefix(d.ID, "nic") {
+			seen[pciSlot{d.Bus, d.Slot}.String()] = true
+		}
+		if d.Bridge != nil {
+			d.Bridge.cards(seen)
+		}
 	}
 }

@@ -85,8 +85,8 @@ func (s *still) describe(ctx context.Context) error {
 	m := s.machine
 	s.description = m.describe()
 	m.seeAddresses(ctx, &s.description)
-	for i, slot := range nicSlots(s.description.NICs) {
-		s.description.NICs[i].PCISlot = fmt.Sprintf("0000:00:%02x.0", slot)
+	for i, slot := range nicSlots(&s.description) {
+		s.description.NICs[i].PCISlot = slot.String()
 	}
 	text, err := m.def.encode()
 	if err != nil {
