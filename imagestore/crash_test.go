@@ -181,6 +181,49 @@ func (c *cancelling) ReadAt(ctx context.Context, p []byte, offset int64) error {
 	return c.memoryDisk.ReadAt(ctx, p, offset)
 }
 
+// A process that is killed leaves packs without an end and without an index
+// run. Copying the folder of a store that is still open gives just that.
+func TestPacksOfAKilledProcessAreSalvaged(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	dir, err := durable.OpenOS(from, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	createStore(t, dir)
+	s, err := Open(t.Context(), dir, []Secret{testIdentity().Secret()}, OpenOptions{Mode: Write})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	data := randomDisk(5, 24<<20)
+	ctx, cancel := context.WithCancel(t.Context())
+	c := testMachine("m1", map[string]Source{"disk0": &cancelling{memoryDisk: &memoryDisk{data: data}, after: 20 << 20, cancel: cancel}})
+	if _, err := s.Capture(ctx, c); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	killed, err := durable.OpenOS(to, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := openStore(t, killed, Write)
+	p := mustCapture(t, w, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: data}}))
+	if p.Disks[0].NewBytes >= p.Disks[0].DataBytes*3/4 {
+		t.Errorf("%d of %d bytes were written again", p.Disks[0].NewBytes, p.Disks[0].DataBytes)
+	}
+	checkDisk(t, w, p.ID, "disk0", data)
+	if report, err := w.Verify(t.Context(), VerifyOptions{}); err != nil {
+		t.Errorf("%+v, %v", report, err)
+	}
+	w.Close()
+	r := openStore(t, killed, Read)
+	if report, err := r.Verify(t.Context(), VerifyOptions{}); err != nil {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
 func TestLostIndexIsFoundAgainInThePacks(t *testing.T) {
 	drive := newDrive(t)
 	data := randomDisk(6, 9<<20)

@@ -56,6 +56,9 @@ func (s *Store) openDisk(ctx context.Context, pointID, key string) (*Disk, error
 	if err != nil {
 		return nil, err
 	}
+	if err := s.catchUp(ctx, r.Sequence); err != nil {
+		return nil, s.explain(err)
+	}
 	d, ok := r.disk(key)
 	if !ok {
 		return nil, fmt.Errorf("%w: point %s has no disk %q", ErrNoPoint, pointID, key)

@@ -40,31 +40,46 @@ func newIndex(s *Store) *index {
 	return x
 }
 
-// load opens every run that can be opened. One that cannot is a fault, and its
-// packs count as covered by no run.
+// load opens every run that can be opened and is not open yet. One that cannot
+// is a fault, and its packs count as covered by no run.
 func (x *index) load(ctx context.Context) error {
+	// A writer may merge runs away while they are being opened; then the run
+	// that took them in is in the next listing.
+	for range 10 {
+		vanished, err := x.loadListed(ctx)
+		if err != nil || !vanished {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *index) loadListed(ctx context.Context) (vanished bool, err error) {
 	names, err := x.s.dir.List("index")
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a lost index is found again by scanning packs
+		return false, nil // a lost index is found again by scanning packs
 	}
 	if err != nil {
-		return fmt.Errorf("list the index: %w", err)
+		return false, fmt.Errorf("list the index: %w", err)
 	}
 	for _, e := range names {
 		if err := ctx.Err(); err != nil {
-			return err
+			return false, err
 		}
 		text, ok := strings.CutSuffix(e.Name(), ".run")
 		id, err := format.ParseID(text)
 		if !ok || err != nil || x.has(id) {
 			continue
 		}
-		if err := x.open(id); err != nil {
-			return err
+		err = x.open(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			vanished = true
+		} else if err != nil {
+			return false, err
 		}
 	}
 	x.dropReplaced()
-	return nil
+	return vanished, nil
 }
 
 func (x *index) has(id format.ID) bool {
@@ -82,10 +97,8 @@ func (x *index) open(id format.ID) error {
 	case err == nil:
 		x.publish(r)
 		return nil
-	case isGone(err):
+	case isGone(err), errors.Is(err, fs.ErrNotExist):
 		return err
-	case errors.Is(err, fs.ErrNotExist):
-		return nil // merged into another one just now
 	}
 	x.s.log.Warn("an index run cannot be read", "run", id, "why", err)
 	x.fault(runName(id), err)

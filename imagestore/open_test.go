@@ -50,6 +50,11 @@ func TestOneWriterWorksBesideManyReaders(t *testing.T) {
 	p := mustCapture(t, w, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: data}}))
 	// The reader was open before the point existed.
 	checkDisk(t, r, p.ID, "disk0", data)
+	for i := range 5 {
+		data := randomDisk(uint64(50+i), 2<<20)
+		p := mustCapture(t, w, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: data}}))
+		checkDisk(t, r, p.ID, "disk0", data)
+	}
 	w.Close()
 	openStore(t, drive.Dir(), Write)
 }

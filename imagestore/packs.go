@@ -21,6 +21,7 @@ type packs struct {
 	mu     sync.Mutex
 	list   []format.RunPack
 	number map[format.RunPack]uint32
+	torn   map[uint32]bool
 	open   map[uint32]*openPack
 	turn   uint64
 }
@@ -37,20 +38,31 @@ type openPack struct {
 }
 
 func newPacks(s *Store) *packs {
-	return &packs{s: s, number: map[format.RunPack]uint32{}, open: map[uint32]*openPack{}}
+	return &packs{s: s, number: map[format.RunPack]uint32{}, torn: map[uint32]bool{}, open: map[uint32]*openPack{}}
 }
 
 // add gives a pack its number, the same each time.
 func (p *packs) add(pack format.RunPack) uint32 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	torn := pack.Torn
+	pack.Torn = false // a pack is the same one, torn or not
 	n, ok := p.number[pack]
 	if !ok {
 		n = uint32(len(p.list))
 		p.list = append(p.list, pack)
 		p.number[pack] = n
 	}
+	if torn {
+		p.torn[n] = true
+	}
 	return n
+}
+
+func (p *packs) isTorn(n uint32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.torn[n]
 }
 
 func (p *packs) pack(n uint32) format.RunPack {

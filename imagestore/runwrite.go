@@ -195,7 +195,9 @@ func (w *runWriter) local(pack uint32) uint32 {
 	if !ok {
 		n = uint32(len(w.tail.Packs))
 		w.number[pack] = n
-		w.tail.Packs = append(w.tail.Packs, w.packs.pack(pack))
+		p := w.packs.pack(pack)
+		p.Torn = w.packs.isTorn(pack)
+		w.tail.Packs = append(w.tail.Packs, p)
 	}
 	return n
 }

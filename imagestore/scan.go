@@ -73,6 +73,21 @@ func parsePackName(folder string, e fs.DirEntry) (format.RunPack, bool) {
 	return format.RunPack{ID: id, Tree: kind == "tree"}, true
 }
 
+// catchUp lets a reader see the index runs of points that were committed after
+// it opened the store.
+func (s *Store) catchUp(ctx context.Context, sequence uint64) error {
+	s.scanMu.Lock()
+	defer s.scanMu.Unlock()
+	if s.mode == Write || sequence <= s.caughtUp {
+		return nil
+	}
+	if err := s.index.load(ctx); err != nil {
+		return err
+	}
+	s.caughtUp, s.scanned = sequence, false
+	return nil
+}
+
 // scanUncovered lets a reader find what is in no run that it knows: runs that
 // were written since it opened, and packs that no run covers. It is done once.
 func (s *Store) scanUncovered(ctx context.Context) error {
@@ -92,7 +107,7 @@ func (s *Store) scanUncovered(ctx context.Context) error {
 	}
 	for _, pack := range list {
 		number := s.packs.add(pack)
-		err := s.scanPack(ctx, pack, func(e format.RunEntry) {
+		_, err := s.scanPack(ctx, pack, func(e format.RunEntry) {
 			e.Place.Pack = number
 			s.index.found.set(e.ID, e.Place)
 		})
@@ -117,10 +132,11 @@ func (s *Store) salvage(ctx context.Context) error {
 		before := len(synced.entries)
 		err := s.syncAgain(pack)
 		if err == nil {
-			err = s.scanPack(ctx, pack, func(e format.RunEntry) {
+			pack.Torn, err = s.scanPack(ctx, pack, func(e format.RunEntry) {
 				e.Place.Pack = number
 				synced.entries = append(synced.entries, e)
 			})
+			s.packs.add(pack)
 		}
 		if err != nil && !isDamage(err) {
 			return err
@@ -160,20 +176,22 @@ func (s *Store) syncAgain(pack format.RunPack) error {
 }
 
 // scanPack reports every chunk of a pack. It reads the directory where there is
-// one, else frame by frame.
-func (s *Store) scanPack(ctx context.Context, pack format.RunPack, report func(format.RunEntry)) error {
+// one, else frame by frame; then the pack is torn.
+func (s *Store) scanPack(ctx context.Context, pack format.RunPack, report func(format.RunEntry)) (torn bool, err error) {
 	o, err := s.openPack(pack)
 	if err != nil {
-		return err
+		return true, err
 	}
 	defer o.file.Close()
-	if d, _, err := o.directory(); err == nil {
+	d, _, err := o.directory()
+	if err == nil {
 		reportDirectory(d, report)
-		return nil
-	} else if isGone(err) {
-		return err
+		return false, nil
 	}
-	return s.scanTorn(ctx, o, pack.Tree, report)
+	if isGone(err) {
+		return true, err
+	}
+	return true, s.scanTorn(ctx, o, pack.Tree, report)
 }
 
 func reportDirectory(d format.Directory, report func(format.RunEntry)) {

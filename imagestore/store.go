@@ -78,8 +78,11 @@ type Store struct {
 	commitMu sync.Mutex
 	state    *commitState
 
-	scanMu  sync.Mutex
-	scanned bool
+	scanMu sync.Mutex
+	// scanned: packs that no run covers were looked at. caughtUp is the newest
+	// commit whose index runs a reader knows.
+	scanned  bool
+	caughtUp uint64
 
 	// life is held shared by every operation, and alone by Close.
 	life     sync.RWMutex

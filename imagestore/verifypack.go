@@ -42,7 +42,9 @@ func (r *packReader) read(ctx context.Context, pack format.RunPack) error {
 		return err
 	case err != nil:
 		// Its frames speak for themselves.
-		r.v.fault(Fault{File: packName(pack), Lost: false, Why: "the directory cannot be read: " + err.Error()})
+		if !r.v.s.packs.isTorn(r.v.s.packs.add(pack)) {
+			r.v.fault(Fault{File: packName(pack), Lost: false, Why: "the directory cannot be read: " + err.Error()})
+		}
 		state.good = map[uint32]bool{}
 		err = r.v.s.scanTorn(ctx, o, pack.Tree, func(e format.RunEntry) { state.good[e.Place.Offset] = true })
 		if err != nil && !isDamage(err) {

@@ -55,8 +55,8 @@ func sampleSuperblock() Superblock {
 }
 
 func sampleRun() (RunFooter, RunTail) {
-	t := RunTail{Replaced: []ID{{1}}, Packs: []RunPack{{ID{2}, false}, {ID{3}, true}}, First: []uint32{5}, Filter: NewFilter(1)}
-	return RunFooter{Entries: 3, Packs: 2, Replaced: 1, FilterBlocks: 1}, t
+	t := RunTail{Replaced: []ID{{1}}, Packs: []RunPack{{ID: ID{2}}, {ID: ID{3}, Tree: true}, {ID: ID{4}, Torn: true}}, First: []uint32{5}, Filter: NewFilter(1)}
+	return RunFooter{Entries: 3, Packs: 3, Replaced: 1, FilterBlocks: 1}, t
 }
 
 // sealedPack is a whole pack with two frames.

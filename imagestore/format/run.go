@@ -266,6 +266,19 @@ type RunTail struct {
 type RunPack struct {
 	ID   ID
 	Tree bool
+	// Torn says that it has no directory: it was salvaged.
+	Torn bool
+}
+
+func (p RunPack) flags() byte {
+	var f byte
+	if p.Tree {
+		f |= 1
+	}
+	if p.Torn {
+		f |= 2
+	}
+	return f
 }
 
 // Append writes the tail behind b.
@@ -275,11 +288,7 @@ func (t RunTail) Append(b []byte) []byte {
 	}
 	for _, p := range t.Packs {
 		b = append(b, p.ID[:]...)
-		if p.Tree {
-			b = append(b, 1)
-		} else {
-			b = append(b, 0)
-		}
+		b = append(b, p.flags())
 	}
 	for _, v := range t.First {
 		b = le.AppendUint32(b, v)
@@ -302,10 +311,10 @@ func DecodeRunTail(b []byte, f RunFooter) (RunTail, error) {
 	for i := range t.Packs {
 		r.bytes(t.Packs[i].ID[:])
 		flag := r.u8()
-		if flag > 1 {
+		if flag > 3 {
 			return t, corrupt("a pack of unknown kind in an index run")
 		}
-		t.Packs[i].Tree = flag == 1
+		t.Packs[i].Tree, t.Packs[i].Torn = flag&1 != 0, flag&2 != 0
 	}
 	t.First = make([]uint32, f.Pages())
 	for i := range t.First {
