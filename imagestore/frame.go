@@ -2,6 +2,7 @@ package imagestore
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"lifeboat/imagestore/format"
 )
@@ -15,7 +16,7 @@ type frameJob struct {
 	ids     []format.ID
 	frame   format.Frame
 	memory  []byte
-	written *writtenBytes
+	written *atomic.Int64
 }
 
 func (j *frameJob) reset() {
@@ -32,7 +33,7 @@ func (j *frameJob) reset() {
 type frameBuilder struct {
 	w       *writer
 	tree    bool
-	written *writtenBytes
+	written *atomic.Int64
 
 	mu  sync.Mutex
 	job *frameJob
@@ -40,7 +41,7 @@ type frameBuilder struct {
 
 // newBuilder makes a builder that every sync of the store flushes, until it is
 // closed.
-func (w *writer) newBuilder(tree bool, written *writtenBytes) *frameBuilder {
+func (w *writer) newBuilder(tree bool, written *atomic.Int64) *frameBuilder {
 	b := &frameBuilder{w: w, tree: tree, written: written}
 	w.mu.Lock()
 	w.builders[b] = struct{}{}

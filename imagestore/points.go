@@ -128,14 +128,32 @@ func (s *Store) record(ctx context.Context, id string) (record, error) {
 	return record{}, fmt.Errorf("%w: %s on %s", ErrNoPoint, id, s.label())
 }
 
+// newest looks for the newest point of a machine from the end. A record that
+// cannot be read is passed over, as Points does. Which machine a point is of is
+// remembered: thousands of small files on a disk that seeks take their time.
 func (s *Store) newest(ctx context.Context, machineID string) (record, bool, error) {
-	records, _, err := s.records(ctx)
+	state, _, err := s.readState()
 	if err != nil {
 		return record{}, false, s.explain(err)
 	}
-	for i := len(records) - 1; i >= 0; i-- {
-		if records[i].point.Machine.ID == machineID {
-			return records[i], true, nil
+	for i := len(state.points) - 1; i >= 0; i-- {
+		if err := ctx.Err(); err != nil {
+			return record{}, false, err
+		}
+		p := state.points[i]
+		if other, ok := s.machines.Load(p.ID); ok && other != machineID {
+			continue
+		}
+		r, _, err := s.readRecord(p)
+		if isGone(err) {
+			return record{}, false, s.explain(err)
+		}
+		if err != nil {
+			continue
+		}
+		s.machines.Store(p.ID, r.point.Machine.ID)
+		if r.point.Machine.ID == machineID {
+			return r, true, nil
 		}
 	}
 	return record{}, false, nil

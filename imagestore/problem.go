@@ -19,6 +19,7 @@ func (s *Store) label() string {
 // is a Problem already, or says nothing about the medium, stays as it is.
 func (s *Store) explain(err error) error {
 	var known *lifeboat.Problem
+	var damage *Damage
 	switch {
 	case err == nil || errors.As(err, &known):
 		return err
@@ -34,6 +35,14 @@ func (s *Store) explain(err error) error {
 			What: fmt.Sprintf("%s does not answer any more", s.label()),
 			Safe: "every restore point committed before is on the drive; what was being written is not one",
 			Next: "attach the drive again, look at it with: lifeboat verify, and run the command again",
+			Err:  err,
+		}
+	}
+	if errors.As(err, &damage) {
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("drive %s is damaged at %d bytes from %d of disk %s", damage.Drive, damage.Length, damage.Offset, damage.Disk),
+			Safe: "no wrong byte was given out; which points are whole is not known before a verification",
+			Next: "attach another drive that has this machine, or see what is hurt with: lifeboat verify --drive " + damage.Drive,
 			Err:  err,
 		}
 	}

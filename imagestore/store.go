@@ -78,6 +78,9 @@ type Store struct {
 	commitMu sync.Mutex
 	state    *commitState
 
+	// machines remembers which machine a point is of.
+	machines sync.Map // from format.ShortID to string
+
 	scanMu sync.Mutex
 	// scanned: packs that no run covers were looked at. caughtUp is the newest
 	// commit whose index runs a reader knows.
@@ -213,66 +216,6 @@ func (s *Store) newer() error {
 		Next: "use the program that is on the drive itself, in lifeboat/bin",
 		Err:  fmt.Errorf("%w: %w", lifeboat.ErrWrongDrive, format.ErrNewer),
 	}
-}
-
-// The locks. Everybody shares lock.use, so that a remover, who takes it alone,
-// never takes away what is being read; a writer holds lock.write alone.
-const (
-	lockUse   = "lock.use"
-	lockWrite = "lock.write"
-)
-
-func (s *Store) lock() error {
-	if s.mode == Write && s.dir.ReadOnly() {
-		return &lifeboat.Problem{
-			What: fmt.Sprintf("nothing can be written to %s", s.label()),
-			Safe: "its restore points are as they were",
-			Next: "mount the drive for writing, or attach the drive that is due",
-			Err:  durable.ErrReadOnly,
-		}
-	}
-	if s.dir.ReadOnly() {
-		return nil
-	}
-	err := s.takeLock(lockUse, false)
-	if s.mode == Read && err != nil && !errors.Is(err, durable.ErrLocked) {
-		// Whoever may only look cannot make a lock file, and removes nothing.
-		s.log.Warn("reading without a lock", "why", err)
-		return nil
-	}
-	if err == nil && s.mode == Write {
-		err = s.takeLock(lockWrite, true)
-	}
-	if err != nil {
-		s.unlockFiles()
-	}
-	return s.explain(err)
-}
-
-func (s *Store) takeLock(name string, alone bool) error {
-	l, err := s.dir.Lock(name, alone)
-	if errors.Is(err, durable.ErrLocked) {
-		return &lifeboat.Problem{
-			What: fmt.Sprintf("another run works on %s: %s", s.label(), err),
-			Safe: "nothing was changed; that run goes on, and the restore points can be read meanwhile",
-			Next: "wait for it, or look at it with: lifeboat run list",
-			Err:  fmt.Errorf("%w: %w", lifeboat.ErrDriveHeld, err),
-		}
-	}
-	if err != nil {
-		return err
-	}
-	s.locks = append(s.locks, l)
-	return nil
-}
-
-func (s *Store) unlockFiles() error {
-	var errs []error
-	for _, l := range s.locks {
-		errs = append(errs, l.Close())
-	}
-	s.locks = nil
-	return errors.Join(errs...)
 }
 
 // load makes the store ready for use, once it is unlocked and locked.

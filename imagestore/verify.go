@@ -210,9 +210,7 @@ func (v *verification) smallFile(name string) error {
 // readIndex reads every page of every run.
 func (v *verification) readIndex(ctx context.Context) error {
 	v.s.index.mu.Lock()
-	for _, f := range v.s.index.faults {
-		v.report.Faults = append(v.report.Faults, f)
-	}
+	v.report.Faults = append(v.report.Faults, v.s.index.faults...)
 	v.s.index.mu.Unlock()
 	for _, r := range *v.s.index.runs.Load() {
 		err := v.readRun(ctx, r)

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"lifeboat"
 	"lifeboat/imagestore/format"
@@ -284,6 +283,7 @@ func (s *Store) checkRoom() error {
 	return nil
 }
 
+// nopClose stands for a file that was closed, so that nobody closes it twice.
 type nopClose struct{}
 
 var errClosed = errors.New("closed already")
@@ -291,6 +291,3 @@ var errClosed = errors.New("closed already")
 func (nopClose) Write([]byte) (int, error) { return 0, errClosed }
 func (nopClose) Sync() error               { return errClosed }
 func (nopClose) Close() error              { return nil }
-
-// writtenBytes counts what one capture sent to the drive.
-type writtenBytes = atomic.Int64
