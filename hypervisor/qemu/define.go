@@ -128,6 +128,9 @@ func (h *Host) makeDisks(ctx context.Context, dir string, d hypervisor.Definitio
 			def.Disks[disk.Key] = diskFile{File: path, Format: backing.File.Format}
 			continue
 		}
+		if disk.SizeBytes < 1 {
+			return fmt.Errorf("disk %s has no size", disk.Key)
+		}
 		if free, _, err := freeSpace(dir); err == nil && free < leastSpace {
 			return fmt.Errorf("%d MiB are free: %w", free>>20, unix.ENOSPC)
 		}
@@ -197,7 +200,7 @@ func (m *machine) remove() error {
 			return fmt.Errorf("remove %s: %w", m.name(), err)
 		}
 	}
-	if err := os.RemoveAll(sockets); err != nil {
+	if err := removeSockets(sockets); err != nil {
 		return fmt.Errorf("remove the sockets of %s: %w", m.name(), err)
 	}
 	// Somebody's own files keep the folder, but not the machine.
@@ -205,6 +208,21 @@ func (m *machine) remove() error {
 		return fmt.Errorf("remove %s: %w", m.name(), err)
 	}
 	return syncFolder(m.host.o.Dir)
+}
+
+// removeSockets deletes what QEMU left in a folder for sockets, and the folder if
+// nothing else is in it. Its path comes from a file, so nothing is deleted by
+// pattern.
+func removeSockets(dir string) error {
+	for _, name := range []string{commandSocket, workSocket, guardSocket, agentSocket, serialSocket, vncSocket, nbdSocket} {
+		if err := removeFile(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) {
+		return err
+	}
+	return nil
 }
 
 func syncFolder(dir string) error {

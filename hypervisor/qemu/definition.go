@@ -132,6 +132,8 @@ func (d *definition) checkDisks() error {
 			return fmt.Errorf("disk %s has no file", disk.Key)
 		case file.File == "" || strings.ContainsRune(file.File, 0):
 			return fmt.Errorf("disk %s has no usable file name", disk.Key)
+		case file.Made && file.File != filepath.Base(file.File):
+			return fmt.Errorf("disk %s: a file that Lifeboat made is in the machine's folder, not at %s", disk.Key, file.File)
 		case file.Format != "raw" && file.Format != "qcow2":
 			return fmt.Errorf("disk %s: format %q is neither raw nor qcow2", disk.Key, file.Format)
 		case file.Base != nil && file.Format != "qcow2":

@@ -150,3 +150,12 @@ func TestSocketsHaveShortPathsWhateverTheFolder(t *testing.T) {
 		t.Errorf("%s has %d bytes", path, len(path))
 	}
 }
+
+func TestOnlyFilesInTheMachinesFolderCountAsMade(t *testing.T) {
+	d, err := parseDefinition([]byte(byHand))
+	must(t, err)
+	d.Disks["root"] = diskFile{File: "../other/root.qcow2", Format: "qcow2", Made: true}
+	if err := d.check(); err == nil {
+		t.Error("Remove would delete a file of another machine")
+	}
+}

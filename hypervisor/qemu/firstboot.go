@@ -15,15 +15,15 @@ func (m *machine) hasFreshOverlay() bool {
 	}
 	fresh := false
 	for _, file := range m.def.Disks {
-		if file.Base == nil || !file.Made {
+		if !file.Made {
 			return false
 		}
 		info, err := os.Stat(m.path(file.File))
-		// An overlay without data is its own tables and no more.
+		// An image without data is its own tables and no more.
 		if err != nil || info.Size() > 1<<20 {
 			return false
 		}
-		fresh = true
+		fresh = fresh || file.Base != nil
 	}
 	return fresh
 }
