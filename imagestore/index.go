@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,6 +176,13 @@ func (x *index) noteMissing(present map[format.RunPack]bool) {
 			x.s.marks.addPack(x.s.packs.add(p))
 		}
 	}
+}
+
+// coveredNow returns the packs that runs cover at this moment.
+func (x *index) coveredNow() map[format.RunPack]bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return maps.Clone(x.covered)
 }
 
 func (x *index) isCovered(p format.RunPack) bool {

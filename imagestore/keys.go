@@ -27,6 +27,8 @@ import (
 // for all memory there is.
 const scryptWorkFactor = 16
 
+// maxSlots bounds how long a hostile drive can make somebody wait who types a
+// passphrase: each slot costs its work factor.
 const maxSlots = 64
 
 // Slot is a key slot of the drive.
@@ -135,7 +137,7 @@ func listSlots(dir durable.Dir) ([]slotFile, error) {
 		return nil, fmt.Errorf("list the key slots: %w", err)
 	}
 	var slots []slotFile
-	for _, name := range names[:min(len(names), 4*maxSlots)] {
+	for _, name := range names[:min(len(names), maxSlots)] {
 		var slot format.Slot
 		_, err := readTwin(dir, "slots/"+name, format.MaxSlotFile, func(b []byte) (err error) {
 			slot, err = format.DecodeSlot(b)

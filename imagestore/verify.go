@@ -100,6 +100,11 @@ func (v *verification) run(ctx context.Context) error {
 	v.records = slices.DeleteFunc(records, func(r record) bool {
 		return len(v.o.Points) > 0 && !slices.Contains(v.o.Points, r.point.ID)
 	})
+	for _, id := range v.o.Points {
+		if !slices.ContainsFunc(v.records, func(r record) bool { return r.point.ID == id }) {
+			return fmt.Errorf("%w: %s", ErrNoPoint, id)
+		}
+	}
 	v.report.Points = len(v.records)
 	if v.s.mode == Read {
 		if err := v.s.index.load(ctx); err != nil {
@@ -256,6 +261,9 @@ func (v *verification) readRun(ctx context.Context, r *run) error {
 
 // readPacks reads every pack that the index covers.
 func (v *verification) readPacks(ctx context.Context) error {
+	// What is covered is asked before the drive is listed: a capture may commit
+	// meanwhile, and its packs must not look as if they were missing.
+	covered := v.s.index.coveredNow()
 	files, err := v.s.listPacks(ctx)
 	if err != nil {
 		return err
@@ -264,18 +272,22 @@ func (v *verification) readPacks(ctx context.Context) error {
 	work := make(chan format.RunPack)
 	for _, f := range files {
 		present[f.RunPack] = true
-		if v.s.index.isCovered(f.RunPack) {
+		if covered[f.RunPack] {
 			v.meter.total.Add(fileSize(f.entry))
 		}
 	}
-	v.missingPacks(present)
+	for p := range covered {
+		if !present[p] {
+			v.lostPack(p, errors.New("the file is missing"))
+		}
+	}
 	stop := v.meter.report(v.o.Progress)
 	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(work)
 		for _, f := range files {
-			if !v.s.index.isCovered(f.RunPack) {
+			if !covered[f.RunPack] {
 				continue // the beginnings of an export; nothing refers to them
 			}
 			select {
@@ -300,20 +312,6 @@ func (v *verification) readPacks(ctx context.Context) error {
 	err = group.Wait()
 	v.report.ReadBytes = v.meter.read.Load()
 	return err
-}
-
-func (v *verification) missingPacks(present map[format.RunPack]bool) {
-	v.s.index.mu.Lock()
-	var missing []format.RunPack
-	for p := range v.s.index.covered {
-		if !present[p] {
-			missing = append(missing, p)
-		}
-	}
-	v.s.index.mu.Unlock()
-	for _, p := range missing {
-		v.lostPack(p, errors.New("the file is missing"))
-	}
 }
 
 func (v *verification) lostPack(p format.RunPack, why error) {

@@ -80,6 +80,56 @@ func checkHurtExactly(t *testing.T, s *Store, h Hurt, data []byte) {
 	}
 }
 
+func TestVerifyBesideAnExportFindsNothingMissing(t *testing.T) {
+	s := openStore(t, newDrive(t).Dir(), Write)
+	mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 3<<20)}}))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 10 {
+			if _, err := s.Capture(t.Context(), testMachine("m2", map[string]Source{"disk0": &memoryDisk{data: randomDisk(uint64(300+i), 1<<20)}})); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for {
+		if report, err := s.Verify(t.Context(), VerifyOptions{}); err != nil {
+			t.Errorf("%+v, %v", report, err)
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}
+
+func TestMissingPackIsToldAndWrittenAgain(t *testing.T) {
+	drive := newDrive(t)
+	s := openStore(t, drive.Dir(), Write)
+	data := randomDisk(1, 3<<20)
+	p := mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: data}}))
+	files, err := s.listPacks(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	for _, f := range files {
+		if err := drive.Dir().Remove(packName(f.RunPack)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := openStore(t, drive.ReadOnlyDir(), Read)
+	report, err := r.Verify(t.Context(), VerifyOptions{})
+	if !errors.Is(err, lifeboat.ErrDamaged) || len(report.Hurt) != 1 || report.Hurt[0].Extents[0].Length != int64(len(data)) {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	r.Close()
+	w := openStore(t, drive.Dir(), Write)
+	mustCapture(t, w, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: data}}))
+	checkDisk(t, w, p.ID, "disk0", data)
+}
+
 func TestEveryFlippedBitIsDetectedAndNeverReadAsRight(t *testing.T) {
 	drive := newDrive(t)
 	s := openStore(t, drive.Dir(), Write)
