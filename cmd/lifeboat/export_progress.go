@@ -64,7 +64,7 @@ func (e *exportRun) estimate(ctx context.Context, j exportJob, first bool, c ima
 		return
 	}
 	seconds := float64(data) / speed
-	text := fmt.Sprintf("%s: first export to %s: at most %s to write, about %s at the %s/s that the drive writes",
+	text := fmt.Sprintf("%s: first export to %s: at most %s to write, at least %s at the %s/s that the drive writes",
 		j.name, e.drive.name(), humanBytes(data), humanDuration(time.Duration(seconds*float64(time.Second))), humanBytes(int64(speed)))
 	e.run.log(event{Event: "estimate", Machine: j.name, Text: text, TotalBytes: data, BytesPerSecond: speed, RemainingSeconds: seconds})
 	if e.a.json {

@@ -53,6 +53,8 @@ func (h *Host) Run(ctx context.Context, name, path string, arguments ...string) 
 	var started struct {
 		PID int64 `json:"pid"`
 	}
+	// The agent insists on an array, also on an empty one.
+	arguments = append([]string{}, arguments...)
 	if err := a.run(ctx, agentPatience, "guest-exec", args{"path": path, "arg": arguments, "capture-output": true}, &started); err != nil {
 		return "", fmt.Errorf("run %s in %s: %w", path, m.name(), err)
 	}
