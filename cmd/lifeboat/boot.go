@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,7 +146,7 @@ const checkEvery = 250 * time.Millisecond
 func (b *booter) waitFor(ctx context.Context, m plannedBoot, c bootCheck) (string, error) {
 	limit := time.Now().Add(b.timeout)
 	for {
-		answer, err := ask(ctx, c)
+		answer, err := b.ask(ctx, c)
 		if err == nil {
 			return answer, nil
 		}
@@ -175,15 +177,39 @@ func (b *booter) damage() string {
 	return "; " + s.Damage[0]
 }
 
+// askLimit bounds one question to a service.
+const askLimit = 10 * time.Second
+
 // ask asks a service once.
-func ask(ctx context.Context, c bootCheck) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+func (b *booter) ask(ctx context.Context, c bootCheck) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	addr := fmt.Sprintf("127.0.0.1:%d", c.HostPort)
 	if c.Kind == "http" {
-		return askHTTP(ctx, "http://"+addr+c.Path)
+		return askHTTP(ctx, "http://"+c.Dial+c.Path)
 	}
-	return askTCP(ctx, addr)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.Dial)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if c.Guest == "" {
+		return "", nil
+	}
+	return "", b.guestAnswers(ctx, c.Guest)
+}
+
+// guestAnswers waits until the gateway saw the machine itself take a connection.
+func (b *booter) guestAnswers(ctx context.Context, port string) error {
+	for {
+		if s, err := readServing(b.booted.dir(b.a)); err == nil && slices.Contains(s.Answers, port) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("the machine takes no connection there")
+		case <-time.After(answersEvery):
+		}
+	}
 }
 
 func askHTTP(ctx context.Context, url string) (string, error) {
@@ -196,30 +222,14 @@ func askHTTP(ctx context.Context, url string) (string, error) {
 		return "", err
 	}
 	defer resp.Body.Close()
-	body := make([]byte, 4096)
-	n, _ := resp.Body.Read(body)
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("it answers %s", resp.Status)
-	}
-	return strings.TrimSpace(string(body[:n])), nil
-}
-
-// askTCP connects and waits a moment: a forward accepts before the guest does,
-// and closes again when the guest refuses.
-func askTCP(ctx context.Context, addr string) (string, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
-	conn.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
-	buf := make([]byte, 256)
-	n, err := conn.Read(buf)
-	var timeout net.Error
-	if n > 0 || errors.As(err, &timeout) && timeout.Timeout() {
-		return strings.TrimSpace(string(buf[:n])), nil
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("it answers %s", resp.Status)
 	}
-	return "", fmt.Errorf("it closes the connection: %w", err)
+	return strings.TrimSpace(string(body)), nil
 }
 
 // moveOff moves a machine's disks to local files while it runs.

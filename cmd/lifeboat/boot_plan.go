@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -64,8 +65,11 @@ type bootCheck struct {
 	Kind string
 	Port int
 	Path string
-	// HostPort leads to it from this host's loopback.
-	HostPort int
+	// Dial is where it is reached from this host: through a forward, or directly.
+	Dial string
+	// Guest is ADDRESS:PORT of the machine itself where a gateway stands between,
+	// which accepts connections before the machine does.
+	Guest string
 }
 
 func (c bootCheck) String() string {
@@ -270,8 +274,10 @@ func (pl planner) addAddresses(plan *bootPlan) error {
 	return nil
 }
 
-// addWays turns forwards and checks into open ports of the loopback.
+// addWays turns forwards into open ports of the loopback, and finds the way to
+// each service that is to be checked.
 func (pl planner) addWays(plan *bootPlan) error {
+	kind, _, _ := strings.Cut(pl.network, ":")
 	for _, text := range pl.forwards {
 		hostPort, machine, port, err := parseForward(text)
 		if err != nil {
@@ -281,7 +287,10 @@ func (pl planner) addWays(plan *bootPlan) error {
 		if err != nil {
 			return err
 		}
-		if _, err := pl.way(b, hostPort, port); err != nil {
+		if kind != "segment" && kind != "user" {
+			return usagef("--forward goes with --network segment or user, not with %s", pl.network)
+		}
+		if _, err := pl.forward(b, hostPort, port); err != nil {
 			return err
 		}
 	}
@@ -294,7 +303,7 @@ func (pl planner) addWays(plan *bootPlan) error {
 		if err != nil {
 			return err
 		}
-		if c.HostPort, err = pl.way(b, 0, c.Port); err != nil {
+		if err := pl.reach(b, &c, kind); err != nil {
 			return err
 		}
 		b.Checks = append(b.Checks, c)
@@ -302,34 +311,66 @@ func (pl planner) addWays(plan *bootPlan) error {
 	return nil
 }
 
-// way returns the loopback port that leads to a machine's port, opening one
+// reach finds the way to a service.
+func (pl planner) reach(b *plannedBoot, c *bootCheck, kind string) error {
+	switch kind {
+	case "segment":
+		f, err := pl.forward(b, 0, c.Port)
+		c.Dial, c.Guest = loopback(f.HostPort), net.JoinHostPort(f.Address, strconv.Itoa(c.Port))
+		return err
+	case "user":
+		if c.Kind == "tcp" {
+			return usagef("--check %s=tcp: on --network user a connection says nothing, because QEMU accepts it first; use http", shellWord(c.Machine))
+		}
+		f, err := pl.forward(b, 0, c.Port)
+		c.Dial = loopback(f.HostPort)
+		return err
+	case "bridge":
+		prefix, ok := addressOf(b.Point.Machine)
+		if !ok {
+			return noAddress(b.Name, c.Port)
+		}
+		c.Dial = net.JoinHostPort(prefix.Addr().String(), strconv.Itoa(c.Port))
+		return nil
+	default:
+		return usagef("--check needs a network: --network segment, user or bridge:NAME")
+	}
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+func noAddress(machine string, port int) error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s: its address is not known, so no way leads to its port %d (it had no agent when it was exported)", machine, port),
+		Safe: "nothing was started",
+		Next: fmt.Sprintf("say it: --address %s=ADDRESS/BITS", shellWord(machine)),
+	}
+}
+
+// forward returns the way from the loopback to a machine's port, opening one
 // where there is none yet.
-func (pl planner) way(b *plannedBoot, hostPort, port int) (int, error) {
+func (pl planner) forward(b *plannedBoot, hostPort, port int) (bootForward, error) {
 	for _, f := range b.Forwards {
 		if f.GuestPort == port && (hostPort == 0 || hostPort == f.HostPort) {
-			return f.HostPort, nil
+			return f, nil
 		}
 	}
 	if hostPort == 0 {
 		var err error
 		if hostPort, err = pl.freePort(); err != nil {
-			return 0, err
+			return bootForward{}, err
 		}
 	}
 	f := bootForward{HostPort: hostPort, GuestPort: port}
 	if pl.network == "segment" {
 		prefix, ok := addressOf(b.Point.Machine)
 		if !ok {
-			return 0, &lifeboat.Problem{
-				What: fmt.Sprintf("%s: its address is not known, so no way leads to its port %d (it had no agent when it was exported)", b.Name, port),
-				Safe: "nothing was started",
-				Next: fmt.Sprintf("say it: --address %s=ADDRESS/BITS", shellWord(b.Name)),
-			}
+			return bootForward{}, noAddress(b.Name, port)
 		}
 		f.Address = prefix.Addr().String()
 	}
 	b.Forwards = append(b.Forwards, f)
-	return hostPort, nil
+	return f, nil
 }
 
 // addressOf returns a machine's first IPv4 address that others can reach.

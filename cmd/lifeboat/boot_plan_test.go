@@ -70,7 +70,10 @@ func TestChecksAndForwardsShareOneWayIn(t *testing.T) {
 	if len(web.Forwards) != 1 || web.Forwards[0] != (bootForward{8080, "10.1.0.11", 80}) {
 		t.Errorf("web: %v", web.Forwards)
 	}
-	if web.Checks[0].HostPort != 8080 || web.Checks[0].Path != "/health" || db.Checks[0].HostPort != 40001 {
+	if c := web.Checks[0]; c.Dial != "127.0.0.1:8080" || c.Path != "/health" {
+		t.Errorf("web's check: %+v", c)
+	}
+	if c := db.Checks[0]; c.Dial != "127.0.0.1:40001" || c.Guest != "10.1.0.10:5432" {
 		t.Errorf("checks: %v %v", web.Checks, db.Checks)
 	}
 	if s := plan.segment(); s == nil || s.CIDR != "10.1.0.0/24" || s.HostAddress != "10.1.0.254" || len(s.Forwards) != 2 {
@@ -113,6 +116,30 @@ func TestAMachineThatIsThereAlreadyIsNotStartedTwice(t *testing.T) {
 	var p *lifeboat.Problem
 	if !errors.As(err, &p) || !strings.Contains(p.Next, "lifeboat stop 'my db'") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+func TestACheckGoesTheWayThatItsNetworkHas(t *testing.T) {
+	for _, c := range []struct{ network, check, dial string }{
+		{"bridge:br0", "web=tcp:80", "10.1.0.11:80"},
+		{"user", "web=http:80/", "127.0.0.1:40001"},
+		{"user", "web=tcp:80", ""},
+		{"none", "web=http:80/", ""},
+	} {
+		pl := newPlanner()
+		pl.network, pl.checks = c.network, []string{c.check}
+		plan, err := pl.plan([]lifeboat.RestorePoint{point("b", "web", 2, "10.1.0.11/24")})
+		switch {
+		case c.dial == "" && err == nil:
+			t.Errorf("%s on %s was taken", c.check, c.network)
+		case c.dial != "" && (err != nil || plan.Machines[0].Checks[0].Dial != c.dial):
+			t.Errorf("%s on %s: %v, %v", c.check, c.network, plan, err)
+		}
+	}
+	pl := newPlanner()
+	pl.network, pl.forwards = "bridge:br0", []string{"web:80"}
+	if _, err := pl.plan([]lifeboat.RestorePoint{point("b", "web", 2, "10.1.0.11/24")}); err == nil {
+		t.Error("a forward was taken on a bridge")
 	}
 }
 

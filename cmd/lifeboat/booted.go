@@ -69,6 +69,9 @@ type diskServing struct {
 	Ready        bool   `json:"ready"`
 	GatewayTried bool   `json:"gatewayTried"`
 	Gateway      string `json:"gateway,omitempty"`
+	// Answers lists the machines' ports that took the last connection, as
+	// ADDRESS:PORT.
+	Answers []string `json:"answers,omitempty"`
 	// WaitingSince is when the drive stopped answering, or zero.
 	WaitingSince time.Time `json:"waitingSince,omitzero"`
 	// ReadBytes were read from the drive since the run began.

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -131,6 +133,10 @@ func (s *diskServer) untilSettled(ctx context.Context, done func()) {
 	}
 }
 
+// answersEvery is how often the gateway is asked who answers: a check learns of
+// it that late at the most.
+const answersEvery = 50 * time.Millisecond
+
 // gatewayRetry is how long to wait before a gateway is opened again.
 const gatewayRetry = time.Second
 
@@ -167,11 +173,33 @@ func (s *diskServer) gateway(ctx context.Context) error {
 	}
 	defer g.Close()
 	s.setGateway("")
-	select {
-	case <-ctx.Done():
-	case <-g.Ended():
+	tick := time.NewTicker(answersEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.Ended():
+			return nil
+		case <-tick.C:
+			s.setAnswers(g.Answers())
+		}
 	}
-	return nil
+}
+
+// setAnswers records which ports of the machines take connections.
+func (s *diskServer) setAnswers(ports []netip.AddrPort) {
+	var words []string
+	for _, p := range ports {
+		words = append(words, p.String())
+	}
+	s.mu.Lock()
+	changed := !slices.Equal(words, s.serving.Answers)
+	s.serving.Answers = words
+	s.mu.Unlock()
+	if changed {
+		s.say()
+	}
 }
 
 // setGateway records why nothing leads in; "" when everything does.

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -42,6 +44,10 @@ type Gateway struct {
 	group *net.UDPAddr
 	mac   [6]byte
 
+	mu sync.Mutex
+	// answers holds the guests' ports that took a connection last time.
+	answers map[netip.AddrPort]bool
+
 	ended   chan struct{}
 	working sync.WaitGroup
 }
@@ -57,7 +63,7 @@ func (h *Host) OpenGateway(ctx context.Context, s Segment) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{group: segmentGroup(s.Name), mac: userNetworkMAC(s.HostAddress), ended: make(chan struct{})}
+	g := &Gateway{group: segmentGroup(s.Name), mac: userNetworkMAC(s.HostAddress), answers: map[netip.AddrPort]bool{}, ended: make(chan struct{})}
 	if err := g.join(); err != nil {
 		g.Close()
 		return nil, fmt.Errorf("join segment %q: %w", s.Name, err)
@@ -204,6 +210,7 @@ func (g *Gateway) inward() {
 		if from.Port == own.Port && from.IP.Equal(own.IP) || !g.isFor(frame[4:4+n]) {
 			continue
 		}
+		g.observe(frame[4 : 4+n])
 		binary.BigEndian.PutUint32(frame, uint32(n))
 		if _, err := g.cable.Write(frame[:4+n]); err != nil {
 			return
@@ -218,6 +225,46 @@ func (g *Gateway) isFor(frame []byte) bool {
 	}
 	everyone := frame[0]&1 == 1
 	return everyone || [6]byte(frame[:6]) == g.mac
+}
+
+// The flags of TCP that tell how a connection was answered (RFC 9293, 3.1).
+const (
+	tcpSYN = 0x02
+	tcpRST = 0x04
+	tcpACK = 0x10
+)
+
+// observe notes how a guest answers a connection. The user network accepts on
+// the host's side before it has asked the guest, so that a connection to a
+// forward says nothing: only what the guest sends does.
+func (g *Gateway) observe(frame []byte) {
+	const ethernet, ipv4, protocolTCP = 14, 20, 6
+	if len(frame) < ethernet+ipv4 || binary.BigEndian.Uint16(frame[12:]) != 0x0800 || frame[ethernet]>>4 != 4 {
+		return
+	}
+	ip := frame[ethernet:]
+	header := int(ip[0]&15) * 4
+	if ip[9] != protocolTCP || header < ipv4 || len(ip) < header+14 {
+		return
+	}
+	from := netip.AddrPortFrom(netip.AddrFrom4([4]byte(ip[12:16])), binary.BigEndian.Uint16(ip[header:]))
+	flags := ip[header+13]
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case flags&(tcpSYN|tcpACK) == tcpSYN|tcpACK:
+		g.answers[from] = true
+	case flags&tcpRST != 0:
+		delete(g.answers, from)
+	}
+}
+
+// Answers lists the guests' ports that took the last connection that came
+// through the gateway, sorted.
+func (g *Gateway) Answers() []netip.AddrPort {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(g.answers), netip.AddrPort.Compare)
 }
 
 // outward passes the gateway's frames to the segment.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,6 +69,33 @@ func TestAGatewayHearsOnlyWhatIsMeantForIt(t *testing.T) {
 		if got := g.isFor(c.frame); got != c.want {
 			t.Errorf("%x: got %v", c.frame[:2], got)
 		}
+	}
+}
+
+func TestAGatewayKnowsWhichGuestTookAConnection(t *testing.T) {
+	g := &Gateway{answers: map[netip.AddrPort]bool{}}
+	frame := func(flags byte) []byte {
+		f := make([]byte, 14+20+20)
+		f[12], f[13] = 8, 0
+		ip := f[14:]
+		ip[0], ip[9] = 0x45, 6
+		copy(ip[12:], []byte{10, 77, 0, 10})
+		ip[20], ip[21] = 5432>>8, 5432&0xff
+		ip[33] = flags
+		return f
+	}
+	db := netip.MustParseAddrPort("10.77.0.10:5432")
+	for _, c := range []struct {
+		flags byte
+		want  bool
+	}{{tcpACK, false}, {tcpSYN | tcpACK, true}, {tcpACK, true}, {tcpRST | tcpACK, false}, {tcpSYN, false}} {
+		g.observe(frame(c.flags))
+		if got := slices.Contains(g.Answers(), db); got != c.want {
+			t.Errorf("after flags %#x: %v", c.flags, got)
+		}
+	}
+	for n := range frame(tcpSYN | tcpACK) {
+		g.observe(frame(tcpSYN | tcpACK)[:n]) // cut short anywhere: no panic
 	}
 }
 
