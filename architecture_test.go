@@ -49,9 +49,9 @@ var sameFloor = map[string][]string{
 // doors names the one room that each library may be imported by.
 var doors = map[string][]string{
 	"filippo.io/age":                        {"imagestore"},
-	"github.com/klauspost/compress":         {"imagestore"},
+	"github.com/klauspost/compress":         {"imagestore", "imagestore/format"},
 	"github.com/klauspost/reedsolomon":      {"imagestore"},
-	"github.com/zeebo/blake3":               {"imagestore/format"},
+	"github.com/zeebo/blake3":               {"imagestore", "imagestore/format"},
 	"github.com/cespare/xxhash/v2":          {"imagestore/format"},
 	"golang.org/x/text":                     {"imagestore"},
 	"golang.org/x/crypto":                   {"imagestore"},
@@ -59,7 +59,8 @@ var doors = map[string][]string{
 	"github.com/pressly/goose/v3":           {"catalog"},
 	"github.com/spf13/cobra":                {"cmd/lifeboat"},
 	"github.com/spf13/pflag":                {"cmd/lifeboat"},
-	"charm.land/fang/v2":                    {"cmd/lifeboat"},
+	"github.com/muesli/mango-cobra":         {"cmd/lifeboat"},
+	"github.com/muesli/roff":                {"cmd/lifeboat"},
 	"golang.org/x/term":                     {"cmd/lifeboat"},
 	"gopkg.in/yaml.v3":                      {"cmd/lifeboat"},
 	"golang.org/x/sync":                     nil, // anywhere
@@ -73,7 +74,6 @@ var doors = map[string][]string{
 	"github.com/diskfs/go-diskfs":           {"golden", "fixtures"},
 	"github.com/vishvananda/netlink":        {"netlab"},
 	"charm.land/bubbletea/v2":               {"tui"},
-	"github.com/charmbracelet/colorprofile": {"cmd/lifeboat"},
 }
 
 const testsOnly = "tests"
