@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,8 +45,10 @@ type openedDrive struct {
 	dir   durable.Dir
 	// keys opened it, and may open it again.
 	keys secretKeys
-	// speed is what the drive was measured to write, in bytes per second.
-	speed float64
+	// speed is what the drive was measured to write, in bytes per second; several
+	// machines may ask for it at the same time.
+	speedMu sync.Mutex
+	speed   float64
 }
 
 // name is how messages call the drive.
@@ -246,6 +249,8 @@ const probeSize = 32 << 20
 
 // writeSpeed is how fast the drive writes, measured once and then remembered.
 func (d *openedDrive) writeSpeed(ctx context.Context) float64 {
+	d.speedMu.Lock()
+	defer d.speedMu.Unlock()
 	if d.speed > 0 || ctx.Err() != nil {
 		return d.speed
 	}
