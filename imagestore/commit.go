@@ -79,6 +79,9 @@ func (s *Store) readHead() (*commitState, []Fault, error) {
 		if err == nil {
 			return state, faults, nil
 		}
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed by commits that came since the listing
+		}
 		faults = append(faults, Fault{File: "heads/" + names[i], Lost: true, Why: err.Error()})
 	}
 	return &commitState{}, faults, nil

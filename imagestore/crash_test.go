@@ -73,8 +73,8 @@ func (n night) check(t *testing.T, after durable.Dir, done error) {
 				t.Errorf("the next export: %v", err)
 			}
 		}
-		if _, err := s.Verify(t.Context(), VerifyOptions{}); err != nil {
-			t.Errorf("verify in mode %d: %v", mode, err)
+		if report, err := s.Verify(t.Context(), VerifyOptions{}); err != nil {
+			t.Errorf("verify in mode %d: %v\n%+v", mode, err, report.Faults)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)

@@ -142,6 +142,9 @@ func (s *Store) salvage(ctx context.Context) error {
 			return err
 		}
 		s.log.Info("salvaged a pack that no index run covers", "pack", packName(pack), "chunks", len(synced.entries)-before, "problem", err)
+		if len(synced.entries) == before {
+			continue // nothing of it was ever readable: a run must not vouch for it
+		}
 		synced.packs = append(synced.packs, number)
 		if len(synced.entries) >= s.limits.runEntries {
 			if err := s.commitEntries(&synced); err != nil {
