@@ -109,7 +109,9 @@ func (b *booter) start(ctx context.Context, m plannedBoot) error {
 		return b.problem(m, err)
 	}
 	if err := b.host.PowerOn(ctx, m.Name); err != nil {
-		return b.problem(m, err)
+		// It never ran, so nothing is lost with it.
+		rerr := b.host.Remove(context.WithoutCancel(ctx), m.Name)
+		return errors.Join(b.problem(m, err), rerr)
 	}
 	return nil
 }

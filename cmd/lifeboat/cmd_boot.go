@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -117,9 +118,34 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 	if err = a.startServing(ctx, booted, r.dir, drive.keys); err == nil {
 		results, err = b.all(ctx)
 	}
+	if err != nil {
+		err = errors.Join(a.bootStopped(ctx, b, results, err), a.endIdleRuns(context.WithoutCancel(ctx)))
+	}
 	a.showBoot(b, results, err)
 	r.end(fmt.Sprintf("%d of %d machines run from drive %s", len(results), len(plan.Machines), drive.found.Drive.Label), err)
 	return err
+}
+
+// bootStopped says what became of the machines that were started before a boot
+// was stopped by a person; any other error stays as it is.
+func (a *app) bootStopped(ctx context.Context, b *booter, results []bootResult, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	var running []string
+	for _, r := range results {
+		if r.PowerSeconds > 0 {
+			running = append(running, r.Machine)
+		}
+	}
+	safe := "no machine runs; the drive was only read"
+	next := "run the command again"
+	if len(running) > 0 {
+		safe = fmt.Sprintf("%s run on, with what they wrote; the drive was only read", list(running))
+		next = "see them: lifeboat ps; end them: lifeboat stop --all --remove"
+	}
+	return &lifeboat.Problem{What: fmt.Sprintf("stopped after %d of %d machines", len(running), len(b.plan.Machines)),
+		Safe: safe, Next: next, Err: context.Cause(ctx)}
 }
 
 // needQEMU says, where QEMU is missing, which one command installs it here.

@@ -63,6 +63,10 @@ func (a *app) driveInit(ctx context.Context, path, label string, dryRun bool) er
 		return err
 	}
 	programs, missing := a.programs()
+	if dryRun && a.json {
+		a.printJSON(map[string]any{"path": path, "label": label, "programs": len(programs)})
+		return nil
+	}
 	if dryRun {
 		a.print("would make drive %s at %s, with %d programs for a recovery\n", label, path, len(programs))
 		return nil

@@ -158,7 +158,8 @@ func (a *app) exportJobs(ctx context.Context, site *siteFile, f exportFlags, arg
 		job, err := a.fileJob(ctx, f)
 		return []exportJob{job}, nil, err
 	}
-	all, unreachable := a.machines(ctx, site)
+	known, unreachable := a.machines(ctx, site)
+	all := known
 	if !f.all {
 		if all, err = findMachines(all, args); err != nil {
 			if unreachable != nil {
@@ -176,12 +177,38 @@ func (a *app) exportJobs(ctx context.Context, site *siteFile, f exportFlags, arg
 				Skipped: "it still runs from a drive; move it to local disk first: lifeboat boot --settle"})
 			continue
 		}
+		if twin := twinOf(m, known); twin != "" {
+			err := twinProblem(m, twin)
+			p := newProblemJSON("export", err)
+			early = append(early, exportResult{Machine: m.Machine.Name, Host: m.host.Name(), Problem: &p, err: err})
+			continue
+		}
 		jobs = append(jobs, machineJob(m))
 	}
 	if f.all && len(jobs) == 0 && unreachable == nil {
 		return nil, nil, usagef("no host has a machine to export; see: lifeboat host list")
 	}
 	return jobs, early, nil
+}
+
+// twinOf names another machine that has the same id, or is "". A machine that
+// was copied together with its definition would share one history with the
+// original, and each export would pass for the other's.
+func twinOf(m machineOn, all []machineOn) string {
+	for _, other := range all {
+		if other.Machine.ID == m.Machine.ID && (other.host.Name() != m.host.Name() || other.HostID != m.HostID) {
+			return other.host.Name() + "/" + other.Machine.Name
+		}
+	}
+	return ""
+}
+
+func twinProblem(m machineOn, twin string) error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s has the same id as %s: one is a copy of the other", m.Machine.Name, twin),
+		Safe: "neither was exported; the points of the original are whole",
+		Next: "remove the id from the definition of the copy; it gets one of its own",
+	}
 }
 
 func machineJob(m machineOn) exportJob {

@@ -197,11 +197,9 @@ func (a *app) startDetached(kind string) error {
 		return err
 	}
 	defer out.Close()
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	cmd := exec.Command(self, args...)
+	// The program may have been started from a folder that goes away.
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Args[0] = os.Args[0]
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = append(os.Environ(), detachedRunEnv+"="+id)
 	detached(cmd)

@@ -51,9 +51,12 @@ var errNeedsPerson = errors.New("a person has to answer")
 func exitCode(err error) int {
 	var usage usageError
 	var stopped stoppedBy
+	var other runEnded
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &other) && other.f.Exit != nil:
+		return *other.f.Exit
 	case errors.As(err, &stopped), errors.Is(err, context.Canceled):
 		return exitStopped
 	case errors.As(err, &usage):
@@ -78,6 +81,10 @@ func problemOf(err error) lifeboat.Problem {
 	var p *lifeboat.Problem
 	if errors.As(err, &p) {
 		return *p
+	}
+	var other runEnded
+	if errors.As(err, &other) && other.f.Problem != nil {
+		return lifeboat.Problem{What: other.f.Problem.Problem, Safe: other.f.Problem.Safe, Next: other.f.Problem.Next}
 	}
 	var usage usageError
 	if errors.As(err, &usage) {

@@ -28,15 +28,15 @@ type run struct {
 
 // runFile is run.json: written when the run begins and again when it ends.
 type runFile struct {
-	ID      string    `json:"id"`
-	Kind    string    `json:"kind"`
-	Args    []string  `json:"args"`
-	Process process   `json:"process"`
-	Began   time.Time `json:"began"`
-	Ended   time.Time `json:"ended,omitzero"`
-	Exit    *int      `json:"exit,omitempty"`
-	Summary string    `json:"summary,omitempty"`
-	Problem any       `json:"problem,omitempty"`
+	ID      string       `json:"id"`
+	Kind    string       `json:"kind"`
+	Args    []string     `json:"args"`
+	Process process      `json:"process"`
+	Began   time.Time    `json:"began"`
+	Ended   time.Time    `json:"ended,omitzero"`
+	Exit    *int         `json:"exit,omitempty"`
+	Summary string       `json:"summary,omitempty"`
+	Problem *problemJSON `json:"problem,omitempty"`
 }
 
 func newID() string {
@@ -108,7 +108,8 @@ func (r *run) end(summary string, err error) {
 	code := exitCode(err)
 	f.Ended, f.Exit, f.Summary = time.Now().UTC(), &code, summary
 	if err != nil {
-		f.Problem = newProblemJSON(f.Kind, err)
+		p := newProblemJSON(f.Kind, err)
+		f.Problem = &p
 	}
 	r.log(event{Event: "end", Text: summary, Result: f})
 	r.write(f)
