@@ -33,7 +33,10 @@ type app struct {
 	// command is the name that problems are reported under.
 	command string
 
+	// outMu keeps lines whole; drawn says that a line of progress stands on the
+	// terminal, which whatever is printed next has to remove.
 	outMu sync.Mutex
+	drawn bool
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
@@ -81,7 +84,16 @@ func (a *app) note(format string, args ...any) {
 	}
 	a.outMu.Lock()
 	defer a.outMu.Unlock()
+	a.clearLine()
 	fmt.Fprintf(a.stderr, "%s\n", fmt.Sprintf(format, args...))
+}
+
+// clearLine removes a line of progress. The caller holds outMu.
+func (a *app) clearLine() {
+	if a.drawn {
+		io.WriteString(a.stderr, "\r\x1b[K")
+		a.drawn = false
+	}
 }
 
 // warn is a note that --quiet does not silence, and that --json carries.
@@ -93,6 +105,7 @@ func (a *app) warn(format string, args ...any) {
 	}
 	a.outMu.Lock()
 	defer a.outMu.Unlock()
+	a.clearLine()
 	fmt.Fprintf(a.stderr, "warning: %s\n", text)
 }
 
@@ -100,6 +113,7 @@ func (a *app) warn(format string, args ...any) {
 func (a *app) print(format string, args ...any) {
 	a.outMu.Lock()
 	defer a.outMu.Unlock()
+	a.clearLine()
 	fmt.Fprintf(a.stdout, format, args...)
 }
 

@@ -353,6 +353,8 @@ func (r exportResult) row() []string {
 	switch {
 	case r.Skipped != "":
 		return []string{r.Machine, "-", "-", "-", "-", "-", "-", "-", r.Skipped}
+	case errors.Is(r.err, context.Canceled):
+		return []string{r.Machine, "-", "-", humanBytes(r.ReadBytes), "-", "-", "-", humanSeconds(r.Seconds), "stopped"}
 	case r.Point == nil:
 		return []string{r.Machine, "-", "-", humanBytes(r.ReadBytes), "-", "-", "-", humanSeconds(r.Seconds), "failed"}
 	}

@@ -117,6 +117,9 @@ func (a *app) printProblem(command string, err error) {
 			fmt.Fprintf(&out, "  cause: %v\n", e)
 		}
 	}
+	a.outMu.Lock()
+	defer a.outMu.Unlock()
+	a.clearLine()
 	io.WriteString(a.stderr, out.String())
 }
 

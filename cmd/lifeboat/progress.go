@@ -27,7 +27,6 @@ type progress struct {
 	mu       sync.Mutex
 	last     time.Time
 	lastDone int64
-	drawn    bool
 	// speed is a moving average in bytes per second.
 	speed float64
 }
@@ -87,20 +86,14 @@ func (p *progress) draw(done, total int64) {
 	p.a.outMu.Lock()
 	defer p.a.outMu.Unlock()
 	io.WriteString(p.a.stderr, "\r\x1b[K"+line)
-	p.drawn = true
+	p.a.drawn = true
 }
 
 // end removes the line.
 func (p *progress) end() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.drawn {
-		return
-	}
 	p.a.outMu.Lock()
 	defer p.a.outMu.Unlock()
-	io.WriteString(p.a.stderr, "\r\x1b[K")
-	p.drawn = false
+	p.a.clearLine()
 }
 
 // list writes names as people say them: "a, b and c".
