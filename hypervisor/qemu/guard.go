@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -154,6 +155,9 @@ type watcher struct {
 
 // guardMain is the whole life of a guard.
 func guardMain(in io.Reader, out io.Writer, text string) int {
+	// An exporter that dies takes the other end of this pipe with it. A guard that
+	// died of its answer would leave the guest frozen.
+	signal.Ignore(syscall.SIGPIPE)
 	var order guardOrder
 	w := &watcher{}
 	err := json.Unmarshal([]byte(text), &order)
@@ -327,16 +331,20 @@ func (w *watcher) rescue(clear bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), rescuePatience)
 	defer cancel()
 	mon, err := w.machine.monitor(ctx, guardSocket)
-	if err != nil {
+	if errors.Is(err, errOff) {
 		return
 	}
-	defer mon.close()
-	if w.holding {
+	if err == nil {
+		defer mon.close()
+	}
+	if err == nil && w.holding {
 		mon.run(ctx, "cont", nil, nil)
 	}
+	// Also where QEMU does not answer: the guest may stand still for no other
+	// reason than ours.
 	w.thaw()
 	w.holding = false
-	if clear {
+	if err == nil && clear {
 		w.machine.finishMove(ctx, mon)
 		w.machine.clearExport(ctx, mon, true)
 	}
