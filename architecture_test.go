@@ -30,6 +30,7 @@ var floors = map[string]int{
 	"fixtures/guests":    fixtureFloor,
 	"fixtures/hostsuite": fixtureFloor,
 	"fixtures/demo":      fixtureFloor,
+	"fixtures/whole":     fixtureFloor,
 	"build/tools":        fixtureFloor,
 }
 
