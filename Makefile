@@ -12,6 +12,7 @@ SOURCES   = $(shell find . -name '*.go' -not -path './.cache/*') go.mod go.sum
 
 export LIFEBOAT_GUEST_CACHE ?= $(CACHE)/guests
 
+.DEFAULT_GOAL := build
 .PHONY: demo test build install dist bench soak check unit scripts fuzz clean
 
 demo: build  ## the main job, on real machines

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -58,10 +59,10 @@ func (a *app) verify(ctx context.Context, want string, names []string) error {
 	if errors.Is(err, lifeboat.ErrDamaged) {
 		err = a.damageProblem(d, report, err)
 	}
-	if err == nil {
-		a.rememberVerified(ctx, d, picked)
+	if err == nil || errors.Is(err, lifeboat.ErrDamaged) {
+		a.rememberVerified(ctx, d, picked, report.Hurt)
 	}
-	summary := fmt.Sprintf("drive %s: %d points, %s read at %s/s", d.found.Drive.Label, report.Points, humanBytes(report.ReadBytes),
+	summary := fmt.Sprintf("drive %s: %s, %s read at %s/s", d.found.Drive.Label, count(report.Points, "point"), humanBytes(report.ReadBytes),
 		humanBytes(int64(float64(report.ReadBytes)/max(seconds, 0.001))))
 	a.showVerify(r, d, report, summary, seconds, err)
 	r.end(summary, err)
@@ -88,8 +89,9 @@ func verifyPoints(ctx context.Context, d *openedDrive, names []string) ([]string
 	return ids, nil
 }
 
-// rememberVerified notes in the catalogue what was proven to be readable.
-func (a *app) rememberVerified(ctx context.Context, d *openedDrive, ids []string) {
+// rememberVerified notes in the catalogue which of the given points (none: all)
+// were read whole, and takes it back of those that are hurt.
+func (a *app) rememberVerified(ctx context.Context, d *openedDrive, ids []string, hurt []imagestore.Hurt) {
 	if !a.hasState() {
 		return
 	}
@@ -116,20 +118,25 @@ func (a *app) rememberVerified(ctx context.Context, d *openedDrive, ids []string
 		a.warn("the catalogue does not learn of this verification: %v", err)
 		return
 	}
-	if err := cat.MarkVerified(ctx, d.store.Drive().ID, ids, time.Now()); err != nil {
+	var bad []string
+	for _, h := range hurt {
+		bad = append(bad, h.PointID)
+	}
+	ids = slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(bad, id) })
+	if err := errors.Join(cat.MarkVerified(ctx, d.store.Drive().ID, ids, time.Now()), cat.RevokeVerified(ctx, d.store.Drive().ID, bad)); err != nil {
 		a.warn("the catalogue does not learn of this verification: %v", err)
 	}
 }
 
 // damageProblem says what of which machines is hurt.
 func (a *app) damageProblem(d *openedDrive, report imagestore.VerifyReport, err error) error {
-	what := fmt.Sprintf("%s is damaged in %d places; no restore point is hurt", d.name(), len(report.Faults))
+	what := fmt.Sprintf("%s is damaged in %s; no restore point is hurt", d.name(), count(len(report.Faults), "place"))
 	safe := "every restore point can be restored whole"
 	if len(report.Hurt) > 0 {
 		h := report.Hurt[0]
-		what = fmt.Sprintf("%s is damaged: %s, disk %s, point %s at %d places", d.name(), h.Machine, h.Disk, short(h.PointID), len(h.Extents))
+		what = fmt.Sprintf("%s is damaged: %s, disk %s, point %s in %s", d.name(), h.Machine, h.Disk, short(h.PointID), count(len(h.Extents), "place"))
 		if more := len(report.Hurt) - 1; more > 0 {
-			what += fmt.Sprintf(", and %d more disks of points", more)
+			what += fmt.Sprintf(", and %s of points", count(more, "more disk"))
 		}
 		safe = "all other points of the drive were read whole; the damaged blocks are never given out as good"
 	}
