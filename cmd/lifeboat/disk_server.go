@@ -70,6 +70,8 @@ func (s *diskServer) run(ctx context.Context, guard process) error {
 	}
 	if before, err := readServing(s.dir); err == nil {
 		s.serving.ReadBytes, s.serving.Damage = before.ReadBytes, before.Damage
+		// A server that died while the drive was away left the machines standing.
+		s.serving.WaitingSince = before.WaitingSince
 	}
 	s.serving.Process, s.serving.Guard = self, guard
 	s.reads = &readCounter{}
