@@ -92,11 +92,12 @@ func (s *Store) capture(ctx context.Context, c Capture) (lifeboat.RestorePoint, 
 	if closeErr := run.close(); err == nil {
 		err = closeErr
 	}
+	// The last report counts what the sync writes: the frames not yet full.
+	if err == nil {
+		err = s.writer.sync()
+	}
 	stop()
 	if err != nil {
-		return none, err
-	}
-	if err := s.writer.sync(); err != nil {
 		return none, err
 	}
 	return s.commit(ctx, run.point(), disks)

@@ -27,7 +27,7 @@ func (s *Store) explain(err error) error {
 		return &lifeboat.Problem{
 			What: fmt.Sprintf("%s is full", s.label()),
 			Safe: "every restore point committed before is whole",
-			Next: "free space with: lifeboat prune, or attach a larger drive and run the export again",
+			Next: "remove other files from the drive or attach a larger one, and run the export again",
 			Err:  err,
 		}
 	case errors.Is(err, lifeboat.ErrDriveGone):
