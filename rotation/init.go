@@ -52,7 +52,12 @@ type InitOptions struct {
 // unless told, with one that wraps [ErrNotEmpty].
 func Init(ctx context.Context, at string, o InitOptions) (lifeboat.Drive, error) {
 	if err := CheckLabel(o.Label); err != nil {
-		return lifeboat.Drive{}, fmt.Errorf("make a drive: %w", err)
+		return lifeboat.Drive{}, &lifeboat.Problem{
+			What: err.Error(),
+			Safe: nothingChanged,
+			Next: "choose another label, such as A or 2026-1",
+			Err:  err,
+		}
 	}
 	n := note{Layout: LayoutVersion, ID: newID(), Label: o.Label, SiteID: o.SiteID,
 		CreatedAt: o.Now.UTC().Truncate(time.Second), Contact: o.Contact, Company: o.CompanyName}
