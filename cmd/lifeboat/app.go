@@ -85,7 +85,7 @@ func (a *app) note(format string, args ...any) {
 	a.outMu.Lock()
 	defer a.outMu.Unlock()
 	a.clearLine()
-	fmt.Fprintf(a.stderr, "%s\n", fmt.Sprintf(format, args...))
+	fmt.Fprintf(a.stderr, "%s\n", plainText(fmt.Sprintf(format, args...)))
 }
 
 // clearLine removes a line of progress. The caller holds outMu.
@@ -106,7 +106,7 @@ func (a *app) warn(format string, args ...any) {
 	a.outMu.Lock()
 	defer a.outMu.Unlock()
 	a.clearLine()
-	fmt.Fprintf(a.stderr, "warning: %s\n", text)
+	fmt.Fprintf(a.stderr, "warning: %s\n", oneLine(plainText(text)))
 }
 
 // print writes what was asked for to stdout.
@@ -114,7 +114,7 @@ func (a *app) print(format string, args ...any) {
 	a.outMu.Lock()
 	defer a.outMu.Unlock()
 	a.clearLine()
-	fmt.Fprintf(a.stdout, format, args...)
+	io.WriteString(a.stdout, plainText(fmt.Sprintf(format, args...)))
 }
 
 // printJSON writes one document on one line.

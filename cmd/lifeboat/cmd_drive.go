@@ -91,6 +91,9 @@ func (a *app) driveInit(ctx context.Context, path, label string, dryRun bool) er
 	if err := a.rememberFolder(ctx, site, path); err != nil {
 		return err
 	}
+	if err := a.rememberDrive(ctx, path); err != nil {
+		a.warn("drive %s is made, but the catalogue does not know it yet: %v", label, err)
+	}
 	if a.json {
 		a.printJSON(drive)
 		return nil
@@ -115,7 +118,8 @@ func (a *app) driveSecret(site siteSecrets) (imagestore.Secret, error) {
 	return imagestore.Passphrase(text)
 }
 
-// labelIsFree refuses a label that another drive in sight has.
+// labelIsFree refuses a label that another drive in sight has, and says when one
+// that is away has it: two stickers that say the same get mixed up.
 func (a *app) labelIsFree(ctx context.Context, label string) error {
 	found, err := a.attachedDrives(ctx)
 	if err != nil {
@@ -123,10 +127,39 @@ func (a *app) labelIsFree(ctx context.Context, label string) error {
 	}
 	for _, f := range found {
 		if f.Drive.Label == label {
-			return usagef("drive %s is at %s already: choose another label", label, f.Path)
+			return &lifeboat.Problem{
+				What: fmt.Sprintf("the label %s is taken: drive %s (%s) is attached at %s", label, label, short(f.Drive.ID), f.Path),
+				Safe: "nothing was written",
+				Next: "choose another label: --label LABEL",
+			}
+		}
+	}
+	away, err := a.addKnownDrives(ctx, nil)
+	if err != nil {
+		return err
+	}
+	for _, r := range away {
+		if r.Label == label {
+			a.warn("another drive %s (%s) was last seen %s; if it still exists, give one of the two another label", label, short(r.ID), humanAge(time.Now(), r.SeenAt))
 		}
 	}
 	return nil
+}
+
+// rememberDrive writes a new drive into the catalogue, so that it is known when
+// it is away, and known for the same when it is back.
+func (a *app) rememberDrive(ctx context.Context, path string) error {
+	cat, err := a.openCatalog(ctx)
+	if err != nil {
+		return err
+	}
+	defer cat.Close()
+	d, err := a.openDriveQuietly(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return a.sawDrive(ctx, cat, d)
 }
 
 // rememberFolder keeps the path of a drive that is no mounted file system, so

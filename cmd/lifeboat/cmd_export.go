@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -74,8 +75,24 @@ func (f exportFlags) check(args []string) error {
 		return usagef("names, --all and --file exclude each other")
 	case len(f.files) > 0 && f.as == "":
 		return usagef("--file needs --as NAME: the machine that the disks belong to")
+	case len(f.files) > 0:
+		return checkName(f.as)
 	case len(f.files) == 0 && f.as != "":
 		return usagef("--as goes with --file")
+	}
+	return nil
+}
+
+// nameLimit is longer than any hypervisor's names, and fits a line of a report.
+const nameLimit = 255
+
+// checkName refuses what cannot be a machine's name: it is printed on one line.
+func checkName(name string) error {
+	switch {
+	case !utf8.ValidString(name) || plainText(name) != name || oneLine(name) != name:
+		return usagef("--as %q is not a name: it has to be one line of plain text, without blanks around it", name)
+	case utf8.RuneCountInString(name) > nameLimit:
+		return usagef("--as: a name has at most %d characters", nameLimit)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -70,7 +71,7 @@ func (a *app) keyAddCommand() *cobra.Command {
 			}
 			defer d.Close()
 			if err := d.store.AddSlot(c.Context(), slot); err != nil {
-				return err
+				return slotProblem(d, err)
 			}
 			if shown != "" {
 				a.print("%s\n", shown)
@@ -130,7 +131,7 @@ func (a *app) keyRemoveCommand() *cobra.Command {
 				return err
 			}
 			if err := d.store.RemoveSlot(c.Context(), args[0]); err != nil {
-				return err
+				return slotProblem(d, err)
 			}
 			a.note("%s no longer opens %s", args[0], d.name())
 			return nil
@@ -139,6 +140,20 @@ func (a *app) keyRemoveCommand() *cobra.Command {
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	a.driveFlag(c, &drive)
 	return c
+}
+
+// slotProblem says what a refused change of the key slots means.
+func slotProblem(d *openedDrive, err error) error {
+	var p *lifeboat.Problem
+	if errors.As(err, &p) {
+		return err
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s: %v", d.name(), err),
+		Safe: "nothing was changed: what opened the drive before opens it now",
+		Next: "see who opens it: lifeboat key list --drive " + shellWord(d.found.Drive.Label),
+		Err:  err,
+	}
 }
 
 func (a *app) keySheetCommand() *cobra.Command {

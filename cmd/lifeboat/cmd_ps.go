@@ -277,9 +277,9 @@ func (a *app) confirm(yes bool, plan string) error {
 	}
 	if !isTerminal(a.stdin) {
 		return &lifeboat.Problem{
-			What: "this needs a yes, and nobody is here to say it",
+			What: "a person has to say yes to this, and none is here: " + oneLine(plan),
 			Safe: "nothing was done",
-			Next: "look at it with --dry-run, then give --yes",
+			Next: "if that is meant, run it again with --yes",
 			Err:  errNeedsPerson,
 		}
 	}

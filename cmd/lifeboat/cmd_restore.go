@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"lifeboat"
 	"lifeboat/diskfile"
@@ -287,19 +288,42 @@ func (w diskOverwriter) PunchHole(off, length int64) error {
 	return w.target.ZeroAt(w.ctx, off, length)
 }
 
+// restoreProblem says what a failed restore left at its target. Files are
+// written under another name, so only a device can be half old and half new.
 func restoreProblem(d *openedDrive, plan *restorePlan, err error) error {
 	var p *lifeboat.Problem
-	if errors.As(err, &p) {
+	if errors.As(err, &p) && !errors.Is(err, lifeboat.ErrDamaged) {
 		return err
 	}
+	m := plan.Point.Machine.Name
 	problem := &lifeboat.Problem{
-		What: fmt.Sprintf("%s: the restore from %s failed: %v", plan.Point.Machine.Name, d.name(), err),
-		Safe: "the drive is only read; what was written at the target is incomplete",
-		Next: "make room or choose another target, and run the command again",
+		What: fmt.Sprintf("%s: the restore from %s failed: %v", m, d.name(), err),
+		Safe: "the drive is only read; what stood at the target before is still there",
+		Next: "choose another target, or run the command again",
 		Err:  err,
 	}
-	if errors.Is(err, lifeboat.ErrDamaged) {
+	for _, f := range plan.Files {
+		if f.Device {
+			problem.Safe = "the drive is only read; " + f.Path + " may be overwritten in part"
+		}
+	}
+	switch {
+	case errors.Is(err, lifeboat.ErrDamaged):
+		problem.What = fmt.Sprintf("%s: point %s on %s is damaged: %v", m, short(plan.Point.ID), d.name(), damageOf(err))
 		problem.Next = "take another point or another drive; what is hurt: lifeboat verify --drive " + shellWord(d.found.Drive.Label)
+	case errors.Is(err, unix.ENOSPC):
+		problem.What = fmt.Sprintf("%s: there is no room for its disks at %s", m, plan.Files[0].Path)
+		problem.Next = "make room there or choose another target, and run the command again"
 	}
 	return problem
+}
+
+// damageOf is the place of a damage in the words of the store, without what was
+// being done when it was met.
+func damageOf(err error) error {
+	var damage *imagestore.Damage
+	if errors.As(err, &damage) {
+		return fmt.Errorf("disk %s, %s from byte %d: %w", damage.Disk, humanBytes(damage.Length), damage.Offset, damage.Why)
+	}
+	return err
 }

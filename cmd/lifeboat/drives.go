@@ -148,7 +148,7 @@ func (a *app) openFound(ctx context.Context, found rotation.Found, keys secretKe
 	store, err := imagestore.Open(ctx, opened, secrets, imagestore.OpenOptions{Mode: mode})
 	if err != nil {
 		closeDir(dir)
-		return nil, err
+		return nil, openProblem(found, err)
 	}
 	d := &openedDrive{found: found, store: store, dir: dir, keys: keys}
 	if err := a.confirmDrive(d); err != nil {
@@ -156,6 +156,20 @@ func (a *app) openFound(ctx context.Context, found rotation.Found, keys secretKe
 		return nil, err
 	}
 	return d, nil
+}
+
+// openProblem names the drive as its sticker does: a store that does not open
+// knows no more than where it lies.
+func openProblem(found rotation.Found, err error) error {
+	if !errors.Is(err, lifeboat.ErrWrongSecret) {
+		return err
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("the secret that was given does not open drive %s at %s", found.Drive.Label, found.Path),
+		Safe: "nothing was changed on it; its restore points are as they were",
+		Next: "type the secret of this drive, as it stands on its recovery sheet, or give its file: --passphrase-file FILE",
+		Err:  err,
+	}
 }
 
 // confirmDrive compares what the drive says outside with what is sealed in its

@@ -105,12 +105,12 @@ func (a *app) printProblem(command string, err error) {
 		return
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "%s: %s\n", command, p.What)
+	fmt.Fprintf(&out, "%s: %s\n", command, oneLine(p.What))
 	if p.Safe != "" {
-		fmt.Fprintf(&out, "  safe:  %s\n", p.Safe)
+		fmt.Fprintf(&out, "  safe:  %s\n", oneLine(p.Safe))
 	}
 	if p.Next != "" {
-		fmt.Fprintf(&out, "  next:  %s\n", p.Next)
+		fmt.Fprintf(&out, "  next:  %s\n", oneLine(p.Next))
 	}
 	if a.verbose {
 		for e := err; e != nil; e = errors.Unwrap(e) {
@@ -120,7 +120,7 @@ func (a *app) printProblem(command string, err error) {
 	a.outMu.Lock()
 	defer a.outMu.Unlock()
 	a.clearLine()
-	io.WriteString(a.stderr, out.String())
+	io.WriteString(a.stderr, plainText(out.String()))
 }
 
 type problemJSON struct {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // humanBytes writes a size as people say it, in binary units.
@@ -22,6 +23,14 @@ func humanBytes(n int64) string {
 		return fmt.Sprintf("%.0f %s", value, names[i])
 	}
 	return fmt.Sprintf("%.1f %s", value, names[i])
+}
+
+// count says how many of a thing there are.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // humanDuration writes a time span in its two largest units.
@@ -62,9 +71,25 @@ func stamp(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05")
 }
 
+// plainText takes out what would drive a terminal. Names come from guests and
+// from other people's hypervisors, and are printed on the screen of root.
+func plainText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.Is(unicode.Bidi_Control, r) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
 // table lays out rows under a heading, columns two spaces apart.
 func table(head []string, rows [][]string) string {
 	width := make([]int, len(head))
+	for _, row := range rows {
+		for i := range row {
+			row[i] = oneLine(row[i])
+		}
+	}
 	for _, row := range append([][]string{head}, rows...) {
 		for i, cell := range row {
 			width[i] = max(width[i], len([]rune(cell)))
