@@ -114,7 +114,7 @@ func (c Capture) check() error {
 		switch {
 		case d.Key == "" || seen[d.Key]:
 			return fmt.Errorf("the machine has two disks with the key %q", d.Key)
-		case d.SizeBytes < 0:
+		case d.SizeBytes < 0 || d.SizeBytes > format.MaxDiskSize:
 			return fmt.Errorf("disk %s has a size of %d bytes", d.Key, d.SizeBytes)
 		case d.Excluded != "" && src != nil:
 			return fmt.Errorf("disk %s is excluded (%s) and given all the same", d.Key, d.Excluded)

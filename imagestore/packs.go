@@ -173,6 +173,9 @@ func (s *Store) readPackHeader(f durable.ReadFile, pack format.RunPack) (*openPa
 	if !ok {
 		return nil, format.ErrForeign
 	}
+	if size > format.MaxPackSize {
+		return nil, fmt.Errorf("%w: a pack of %d bytes", format.ErrCorrupt, size)
+	}
 	key, err := format.NewPackKey(h, master)
 	return &openPack{file: f, key: key, size: size}, err
 }

@@ -42,7 +42,7 @@ func (s *Store) readRun(r *run) error {
 	if err != nil {
 		return err
 	}
-	var head [format.HeaderSize]byte
+	var head [format.RunPageSize]byte
 	if err := readFull(r.file, head[:], 0); err != nil {
 		return err
 	}
@@ -53,6 +53,9 @@ func (s *Store) readRun(r *run) error {
 	master, ok := s.masters.Key(h.Generation)
 	if !ok || h.Drive != s.driveID || h.File != r.id || h.Kind != format.KindRun {
 		return format.ErrForeign
+	}
+	if err := format.CheckRunHead(head[:]); err != nil {
+		return err
 	}
 	if r.key, err = format.NewRunKey(h, master); err != nil {
 		return err
@@ -72,12 +75,7 @@ func (s *Store) readRunTail(r *run, size int64) error {
 	if r.footer, err = format.DecodeRunFooter(foot[:], size); err != nil {
 		return err
 	}
-	start := format.RunPageSize * (1 + r.footer.Pages())
-	sealed := make([]byte, size-format.RunFooterSize-start)
-	if err := readFull(r.file, sealed, start); err != nil {
-		return err
-	}
-	plain, err := r.key.OpenTail(sealed, r.footer)
+	plain, err := r.openTail(size - format.RunFooterSize)
 	if err != nil {
 		return err
 	}
@@ -90,6 +88,31 @@ func (s *Store) readRunTail(r *run, size int64) error {
 		r.packs = append(r.packs, s.packs.add(p))
 	}
 	return nil
+}
+
+// openTail reads the tail, which ends at the given offset. The memory for it is
+// taken only when its first part has opened: until then a hostile drive may have
+// made up the footer.
+func (r *run) openTail(end int64) ([]byte, error) {
+	at := format.RunPageSize * (1 + r.footer.Pages())
+	var plain []byte
+	var sealed [format.SegmentSize]byte
+	for n := uint64(0); at < end; n++ {
+		b := sealed[:min(int64(len(sealed)), end-at)]
+		if err := readFull(r.file, b, at); err != nil {
+			return nil, err
+		}
+		at += int64(len(b))
+		opened, err := r.key.OpenSegment(b, n, r.footer)
+		if err != nil {
+			return nil, err
+		}
+		if plain == nil {
+			plain = make([]byte, 0, r.footer.TailSize())
+		}
+		plain = append(plain, opened...)
+	}
+	return plain, nil
 }
 
 // pagesOf returns the pages that may hold an id: nearly always one.

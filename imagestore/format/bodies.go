@@ -93,7 +93,7 @@ func DecodePoint(b []byte) (Point, error) {
 		d.Key = r.text()
 		d.Size = int64(r.u64())
 		r.bytes(d.Root[:])
-		if d.Size < 0 || Regions(d.Size) > 1<<40 || i > 0 && p.Disks[i-1].Key >= d.Key {
+		if d.Size < 0 || d.Size > MaxDiskSize || i > 0 && p.Disks[i-1].Key >= d.Key {
 			return p, corrupt("a point's disks")
 		}
 	}

@@ -98,7 +98,7 @@ func (f PackFooter) Append(b []byte, pack ID) []byte {
 }
 
 // DecodePackFooter reads the footer of the given pack, whose file has size
-// bytes.
+// bytes. A footer is not sealed: what it says is bounded before it is used.
 func DecodePackFooter(b []byte, pack ID, size int64) (PackFooter, error) {
 	var f PackFooter
 	if len(b) != PackFooterSize || string(b[:8]) != packEnd || string(b[20:28]) != string(pack[:8]) ||
@@ -106,7 +106,8 @@ func DecodePackFooter(b []byte, pack ID, size int64) (PackFooter, error) {
 		return f, corrupt("the pack has no footer")
 	}
 	f = PackFooter{Offset: le.Uint32(b[8:]), Size: le.Uint32(b[12:]), Frames: le.Uint32(b[16:])}
-	if f.Offset < HeaderSize || int64(f.Offset)+int64(f.Size)+PackFooterSize != size {
+	if size > MaxPackSize || f.Offset < HeaderSize || f.Size > maxDirectoryFrame ||
+		int64(f.Offset)+int64(f.Size)+PackFooterSize != size {
 		return f, corrupt("the pack's footer points nowhere")
 	}
 	return f, nil

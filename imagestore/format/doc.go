@@ -27,6 +27,8 @@ const (
 	Fanout = 1024
 	// MaxLevel is the level of the highest root: 1024^4 regions are 4 EiB.
 	MaxLevel = 4
+	// MaxDiskSize is the size of the largest disk that a tree can describe.
+	MaxDiskSize = 1 << 62
 )
 
 // The sizes of a pack's parts.

@@ -359,6 +359,16 @@ func TestHostileSizesAreRefusedBeforeMemoryIsTaken(t *testing.T) {
 	if _, err := Decompress(nil, bomb, CodecZstd, 1000); !errors.Is(err, ErrCorrupt) {
 		t.Error(err)
 	}
+	pack := ID{7}
+	long := PackFooter{Offset: HeaderSize, Size: 3 << 30}
+	if _, err := DecodePackFooter(long.Append(nil, pack), pack, int64(long.Offset)+int64(long.Size)+PackFooterSize); !errors.Is(err, ErrCorrupt) {
+		t.Error(err)
+	}
+	p := samplePoint()
+	p.Disks[1].Size = 1<<63 - 1
+	if _, err := DecodePoint(p.Append(nil)); !errors.Is(err, ErrCorrupt) {
+		t.Error(err)
+	}
 	many := bytes.Repeat(bomb, 20) // twenty frames, each as large as announced
 	if _, err := Decompress(nil, many, CodecZstd, 15<<20); !errors.Is(err, ErrCorrupt) {
 		t.Error(err)

@@ -19,6 +19,8 @@ const (
 	MaxFrameSize = FrameHeaderSize + 4*MaxFrameChunks + MaxPayload + tagSize
 	// maxDirectorySize bounds the directory of a pack.
 	maxDirectorySize = 16 << 20
+	// maxDirectoryFrame is the length of the longest directory with its header.
+	maxDirectoryFrame = FrameHeaderSize + maxDirectorySize + tagSize
 )
 
 // FrameType is what a frame holds.

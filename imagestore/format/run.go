@@ -236,21 +236,28 @@ func (k *RunKey) AppendTail(b []byte, f RunFooter, tail []byte) []byte {
 	return append(b, footer...)
 }
 
-// OpenTail opens the sealed tail in place.
-func (k *RunKey) OpenTail(b []byte, f RunFooter) ([]byte, error) {
+// SegmentSize is the length of the longest sealed segment of a tail.
+const SegmentSize = runSegment + tagSize
+
+// OpenSegment opens segment n of the tail in place. One that opens proves the
+// footer too, so that the tail's length can be believed.
+func (k *RunKey) OpenSegment(b []byte, n uint64, f RunFooter) ([]byte, error) {
 	extra := append(k.header[:len(k.header):len(k.header)], f.Append(nil)...)
-	plain := b[:0]
-	for n := uint64(0); len(b) > 0; n++ {
-		part := b[:min(runSegment+tagSize, len(b))]
-		nonce := runNonce(n, "tail")
-		opened, err := k.key.Open(part[:0], nonce[:], part, extra)
-		if err != nil {
-			return nil, corrupt("the seal of the index run's tail does not fit")
-		}
-		plain = append(plain, opened...)
-		b = b[len(part):]
+	nonce := runNonce(n, "tail")
+	plain, err := k.key.Open(b[:0], nonce[:], b, extra)
+	if err != nil {
+		return nil, corrupt("the seal of the index run's tail does not fit")
 	}
 	return plain, nil
+}
+
+// CheckRunHead says whether the first page of a run, which is a header followed
+// by zeros, is as it was written.
+func CheckRunHead(b []byte) error {
+	if len(b) != RunPageSize || !allZero(b[HeaderSize:]) {
+		return corrupt("something follows the header of an index run")
+	}
+	return nil
 }
 
 // RunTail is what a reader keeps of a run in memory.
