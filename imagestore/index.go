@@ -212,6 +212,11 @@ func (x *index) search(id format.ID, good func(format.Place) bool) (format.Place
 	if p, ok := x.pending.place(id); ok && good(p) {
 		return p, true, nil
 	}
+	return x.searchRuns(id, good)
+}
+
+// searchRuns is search among what is durable.
+func (x *index) searchRuns(id format.ID, good func(format.Place) bool) (format.Place, bool, error) {
 	var failed error
 	for _, r := range *x.runs.Load() {
 		if !r.filter.May(id) {

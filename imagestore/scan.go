@@ -107,13 +107,14 @@ func (s *Store) scanUncovered(ctx context.Context) error {
 	}
 	for _, pack := range list {
 		number := s.packs.add(pack)
-		_, err := s.scanPack(ctx, pack, func(e format.RunEntry) {
+		pack.Torn, err = s.scanPack(ctx, pack, func(e format.RunEntry) {
 			e.Place.Pack = number
 			s.index.found.set(e.ID, e.Place)
 		})
 		if err != nil && !isDamage(err) {
 			return err
 		}
+		s.packs.add(pack)
 	}
 	s.scanned = true
 	return nil

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -58,7 +57,9 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, erro
 	}
 	defer s.end()
 	v := &verification{s: s, o: o, meter: &meter{}, packs: map[uint32]*packState{}, badLeaves: map[format.ID][]blockRun{}, badNodes: map[format.ID]bool{}}
+	v.late.v = v
 	err := v.run(ctx)
+	v.report.ReadBytes = v.meter.read.Load()
 	if err != nil {
 		return v.report, s.explain(fmt.Errorf("verify %s: %w", s.label(), err))
 	}
@@ -76,6 +77,9 @@ type verification struct {
 	report VerifyReport
 	marks  format.Mark
 	packs  map[uint32]*packState
+
+	// late reads what turns out to be needed only when the points are walked.
+	late packReader
 
 	badLeaves map[format.ID][]blockRun
 	badNodes  map[format.ID]bool
@@ -161,8 +165,8 @@ func (v *verification) smallFiles(ctx context.Context) error {
 				return failed[i]
 			}
 		}
-		if errors.Is(failed[0], fs.ErrNotExist) && errors.Is(failed[1], fs.ErrNotExist) && strings.HasPrefix(name, "heads/") {
-			continue // a commit came meanwhile, and removed the head before the last
+		if errors.Is(failed[0], fs.ErrNotExist) && errors.Is(failed[1], fs.ErrNotExist) {
+			continue // removed since the listing, as a commit does with the head before the last
 		}
 		for i, suffix := range []string{copyA, copyB} {
 			if failed[i] == nil || v.stillComing(name) {
@@ -257,6 +261,9 @@ func (v *verification) readRun(ctx context.Context, r *run) error {
 	v.meter.read.Add(r.footer.FileSize())
 	// The tail was checked when the run was opened; now it comes from the medium.
 	again, err := v.s.openRun(r.id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // merged into another one since
+	}
 	if err != nil {
 		return err
 	}
@@ -313,9 +320,7 @@ func (v *verification) readPacks(ctx context.Context) error {
 			return nil
 		})
 	}
-	err = group.Wait()
-	v.report.ReadBytes = v.meter.read.Load()
-	return err
+	return group.Wait()
 }
 
 func (v *verification) lostPack(p format.RunPack, why error) {
@@ -351,13 +356,12 @@ func (v *verification) newMarks() format.Mark {
 	})
 }
 
-// bad says whether a place was found to be damaged.
+// bad says whether a place was found to be damaged. A pack that was not read
+// tells nothing good.
 func (v *verification) bad(p format.Place) bool {
 	state := v.packs[p.Pack]
 	switch {
-	case state == nil:
-		return false
-	case state.lost:
+	case state == nil || state.lost:
 		return true
 	case state.good != nil:
 		return !state.good[p.Offset]

@@ -80,6 +80,47 @@ func checkHurtExactly(t *testing.T, s *Store, h Hurt, data []byte) {
 	}
 }
 
+// Whatever the index says, or no longer says: a verification that finds nothing
+// has read everything.
+func TestVerifyWithoutAnIndexReadsThePacksAllTheSame(t *testing.T) {
+	drive := newDrive(t)
+	s := openStore(t, drive.Dir(), Write)
+	data := randomDisk(1, 9<<20)
+	mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: data}}))
+	files, err := s.listPacks(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	runs, err := drive.Dir().List("index")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range runs {
+		if err := drive.Dir().Remove("index/" + r.Name()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = openStore(t, drive.ReadOnlyDir(), Read)
+	report, err := s.Verify(t.Context(), VerifyOptions{})
+	if err != nil || report.Packs != len(files) {
+		t.Errorf("%d of %d packs were read: %v", report.Packs, len(files), err)
+	}
+	s.Close()
+	for _, f := range files {
+		if !f.Tree {
+			drive.FlipBit(packName(f.RunPack), 8*(format.HeaderSize+format.FrameHeaderSize+100))
+			break
+		}
+	}
+	s = openStore(t, drive.ReadOnlyDir(), Read)
+	report, err = s.Verify(t.Context(), VerifyOptions{})
+	if !errors.Is(err, lifeboat.ErrDamaged) || len(report.Hurt) != 1 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	checkHurtExactly(t, s, report.Hurt[0], data)
+}
+
 func TestVerifyBesideAnExportFindsNothingMissing(t *testing.T) {
 	s := openStore(t, newDrive(t).Dir(), Write)
 	mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 3<<20)}}))

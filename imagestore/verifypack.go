@@ -170,6 +170,10 @@ func (w *pointWalk) tree(ctx context.Context, id format.ID, level int) error {
 		return err
 	}
 	w.seen[id] = true
+	if ok, err := w.v.reachable(ctx, id); err != nil || !ok {
+		w.v.badNodes[id] = true
+		return err
+	}
 	if level == 0 {
 		return w.leaf(ctx, id)
 	}
@@ -211,23 +215,37 @@ func (w *pointWalk) leaf(ctx context.Context, id format.ID) error {
 	return nil
 }
 
-// reachable says whether a chunk is in a place that was found to be good.
+// reachable says whether a chunk is in a place that was read and found to be
+// good. What is only about to be written is not.
 func (v *verification) reachable(ctx context.Context, id format.ID) (bool, error) {
-	good := func(p format.Place) bool { return !v.bad(p) }
-	if _, ok, err := v.s.index.search(id, good); ok || err != nil {
-		return ok, err
+	var failed error
+	good := func(p format.Place) bool {
+		failed = errors.Join(failed, v.readLate(ctx, p.Pack))
+		return !v.bad(p)
+	}
+	if _, ok, err := v.s.index.searchRuns(id, good); ok || err != nil || failed != nil {
+		return ok, errors.Join(err, failed)
 	}
 	if err := v.s.scanUncovered(ctx); err != nil {
 		return false, err
 	}
-	if _, ok, err := v.s.index.search(id, good); ok || err != nil {
-		return ok, err
+	if _, ok, err := v.s.index.searchRuns(id, good); ok || err != nil || failed != nil {
+		return ok, errors.Join(err, failed)
 	}
-	if _, ok := v.s.index.searchFound(id, good); ok {
-		return true, nil
+	if _, ok := v.s.index.searchFound(id, good); ok || failed != nil {
+		return ok, failed
 	}
 	v.noteUnreachable(id)
 	return false, nil
+}
+
+// readLate reads a pack that no run covered when the packs were read: the index
+// was lost, or the pack came since.
+func (v *verification) readLate(ctx context.Context, number uint32) error {
+	if v.packs[number] != nil {
+		return nil
+	}
+	return v.late.read(ctx, v.s.packs.pack(number))
 }
 
 // noteUnreachable marks the place of a chunk in a pack whose directory could
