@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -100,6 +101,8 @@ func (x *index) open(id format.ID) error {
 		return nil
 	case isGone(err), errors.Is(err, fs.ErrNotExist):
 		return err
+	case errors.Is(err, format.ErrNewer):
+		return x.s.newer()
 	}
 	x.s.log.Warn("an index run cannot be read", "run", id, "why", err)
 	x.fault(runName(id), err)
@@ -120,15 +123,54 @@ func (x *index) fault(file string, why error) {
 // distrust notes that a page of a run cannot be read: its packs have to be
 // scanned for what it does not tell any more.
 func (x *index) distrust(r *run, why error) {
-	if isGone(why) {
+	if isGone(why) || r.broken.Swap(true) {
 		return
 	}
 	x.fault(runName(r.id), why)
 	x.mu.Lock()
-	defer x.mu.Unlock()
 	for _, p := range r.packs {
 		delete(x.covered, x.s.packs.pack(p))
 	}
+	x.mu.Unlock()
+	x.s.scanned.Store(false)
+}
+
+// distrustMarked distrusts the runs in which a verification found damage.
+func (x *index) distrustMarked() {
+	for _, r := range *x.runs.Load() {
+		if x.s.marks.hasFile(r.id) {
+			x.distrust(r, errMarked)
+		}
+	}
+}
+
+var errMarked = errors.New("a verification found it damaged")
+
+// brokenRuns are those that have to be made anew.
+func (x *index) brokenRuns() (broken []*run) {
+	for _, r := range *x.runs.Load() {
+		if r.broken.Load() {
+			broken = append(broken, r)
+		}
+	}
+	return broken
+}
+
+// healed forgets the faults of files that are no longer part of the index.
+func (x *index) healed(names ...string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.faults = slices.DeleteFunc(x.faults, func(f Fault) bool { return slices.Contains(names, f.File) })
+}
+
+// unreadable are the names of runs that could not be opened.
+func (x *index) unreadable() (names []string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, f := range x.faults {
+		names = append(names, f.File)
+	}
+	return names
 }
 
 // publish adds a run and takes out those that it replaces.

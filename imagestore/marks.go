@@ -16,7 +16,9 @@ import (
 type marks struct {
 	mu     sync.RWMutex
 	places map[markKey]bool
-	packs  *packs
+	// whole holds the packs and the index runs that are marked altogether.
+	whole map[format.ID]bool
+	packs *packs
 }
 
 type markKey struct {
@@ -25,7 +27,7 @@ type markKey struct {
 	chunk  format.ID
 }
 
-func newMarks() *marks { return &marks{places: map[markKey]bool{}} }
+func newMarks() *marks { return &marks{places: map[markKey]bool{}, whole: map[format.ID]bool{}} }
 
 // load reads the marks on the drive.
 func (m *marks) load(s *Store) error {
@@ -71,6 +73,9 @@ func (m *marks) add(p *packs, mark format.Mark) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range mark {
+		if e.Offset == 0 {
+			m.whole[e.Pack] = true
+		}
 		for _, tree := range []bool{false, true} {
 			m.places[markKey{p.add(format.RunPack{ID: e.Pack, Tree: tree}), e.Offset, e.Chunk}] = true
 		}
@@ -82,6 +87,13 @@ func (m *marks) addPack(number uint32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.places[markKey{pack: number}] = true
+}
+
+// hasFile says whether a whole file is marked.
+func (m *marks) hasFile(id format.ID) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.whole[id]
 }
 
 func (m *marks) empty() bool {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"lifeboat/imagestore/format"
 	"lifeboat/internal/durable"
@@ -20,6 +21,8 @@ type run struct {
 	packs    []uint32 // the store's numbers of the run's packs
 	first    []uint32
 	filter   format.Filter
+	// broken: a page of it cannot be read. The writer makes it anew.
+	broken atomic.Bool
 }
 
 func runName(id format.ID) string { return "index/" + id.String() + ".run" }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"lifeboat/imagestore/format"
@@ -16,17 +15,33 @@ import (
 const runMergeRatio = 3
 
 // writeRun makes a run of new entries, together with those of older runs that
-// are not much larger, and publishes it. The entries' packs are synced.
-func (x *index) writeRun(entries []format.RunEntry, covered []uint32) error {
+// are not much larger, and publishes it. The entries' packs are synced. The new
+// run takes the place of those that it merges and of the instead ones, which it
+// does not read.
+func (x *index) writeRun(entries []format.RunEntry, covered []uint32, instead ...*run) error {
 	if len(entries) == 0 {
 		return nil
 	}
 	slices.SortFunc(entries, func(a, b format.RunEntry) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-	merge, total := x.mergeable(uint64(len(entries)))
-	id := newFileID()
-	if err := x.writeRunFile(id, entries, covered, merge, total); err != nil {
-		return fmt.Errorf("write %s: %w", runName(id), err)
+	for {
+		id := newFileID()
+		err := x.writeRunFile(id, entries, covered, instead)
+		var broken *brokenRun
+		if errors.As(err, &broken) && !isGone(err) {
+			// It is left alone and made anew from its packs.
+			x.s.log.Warn("an index run cannot be merged", "run", broken.run.id, "why", err)
+			x.distrust(broken.run, err)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("write %s: %w", runName(id), err)
+		}
+		return x.replace(id)
 	}
+}
+
+// replace publishes a new run and removes those that it took in.
+func (x *index) replace(id format.ID) error {
 	r, err := x.s.openRun(id)
 	if err != nil {
 		return err
@@ -34,8 +49,8 @@ func (x *index) writeRun(entries []format.RunEntry, covered []uint32) error {
 	x.publish(r)
 	for _, old := range x.dropReplaced() {
 		// The new run is durable; one that stays behind is only in the way.
-		if err := x.s.dir.Remove(runName(old)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove %s, which was merged: %w", runName(old), err)
+		if err := x.remove(runName(old)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -44,7 +59,7 @@ func (x *index) writeRun(entries []format.RunEntry, covered []uint32) error {
 // mergeable chooses the older runs that a new one of n entries takes in, and
 // says how many entries there are at most together.
 func (x *index) mergeable(n uint64) ([]*run, uint64) {
-	runs := slices.Clone(*x.runs.Load())
+	runs := slices.DeleteFunc(slices.Clone(*x.runs.Load()), func(r *run) bool { return r.broken.Load() })
 	slices.SortFunc(runs, func(a, b *run) int {
 		if a.footer.Entries < b.footer.Entries {
 			return -1
@@ -60,7 +75,17 @@ func (x *index) mergeable(n uint64) ([]*run, uint64) {
 	return runs, n
 }
 
-func (x *index) writeRunFile(id format.ID, entries []format.RunEntry, covered []uint32, merge []*run, total uint64) error {
+// brokenRun is an error of reading a run that was to be merged.
+type brokenRun struct {
+	run *run
+	why error
+}
+
+func (b *brokenRun) Error() string { return fmt.Sprintf("read %s: %v", runName(b.run.id), b.why) }
+func (b *brokenRun) Unwrap() error { return b.why }
+
+func (x *index) writeRunFile(id format.ID, entries []format.RunEntry, covered []uint32, instead []*run) error {
+	merge, total := x.mergeable(uint64(len(entries)))
 	h := format.Header{Kind: format.KindRun, Generation: x.s.super.Generation, Drive: x.s.driveID, File: id}
 	master, ok := x.s.masters.Key(h.Generation)
 	if !ok {
@@ -76,6 +101,9 @@ func (x *index) writeRunFile(id format.ID, entries []format.RunEntry, covered []
 		return err
 	}
 	w := &runWriter{packs: x.s.packs, file: f, key: key, tail: format.RunTail{Filter: format.NewFilter(format.FilterBlocks(total))}, number: map[uint32]uint32{}}
+	for _, r := range instead {
+		w.tail.Replaced = append(w.tail.Replaced, r.id)
+	}
 	err = w.write(h, entries, covered, merge, x.s.marks)
 	if err == nil {
 		err = f.Sync()
@@ -232,7 +260,7 @@ type runCursor struct {
 }
 
 // fill makes sure that there is a next entry and says whether there is. A page
-// that cannot be read fails the merge: nothing is dropped silently.
+// that cannot be read ends the merge of that run: nothing is dropped silently.
 func (c *runCursor) fill() (bool, error) {
 	if len(c.entries) > 0 {
 		return true, nil
@@ -242,13 +270,13 @@ func (c *runCursor) fill() (bool, error) {
 	}
 	page, err := c.run.readPage(c.page, c.buf[:])
 	if err != nil {
-		return false, fmt.Errorf("read page %d of %s: %w", c.page, runName(c.run.id), err)
+		return false, &brokenRun{c.run, err}
 	}
 	n := c.run.footer.PageEntries(c.page)
 	for i := range n {
 		e := page.Entry(i)
 		if e.Place, err = c.run.local(e.Place); err != nil {
-			return false, err
+			return false, &brokenRun{c.run, err}
 		}
 		c.store[i] = e
 	}

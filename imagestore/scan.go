@@ -84,7 +84,8 @@ func (s *Store) catchUp(ctx context.Context, sequence uint64) error {
 	if err := s.index.load(ctx); err != nil {
 		return err
 	}
-	s.caughtUp, s.scanned = sequence, false
+	s.caughtUp = sequence
+	s.scanned.Store(false)
 	return nil
 }
 
@@ -93,9 +94,17 @@ func (s *Store) catchUp(ctx context.Context, sequence uint64) error {
 func (s *Store) scanUncovered(ctx context.Context) error {
 	s.scanMu.Lock()
 	defer s.scanMu.Unlock()
-	if s.scanned {
+	if s.scanned.Swap(true) {
 		return nil
 	}
+	err := s.scanNow(ctx)
+	if err != nil {
+		s.scanned.Store(false)
+	}
+	return err
+}
+
+func (s *Store) scanNow(ctx context.Context) error {
 	if s.mode == Read {
 		if err := s.index.load(ctx); err != nil {
 			return err
@@ -116,7 +125,6 @@ func (s *Store) scanUncovered(ctx context.Context) error {
 		}
 		s.packs.add(pack)
 	}
-	s.scanned = true
 	return nil
 }
 
@@ -128,6 +136,7 @@ func (s *Store) salvage(ctx context.Context) error {
 		return err
 	}
 	var synced syncedEntries
+	all := true
 	for _, pack := range list {
 		number := s.packs.add(pack)
 		before := len(synced.entries)
@@ -142,6 +151,7 @@ func (s *Store) salvage(ctx context.Context) error {
 		if err != nil && !isDamage(err) {
 			return err
 		}
+		all = all && err == nil
 		s.log.Info("salvaged a pack that no index run covers", "pack", packName(pack), "chunks", len(synced.entries)-before, "problem", err)
 		if len(synced.entries) == before {
 			continue // nothing of it was ever readable: a run must not vouch for it
@@ -153,7 +163,14 @@ func (s *Store) salvage(ctx context.Context) error {
 			}
 		}
 	}
-	return s.commitEntries(&synced)
+	unreadable := s.index.unreadable()
+	if err := s.commitEntries(&synced); err != nil {
+		return err
+	}
+	if !all {
+		return nil // who knows what those runs tell of the packs that are damaged
+	}
+	return s.index.removeAll(unreadable)
 }
 
 // errNoSync: this kind of folder cannot sync what another process wrote.

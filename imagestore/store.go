@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lifeboat"
@@ -84,7 +85,7 @@ type Store struct {
 	scanMu sync.Mutex
 	// scanned: packs that no run covers were looked at. caughtUp is the newest
 	// commit whose index runs a reader knows.
-	scanned  bool
+	scanned  atomic.Bool
 	caughtUp uint64
 
 	// life is held shared by every operation, and alone by Close.
@@ -240,6 +241,7 @@ func (s *Store) load(ctx context.Context) error {
 	}
 	s.state = state
 	if s.mode == Write {
+		s.index.distrustMarked()
 		if err := s.completeCopies(); err != nil {
 			return err
 		}

@@ -233,6 +233,7 @@ func (v *verification) readIndex(ctx context.Context) error {
 		if err != nil {
 			v.s.index.distrust(r, err)
 			v.fault(Fault{File: runName(r.id), Lost: true, Why: err.Error()})
+			v.marks = append(v.marks, format.MarkEntry{Pack: r.id}) // the next writer makes it anew
 		}
 	}
 	return nil

@@ -260,7 +260,7 @@ func (s *Store) commitEntries(synced *syncedEntries) error {
 		s.index.pending.remove(e.ID)
 	}
 	synced.entries, synced.packs = synced.entries[:0], synced.packs[:0]
-	return nil
+	return s.healIndex()
 }
 
 // reserve is what exports leave free: a prune needs room to work in.

@@ -1,0 +1,89 @@
+package imagestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"lifeboat/imagestore/format"
+)
+
+// The index can always be made from the packs. A writer does so with the runs
+// that it met damaged, so that a bad sector never stops an export.
+
+// healIndex makes the broken runs anew.
+func (s *Store) healIndex() error {
+	for _, r := range s.index.brokenRuns() {
+		if err := s.rebuildRun(r); err != nil {
+			return fmt.Errorf("make %s anew: %w", runName(r.id), err)
+		}
+		s.index.healed(runName(r.id))
+	}
+	return nil
+}
+
+// rebuildRun writes runs that know what the packs of a broken one hold. The last
+// of them takes its place.
+func (s *Store) rebuildRun(r *run) error {
+	s.log.Info("making an index run anew from its packs", "run", r.id, "packs", len(r.packs))
+	var found syncedEntries
+	for _, number := range r.packs {
+		if len(found.entries) >= s.limits.runEntries {
+			if err := s.index.writeRun(found.entries, found.packs); err != nil {
+				return err
+			}
+			found = syncedEntries{}
+		}
+		pack := s.packs.pack(number)
+		before := len(found.entries)
+		_, err := s.scanPack(context.Background(), pack, func(e format.RunEntry) {
+			e.Place.Pack = number
+			found.entries = append(found.entries, e)
+		})
+		if err != nil && !isDamage(err) {
+			return err
+		}
+		if len(found.entries) > before {
+			found.packs = append(found.packs, number)
+		}
+	}
+	if len(found.entries) == 0 {
+		return s.index.drop(r)
+	}
+	return s.index.writeRun(found.entries, found.packs, r)
+}
+
+// drop takes a run out of the index, of whose packs nothing is left.
+func (x *index) drop(r *run) error {
+	x.mu.Lock()
+	var kept []*run
+	for _, other := range *x.runs.Load() {
+		if other != r {
+			kept = append(kept, other)
+		}
+	}
+	x.runs.Store(&kept)
+	x.retired = append(x.retired, r.file)
+	x.mu.Unlock()
+	return x.remove(runName(r.id))
+}
+
+// removeAll removes runs that could not be opened, once every pack that can be
+// read is in another run.
+func (x *index) removeAll(names []string) error {
+	for _, name := range names {
+		if err := x.remove(name); err != nil {
+			return err
+		}
+	}
+	x.healed(names...)
+	return nil
+}
+
+func (x *index) remove(name string) error {
+	if err := x.s.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}

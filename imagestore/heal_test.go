@@ -1,0 +1,80 @@
+package imagestore
+
+import (
+	"errors"
+	"testing"
+
+	"lifeboat"
+	"lifeboat/fixtures/baddrive"
+	"lifeboat/imagestore/format"
+)
+
+// damagedIndex is a store with one index run of which a page is damaged.
+func damagedIndex(t *testing.T, data []byte) (*baddrive.Drive, lifeboat.RestorePoint) {
+	t.Helper()
+	drive := newDrive(t)
+	s := openStore(t, drive.Dir(), Write)
+	p := mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: data}}))
+	s.Close()
+	runs, err := drive.Dir().List("index")
+	if err != nil || len(runs) == 0 {
+		t.Fatal(err)
+	}
+	for _, r := range runs {
+		drive.FlipBit("index/"+r.Name(), 8*(format.RunPageSize+100))
+	}
+	return drive, p
+}
+
+func TestDamagedIndexNeverStopsAnExport(t *testing.T) {
+	data := randomDisk(41, 9<<20)
+	drive, p := damagedIndex(t, data)
+	w := openStore(t, drive.Dir(), Write)
+	mustCapture(t, w, testMachine("m2", map[string]Source{"disk0": &memoryDisk{data: randomDisk(42, 9<<20)}}))
+	again := mustCapture(t, w, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: data}}))
+	if again.Disks[0].NewBytes != 0 {
+		t.Errorf("%d bytes were written again, though the packs are whole", again.Disks[0].NewBytes)
+	}
+	checkDisk(t, w, p.ID, "disk0", data)
+	w.Close()
+	checkHealed(t, drive)
+}
+
+func TestIndexThatAVerificationFoundDamagedIsMadeAnew(t *testing.T) {
+	data := randomDisk(43, 9<<20)
+	drive, p := damagedIndex(t, data)
+	r := openStore(t, drive.Dir(), Read)
+	report, err := r.Verify(t.Context(), VerifyOptions{})
+	if !errors.Is(err, lifeboat.ErrDamaged) || len(report.Hurt) != 0 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	checkDisk(t, r, p.ID, "disk0", data)
+	r.Close()
+	w := openStore(t, drive.Dir(), Write)
+	w.Close()
+	checkHealed(t, drive)
+}
+
+func TestIndexRunThatDoesNotOpenIsReplaced(t *testing.T) {
+	data := randomDisk(44, 9<<20)
+	drive, p := damagedIndex(t, data)
+	runs, _ := drive.Dir().List("index")
+	for _, r := range runs {
+		drive.FlipBit("index/"+r.Name(), 8*40) // its id
+	}
+	w := openStore(t, drive.Dir(), Write)
+	checkDisk(t, w, p.ID, "disk0", data)
+	w.Close()
+	checkHealed(t, drive)
+}
+
+func checkHealed(t *testing.T, drive *baddrive.Drive) {
+	t.Helper()
+	s := openStore(t, drive.ReadOnlyDir(), Read)
+	if report, err := s.Verify(t.Context(), VerifyOptions{}); err != nil {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if list, err := s.uncovered(t.Context(), func(map[format.RunPack]bool) {}); err != nil || len(list) > 0 {
+		t.Errorf("%d packs are in no run: %v", len(list), err)
+	}
+}
