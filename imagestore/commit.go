@@ -162,9 +162,15 @@ func (s *Store) writeCommit(record format.Point) error {
 
 // writeHead commits a list of points.
 func (s *Store) writeHead(points []format.HeadPoint) error {
-	points = s.withHashes(points)
+	points, err := s.withHashes(points)
+	if err != nil {
+		return err
+	}
 	head := format.Head{Sequence: points[len(points)-1].Sequence, Previous: s.state.headHash, Points: points}
 	body := head.Append(nil)
+	if _, err := format.DecodeHead(body); err != nil {
+		return fmt.Errorf("describe the commit: %w", err)
+	}
 	if err := s.writeSealed(format.KindHead, headName(head.Sequence), body); err != nil {
 		return fmt.Errorf("write the commit: %w", err)
 	}
@@ -174,21 +180,25 @@ func (s *Store) writeHead(points []format.HeadPoint) error {
 }
 
 // withHashes fills in the hashes of points that no head had listed yet. One
-// that cannot be read is left out: it was never a point.
-func (s *Store) withHashes(points []format.HeadPoint) []format.HeadPoint {
+// that is torn is left out: it was never a point. One that cannot be read now
+// fails the commit, which would forget it.
+func (s *Store) withHashes(points []format.HeadPoint) ([]format.HeadPoint, error) {
 	var listed []format.HeadPoint
 	for _, p := range points {
 		if p.Hash.IsZero() {
 			r, _, err := s.readRecord(p)
-			if err != nil {
+			if errors.Is(err, format.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
 				s.log.Warn("a restore point that was cut off is not taken in", "point", p.ID, "why", err)
 				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read a restore point that no commit lists: %w", err)
 			}
 			p.Hash = r.hash
 		}
 		listed = append(listed, p)
 	}
-	return listed
+	return listed, nil
 }
 
 // dropHeads removes the heads before the previous one.

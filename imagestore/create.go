@@ -57,7 +57,11 @@ func Create(ctx context.Context, dir durable.Dir, o CreateOptions) error {
 	}
 	masters := format.Masters{newMaster(1)}
 	for _, slot := range o.Slots {
-		if err := writeSlot(dir, super.Drive, masters, slot, o.Now); err != nil {
+		name, file, err := newSlot(super.Drive, masters, slot, o.Now)
+		if err == nil {
+			err = writeTwin(dir, name, file)
+		}
+		if err != nil {
 			return fmt.Errorf("create a store: %w", err)
 		}
 	}

@@ -78,3 +78,34 @@ func checkHealed(t *testing.T, drive *baddrive.Drive) {
 		t.Errorf("%d packs are in no run: %v", len(list), err)
 	}
 }
+
+// A point that no head lists yet, because its commit was cut off, must not be
+// forgotten by the next commit when its file cannot be read for a while.
+func TestCommitNeverForgetsAPointThatCannotBeReadNow(t *testing.T) {
+	drive := newDrive(t)
+	s := openStore(t, drive.Dir(), Write)
+	c := testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 1<<20)}})
+	mustCapture(t, s, c)
+	p := mustCapture(t, s, c)
+	s.Close()
+	for _, suffix := range []string{copyA, copyB} {
+		if err := drive.Dir().Remove(headName(p.Sequence) + suffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sick := drive.Clone(1)
+	id, _ := format.ParseShortID(p.ID)
+	for _, suffix := range []string{copyA, copyB} {
+		sick.Unreadable(pointName(p.Sequence, id)+suffix, 0, 4096)
+	}
+	w := openStore(t, sick.Dir(), Write)
+	if _, err := w.Capture(t.Context(), c); err == nil {
+		t.Error("a commit left a point out that may be good")
+	}
+	w.Close()
+	w = openStore(t, drive.Dir(), Write)
+	mustCapture(t, w, c)
+	if points, faults, err := w.Points(t.Context()); len(points) != 3 || len(faults) != 0 || err != nil {
+		t.Errorf("%d points, %v, %v", len(points), faults, err)
+	}
+}

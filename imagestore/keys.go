@@ -74,10 +74,11 @@ func (s *Store) AddSlot(ctx context.Context, n NewSlot) error {
 	if len(files) >= maxSlots {
 		return fmt.Errorf("the drive has %d key slots, which is the limit", len(files))
 	}
-	if err := writeSlot(s.dir, s.driveID, s.masters, n, s.now()); err != nil {
-		return s.explain(err)
+	name, slot, err := newSlot(s.driveID, s.masters, n, s.now())
+	if err != nil {
+		return err
 	}
-	return nil
+	return s.wrote(writeTwin(s.dir, name, slot))
 }
 
 // RemoveSlot makes a secret no longer open the drive as it is now; copies taken
@@ -97,10 +98,19 @@ func (s *Store) RemoveSlot(ctx context.Context, name string) error {
 	if len(files) == 1 {
 		return errors.New("the last key slot cannot be removed: nothing would open the drive any more")
 	}
-	if err := removeTwin(s.dir, "slots/"+files[i].name); err != nil {
-		return s.explain(fmt.Errorf("remove key slot %q: %w", name, err))
+	if err := s.wrote(removeTwin(s.dir, "slots/"+files[i].name)); err != nil {
+		return fmt.Errorf("remove key slot %q: %w", name, err)
 	}
 	return nil
+}
+
+// wrote passes on the result of a write beside the exports. One that went wrong
+// ends all writing: nothing is known any more about what the medium holds.
+func (s *Store) wrote(err error) error {
+	if err != nil && s.writer != nil {
+		s.writer.fail(err)
+	}
+	return s.explain(err)
 }
 
 // slotFile is a slot that belongs to this store's keys.
@@ -150,16 +160,16 @@ func listSlots(dir durable.Dir) ([]slotFile, error) {
 	return slots, nil
 }
 
-// writeSlot makes a key slot for n.
-func writeSlot(dir durable.Dir, drive format.ShortID, masters format.Masters, n NewSlot, now time.Time) error {
+// newSlot makes a key slot for n, and the name of its file.
+func newSlot(drive format.ShortID, masters format.Masters, n NewSlot, now time.Time) (name string, file []byte, err error) {
 	if n.Name == "" {
-		return errors.New("a key slot needs a name")
+		return "", nil, errors.New("a key slot needs a name")
 	}
 	slot := format.Slot{Header: format.Header{Kind: format.KindSlot, Drive: drive, File: newFileID()}, Type: format.SlotRecipient}
 	note := format.SlotNote{Name: n.Name, CreatedAt: now.UnixNano()}
 	recipient, err := n.recipient()
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	if _, ok := recipient.age.(*age.ScryptRecipient); ok {
 		slot.Type = format.SlotPassphrase
@@ -167,16 +177,12 @@ func writeSlot(dir durable.Dir, drive format.ShortID, masters format.Masters, n 
 	note.Recipient = recipient.text
 	slot.Age, err = sealAge(recipient.age, format.AppendKeyring(nil, drive, masters))
 	if err != nil {
-		return fmt.Errorf("make key slot %q: %w", n.Name, err)
+		return "", nil, fmt.Errorf("make key slot %q: %w", n.Name, err)
 	}
 	if err := slot.SealNote(note, masters.Newest().Key); err != nil {
-		return fmt.Errorf("make key slot %q: %w", n.Name, err)
+		return "", nil, fmt.Errorf("make key slot %q: %w", n.Name, err)
 	}
-	name := "slots/" + hex.EncodeToString(slot.Header.File[:8])
-	if err := writeTwin(dir, name, slot.Append(nil)); err != nil {
-		return fmt.Errorf("make key slot %q: %w", n.Name, err)
-	}
-	return nil
+	return "slots/" + hex.EncodeToString(slot.Header.File[:8]), slot.Append(nil), nil
 }
 
 // recipient is whom the slot is for.

@@ -123,7 +123,7 @@ func (s *Store) remember(mark format.Mark) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFileAtomic(s.dir, "marks/"+h.File.String()+".mark", b)
+	return s.wrote(durable.WriteFileAtomic(s.dir, "marks/"+h.File.String()+".mark", b))
 }
 
 // seal seals a small file with the current key.

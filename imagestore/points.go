@@ -77,6 +77,16 @@ type record struct {
 	hash  format.ID
 }
 
+// describesDisks says whether the description knows the disks there are.
+func (r record) describesDisks() bool {
+	for _, d := range r.Disks {
+		if m, ok := r.point.Machine.Disk(d.Key); !ok || m.SizeBytes != d.Size {
+			return false
+		}
+	}
+	return true
+}
+
 // disk returns the tree of a disk. An excluded one has none and is empty.
 func (r record) disk(key string) (format.PointDisk, bool) {
 	for _, d := range r.Disks {
@@ -199,7 +209,7 @@ func (s *Store) decodeRecord(b []byte, want format.HeadPoint) (record, error) {
 	if r.ID != want.ID || r.Sequence != want.Sequence || !want.Hash.IsZero() && r.hash != want.Hash {
 		return r, fmt.Errorf("%w: it is another point", format.ErrCorrupt)
 	}
-	if r.point.ID != r.ID.String() || r.point.Sequence != r.Sequence {
+	if r.point.ID != r.ID.String() || r.point.Sequence != r.Sequence || !r.describesDisks() {
 		return r, fmt.Errorf("%w: it contradicts itself", format.ErrCorrupt)
 	}
 	return r, nil

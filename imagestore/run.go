@@ -156,8 +156,9 @@ type pageCache struct {
 }
 
 type pageSlot struct {
-	mu   sync.Mutex
-	run  *run
+	mu sync.Mutex
+	// run is an id and not a pointer: a run that was merged away leaves memory.
+	run  format.ID
 	page int64
 	buf  []byte
 	open format.RunPage
@@ -168,16 +169,16 @@ func (c *pageCache) find(r *run, n int64, id format.ID) (format.Place, bool, err
 	slot := &c.slots[(uint64(n)*0x9e3779b97f4a7c15+uint64(r.id[0])*0x85ebca6b)>>20%pageCacheSlots]
 	slot.mu.Lock()
 	defer slot.mu.Unlock()
-	if slot.run != r || slot.page != n {
+	if slot.run != r.id || slot.page != n {
 		if slot.buf == nil {
 			slot.buf = make([]byte, format.RunPageSize)
 		}
-		slot.run = nil
+		slot.run = format.ID{}
 		page, err := r.readPage(n, slot.buf)
 		if err != nil {
 			return format.Place{}, false, err
 		}
-		slot.run, slot.page, slot.open = r, n, page
+		slot.run, slot.page, slot.open = r.id, n, page
 	}
 	p, ok := slot.open.Find(id, r.footer.PageEntries(n))
 	if !ok {
