@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type app struct {
 
 	// asked keeps a secret that a person typed, so that one command asks once.
 	asked *string
+	// promisedRun is the id that a detached run was promised before it began.
+	promisedRun string
 	// command is the name that problems are reported under.
 	command string
 
@@ -45,15 +48,20 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 
 // run executes one command line and returns its exit code.
 func (a *app) run(ctx context.Context, args []string) int {
+	a.takePromisedRun()
 	root := a.rootCommand()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitDone
 	}
+	a.command = commandName(c)
+	// A flag that does not exist ends the reading of those behind it.
+	a.json = a.json || slices.Contains(args, "--json")
 	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
 		err = errors.Join(err, cause)
 	}
+	a.endPromisedRun(err)
 	a.printProblem(a.command, err)
 	return exitCode(err)
 }
@@ -96,11 +104,12 @@ func (a *app) clearLine() {
 	}
 }
 
-// warn is a note that --quiet does not silence, and that --json carries.
+// warn is a note that --quiet does not silence. With --json it is a line of its
+// own on stderr, so that stdout stays the one document that was asked for.
 func (a *app) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if a.json {
-		a.printJSON(event{Event: "warning", Time: time.Now().UTC(), Text: text})
+		a.writeJSON(a.stderr, event{Event: "warning", Time: time.Now().UTC(), Text: text})
 		return
 	}
 	a.outMu.Lock()
@@ -118,10 +127,12 @@ func (a *app) print(format string, args ...any) {
 }
 
 // printJSON writes one document on one line.
-func (a *app) printJSON(v any) {
+func (a *app) printJSON(v any) { a.writeJSON(a.stdout, v) }
+
+func (a *app) writeJSON(w io.Writer, v any) {
 	a.outMu.Lock()
 	defer a.outMu.Unlock()
-	enc := json.NewEncoder(a.stdout)
+	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	enc.Encode(v)
 }

@@ -104,7 +104,7 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 		a.showBootPlan(drive, plan)
 		return nil
 	}
-	os.Setenv(detachedRunEnv, runID)
+	a.promisedRun = runID
 	r, err := a.beginRun("boot", os.Args[1:])
 	if err != nil {
 		return err

@@ -254,7 +254,7 @@ func (a *app) driveShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "show [LABEL|PATH]", Short: "Show a drive: what is on it, who opens it, whether its programs are whole",
 		Example:     "  lifeboat drive show A\n  lifeboat drive show /media/usb1 --json",
-		Annotations: exits(exitNoDrive, exitDamage), Args: cobra.MaximumNArgs(1),
+		Annotations: exits(exitNoDrive, exitDamage), Args: oneArgAtMost("the label or path of a drive"),
 		ValidArgsFunction: a.completeDrives,
 		RunE: func(c *cobra.Command, args []string) error {
 			want := ""

@@ -42,6 +42,9 @@ func (a *app) exportCommand() *cobra.Command {
 		Annotations:       exits(exitPartial, exitNoDrive, exitHeld, exitStopped),
 		ValidArgsFunction: a.completeMachines,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := f.check(args); err != nil {
+				return err
+			}
 			if f.detach {
 				return a.startDetached("export")
 			}
@@ -75,12 +78,13 @@ func (f exportFlags) check(args []string) error {
 		return usagef("names, --all and --file exclude each other")
 	case len(f.files) > 0 && f.as == "":
 		return usagef("--file needs --as NAME: the machine that the disks belong to")
-	case len(f.files) > 0:
-		return checkName(f.as)
 	case len(f.files) == 0 && f.as != "":
 		return usagef("--as goes with --file")
 	}
-	return nil
+	if _, err := parseUntil(f.until, time.Now()); err != nil {
+		return err
+	}
+	return checkName(f.as)
 }
 
 // nameLimit is longer than any hypervisor's names, and fits a line of a report.
@@ -98,9 +102,6 @@ func checkName(name string) error {
 }
 
 func (a *app) export(ctx context.Context, f exportFlags, args []string) error {
-	if err := f.check(args); err != nil {
-		return err
-	}
 	until, err := parseUntil(f.until, time.Now())
 	if err != nil {
 		return err

@@ -98,7 +98,7 @@ func (a *app) hostCheckCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "check [HOST]", Short: "Say what works on a host and what does not, without changing anything",
 		Example:     "  lifeboat host check\n  lifeboat host check lab --json",
-		Annotations: exits(exitPartial), Args: cobra.MaximumNArgs(1),
+		Annotations: exits(exitPartial), Args: oneArgAtMost("the name of a host"),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := a.siteOrNone()
 			if err != nil {

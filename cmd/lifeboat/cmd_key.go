@@ -73,7 +73,9 @@ func (a *app) keyAddCommand() *cobra.Command {
 			if err := d.store.AddSlot(c.Context(), slot); err != nil {
 				return slotProblem(d, err)
 			}
-			if shown != "" {
+			if a.json {
+				a.printJSON(slotChange{args[0], d.store.Drive().ID, shown})
+			} else if shown != "" {
 				a.print("%s\n", shown)
 			}
 			a.note("%s opens %s from now on", args[0], d.name())
@@ -84,6 +86,14 @@ func (a *app) keyAddCommand() *cobra.Command {
 	c.Flags().StringVar(&newFile, "new-passphrase-file", "", "read the new passphrase from this file")
 	a.driveFlag(c, &drive)
 	return c
+}
+
+// slotChange is the JSON of a key slot that was added or removed.
+type slotChange struct {
+	Name  string `json:"name"`
+	Drive string `json:"driveId"`
+	// Passphrase is the one that was made up; it is shown once.
+	Passphrase string `json:"passphrase,omitempty"`
 }
 
 // newSlot makes the slot to add; shown is a passphrase that was made up.
@@ -132,6 +142,9 @@ func (a *app) keyRemoveCommand() *cobra.Command {
 			}
 			if err := d.store.RemoveSlot(c.Context(), args[0]); err != nil {
 				return slotProblem(d, err)
+			}
+			if a.json {
+				a.printJSON(slotChange{Name: args[0], Drive: d.store.Drive().ID})
 			}
 			a.note("%s no longer opens %s", args[0], d.name())
 			return nil

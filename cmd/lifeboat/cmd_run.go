@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -16,9 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 )
-
-// detachedRunEnv carries the id that a detached run was promised.
-const detachedRunEnv = "LIFEBOAT_RUN"
 
 func (a *app) runCommand() *cobra.Command {
 	return group("run", "List, follow and stop long work",
@@ -62,7 +58,7 @@ func (a *app) runAttachCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "attach [RUN]", Short: "Follow a run until it ends, and end with its exit code",
 		Example:     "  lifeboat run attach\n  lifeboat run attach 3f2a --json",
-		Annotations: exits(exitPartial, exitNoDrive, exitHeld, exitDamage, exitStopped), Args: cobra.MaximumNArgs(1),
+		Annotations: exits(exitPartial, exitNoDrive, exitHeld, exitDamage, exitStopped), Args: oneArgAtMost("the id of a run"),
 		ValidArgsFunction: a.completeRuns,
 		RunE: func(c *cobra.Command, args []string) error {
 			f, err := a.findRun(slices.Concat(args, []string{""})[0])
@@ -182,38 +178,4 @@ func (a *app) completeRuns(*cobra.Command, []string, string) ([]string, cobra.Sh
 		names = append(names, short(f.ID)+"\t"+f.Kind+" "+f.state())
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// startDetached runs this same command line again without a terminal, and
-// returns as soon as it is on its way.
-func (a *app) startDetached(kind string) error {
-	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(s string) bool { return s == "--detach" || s == "--detach=true" })
-	id := newID()
-	if err := os.MkdirAll(filepath.Join(a.runsDir(), id), 0o700); err != nil {
-		return fmt.Errorf("make the run's folder: %w", err)
-	}
-	out, err := os.Create(filepath.Join(a.runsDir(), id, "output"))
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	// The program may have been started from a folder that goes away.
-	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.Env = append(os.Environ(), detachedRunEnv+"="+id)
-	detached(cmd)
-	if cmd.Dir, err = os.Getwd(); err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the detached %s: %w", kind, err)
-	}
-	if a.json {
-		a.printJSON(event{Event: "detached", Time: time.Now().UTC(), Run: id})
-		return cmd.Process.Release()
-	}
-	a.print("%s\n", id)
-	a.note("follow it with: lifeboat run attach %s", short(id))
-	return cmd.Process.Release()
 }

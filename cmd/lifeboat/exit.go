@@ -90,6 +90,14 @@ func problemOf(err error) lifeboat.Problem {
 	if errors.As(err, &usage) {
 		return lifeboat.Problem{What: usage.text, Safe: "nothing was done", Next: "read the help: add --help to the command"}
 	}
+	var stopped stoppedBy
+	if errors.As(err, &stopped) || errors.Is(err, context.Canceled) {
+		return lifeboat.Problem{
+			What: "stopped, before it was done",
+			Safe: "every restore point that was listed before is still there, and nothing half-done counts as one",
+			Next: "run the same command again",
+		}
+	}
 	return lifeboat.Problem{
 		What: err.Error(),
 		Safe: "every restore point that was listed before is still there; this command deletes none",

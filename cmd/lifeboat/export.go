@@ -230,16 +230,21 @@ func (e *exportRun) remember(ctx context.Context, p lifeboat.RestorePoint) error
 
 // exportProblem says what a failed export means for its machine.
 func (e *exportRun) exportProblem(ctx context.Context, j exportJob, err error) error {
-	var p *lifeboat.Problem
-	if errors.As(err, &p) {
-		return err
-	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: stopped: %w", j.name, err)
 	}
-	safe := fmt.Sprintf("%s goes on running; %s holds no point of it yet", j.name, e.drive.name())
+	// What became of the drive is said here, where the machine is known.
+	var p *lifeboat.Problem
+	if errors.As(err, &p) && !errors.Is(err, lifeboat.ErrDriveFull) && !errors.Is(err, lifeboat.ErrDriveGone) {
+		return err
+	}
+	source := j.name + " goes on running"
+	if j.host == "" {
+		source = "the disks of " + j.name + " were only read"
+	}
+	safe := fmt.Sprintf("%s; %s holds no point of it yet", source, e.drive.name())
 	if newest, nerr := e.drive.store.Newest(context.WithoutCancel(ctx), j.id); nerr == nil {
-		safe = fmt.Sprintf("%s goes on running; its point of %s on %s is whole", j.name, stamp(newest.TakenAt), e.drive.name())
+		safe = fmt.Sprintf("%s; its point of %s on %s is whole", source, stamp(newest.TakenAt), e.drive.name())
 	}
 	next := "run the export again; what was written already is used"
 	what := fmt.Sprintf("%s: its export to %s failed: %v", j.name, e.drive.name(), err)
@@ -255,7 +260,7 @@ func (e *exportRun) exportProblem(ctx context.Context, j exportJob, err error) e
 		next = "see who: lifeboat run list"
 	case errors.Is(err, lifeboat.ErrDriveFull):
 		what = fmt.Sprintf("%s: %s is full", j.name, e.drive.name())
-		next = "use a larger drive, or forget points that are no longer needed"
+		next = "remove other files from the drive or attach a larger one, and run the export again"
 	case errors.Is(err, lifeboat.ErrDriveGone):
 		what = fmt.Sprintf("%s: %s stopped answering", j.name, e.drive.name())
 		next = "look at its cable, attach it again and run: lifeboat verify"

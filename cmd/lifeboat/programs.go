@@ -1,12 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
+	"lifeboat"
 	"lifeboat/internal/durable"
 	"lifeboat/rotation"
 )
@@ -93,11 +93,15 @@ func (a *app) sheetFacts(found rotation.Found) (rotation.SheetFacts, error) {
 	}
 	sources, missing := a.programs()
 	if len(sources) == 0 {
-		var why []error
+		var why []string
 		for _, m := range missing {
-			why = append(why, fmt.Errorf("%s: %s", m.platform, m.why))
+			why = append(why, m.platform+": "+m.why)
 		}
-		return facts, fmt.Errorf("a sheet needs the hashes of the programs: %w", errors.Join(why...))
+		return facts, &lifeboat.Problem{
+			What: "a sheet needs the hashes of the programs, and there are none: " + list(why),
+			Safe: "nothing was changed; the drive itself is not asked, because it proves nothing about itself",
+			Next: "print the sheet with an installed lifeboat, or one from: make build",
+		}
 	}
 	facts.Programs, err = rotation.HashPrograms(sources)
 	return facts, err

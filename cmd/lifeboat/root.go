@@ -54,7 +54,42 @@ func (a *app) rootCommand() *cobra.Command {
 	for _, build := range a.commands() {
 		root.AddCommand(build)
 	}
+	describeCompletion(root)
+	root.SetHelpCommand(helpCommand(root))
 	return root
+}
+
+// helpCommand shows a command's help, and refuses what is no command; Cobra's
+// own would show something else then.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Show the help of a command",
+		Example:     "  lifeboat help export\n  lifeboat help drive init",
+		Annotations: exits(),
+		RunE: func(_ *cobra.Command, words []string) error {
+			c, rest, err := root.Find(words)
+			if err != nil || len(rest) > 0 {
+				return usagef("there is no command %q", strings.Join(words, " "))
+			}
+			return c.Help()
+		},
+	}
+}
+
+// describeCompletion gives the command that Cobra makes what all others have:
+// examples, exit codes, and a refusal of what it does not know.
+func describeCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	c, _, err := root.Find([]string{"completion"})
+	if err != nil {
+		return
+	}
+	c.Example = "  lifeboat completion bash > /etc/bash_completion.d/lifeboat\n  lifeboat completion zsh > /usr/share/zsh/site-functions/_lifeboat"
+	c.Args, c.RunE = cobra.ArbitraryArgs, helpOrUnknown
+	for _, shell := range c.Commands() {
+		shell.Example = fmt.Sprintf("  lifeboat completion %s > lifeboat.%s\n  lifeboat completion %s --no-descriptions", shell.Name(), shell.Name(), shell.Name())
+		shell.Annotations, shell.Args = exits(), noArgs
+	}
 }
 
 // commands lists every command, in the order that help shows them.
@@ -121,7 +156,7 @@ func exits(codes ...int) map[string]string {
 	return map[string]string{"exits": strings.Join(lines, "\n")}
 }
 
-// noArgs, exactArgs and minArgs say what is wrong in words.
+// noArgs, exactArgs and oneArgAtMost say what is wrong in words.
 func noArgs(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usagef("%s takes no argument, and got %q", commandName(c), args[0])
@@ -133,6 +168,15 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != len(names) {
 			return usagef("%s takes %s", commandName(c), strings.Join(names, " and "))
+		}
+		return nil
+	}
+}
+
+func oneArgAtMost(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return usagef("%s takes %s and no more, and got %d words", commandName(c), name, len(args))
 		}
 		return nil
 	}

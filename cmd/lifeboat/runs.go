@@ -51,8 +51,8 @@ func (a *app) runsDir() string { return filepath.Join(a.stateDir, "runs") }
 // error: a run that nobody could find again must not start.
 func (a *app) beginRun(kind string, args []string) (*run, error) {
 	r := &run{ID: newID()}
-	if id := os.Getenv(detachedRunEnv); id != "" {
-		r.ID = id
+	if a.promisedRun != "" {
+		r.ID = a.promisedRun
 	}
 	r.dir = filepath.Join(a.runsDir(), r.ID)
 	if err := os.MkdirAll(r.dir, 0o700); err != nil {

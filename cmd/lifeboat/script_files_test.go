@@ -167,18 +167,16 @@ func jsonAt(text []byte, path string) (string, error) {
 				text = line
 			}
 		}
-		path = strings.TrimSuffix("result."+path, ".")
+		path = "result." + path
 	}
 	var at any
 	if err := json.Unmarshal(text, &at); err != nil {
 		return "", fmt.Errorf("this is not one JSON document: %w", err)
 	}
-	for step := range strings.SplitSeq(path, ".") {
+	for step := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == '.' }) {
 		switch v := at.(type) {
 		case map[string]any:
-			if step != "" {
-				at = v[step]
-			}
+			at = v[step]
 		case []any:
 			i, err := strconv.Atoi(step)
 			if err != nil || i >= len(v) {
@@ -211,10 +209,11 @@ func scriptEvents(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// problemjson EXIT PATTERN: stderr is one JSON object that says the problem.
+// problemjson EXIT PATTERN: the last line of stderr is JSON that says the problem.
 func scriptProblemJSON(ts *testscript.TestScript, _ bool, args []string) {
 	var p problemJSON
-	stderr := ts.ReadFile("stderr")
+	lines := strings.Split(strings.TrimSpace(ts.ReadFile("stderr")), "\n")
+	stderr := lines[len(lines)-1]
 	if err := json.Unmarshal([]byte(stderr), &p); err != nil {
 		ts.Fatalf("stderr is not one JSON document: %v\n%s", err, stderr)
 	}

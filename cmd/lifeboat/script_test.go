@@ -16,7 +16,8 @@ import (
 // The scripts run this test binary under the name of the program, as a process
 // of its own: what they see is what a user sees.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"lifeboat": main})
+	// "exe" is the name under which the program starts itself again.
+	testscript.Main(m, map[string]func(){"lifeboat": main, "exe": main})
 }
 
 func TestScripts(t *testing.T) {
@@ -62,6 +63,11 @@ func setUpScript(env *testscript.Env) error {
 	env.Setenv("A", "A"+hex.EncodeToString(b[:]))
 	env.Setenv("B", "B"+hex.EncodeToString(b[:]))
 	env.Setenv("TZ", "UTC")
+	program, err := exec.LookPath("lifeboat")
+	if err != nil {
+		return err
+	}
+	env.Setenv("LIFEBOAT", program)
 	return os.WriteFile(env.WorkDir+"/secret.txt", []byte(scriptSecret+"\n"), 0o600)
 }
 

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+const bigDisk = 192 << 20
+
+func TestCtrlCStopsSafelyAndTheNextExportUsesWhatWasWritten(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "", bigDisk)
+	cmd := p.startHalfway()
+	cmd.Process.Signal(os.Interrupt)
+	goOn(cmd)
+	stopped := p.wait(cmd).mustEnd(exitStopped).mustSay("stopped; 0 of 1 machines were exported", "what was written of the others is used by the next try", "run the export again")
+	if !strings.Contains(stopped.stderr, "stopping safely; once more stops at once") {
+		t.Errorf("stderr does not say what Ctrl-C did:\n%s", stopped.stderr)
+	}
+	if got := p.points(); !slices.Equal(got, []string{"before"}) {
+		t.Errorf("points: %v", got)
+	}
+	p.must("verify", "--drive", p.drive)
+	again := p.export(p.disk, "big").mustEnd(0)
+	if got, err := jsonAt([]byte(again.stdout), "result:machines.0.newBytes"); err != nil || mustInt(t, got) >= bigDisk {
+		t.Errorf("nothing of the first try was used: %s new bytes, %v", got, err)
+	}
+	p.mustRestore("big", p.disk)
+}
+
+func TestASecondCtrlCStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "", bigDisk)
+	cmd := p.startHalfway()
+	cmd.Process.Signal(os.Interrupt)
+	// Two signals of one kind that wait at the same time are one.
+	cmd.Process.Signal(syscall.SIGTERM)
+	goOn(cmd)
+	p.wait(cmd).mustEnd(exitStopped)
+	if got := p.points(); !slices.Equal(got, []string{"before"}) {
+		t.Errorf("points: %v", got)
+	}
+	p.export(p.disk, "big").mustEnd(0)
+	p.must("verify", "--drive", p.drive)
+}
+
+func TestRunStopStopsADetachedExportAsCtrlCDoes(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "", bigDisk)
+	out := p.must("export", "--file", p.disk, "--as", "big", "--drive", p.drive, "--detach")
+	id := out.stdout[:32]
+	if stop := p.run("run", "stop", id); stop.code == exitUsage {
+		t.Skip("the export ended before it could be stopped; a slower medium enables this test")
+	}
+	p.run("run", "attach", id).mustEnd(exitStopped).mustSay("^stopped", ".", "run .* again")
+	p.export(p.disk, "big").mustEnd(0)
+}
+
+// Kill at random moments: no half point, nothing lost, and the drive free again.
+func TestAnExportThatIsKilledLeavesNoHalfPoint(t *testing.T) {
+	t.Parallel()
+	rounds := 10
+	if os.Getenv("LIFEBOAT_SOAK") != "" {
+		rounds = 200
+	}
+	const diskBytes = 48 << 20
+	p := newPlace(t, "", diskBytes)
+	began := time.Now()
+	p.export(p.disk, "big").mustEnd(0)
+	full := time.Since(began)
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d, a whole export takes %v", seed, full)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for round := range rounds {
+		if err := writeRandom(p.disk, diskBytes, itoa(int(seed))+itoa(round)); err != nil {
+			t.Fatal(err)
+		}
+		before := len(p.points())
+		cmd := p.command("export", "--file", p.disk, "--as", "big", "--drive", p.drive)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		moment := time.Duration(random.Int64N(int64(full)))
+		time.AfterFunc(moment, func() { cmd.Process.Kill() })
+		ended := p.wait(cmd)
+		p.must("verify", "--drive", p.drive)
+		if after := len(p.points()); after < before || after > before+1 || ended.code == 0 && after != before+1 {
+			t.Fatalf("round %d, killed after %v: %d points became %d", round, moment, before, after)
+		}
+		if round%5 == 4 {
+			p.export(p.disk, "big").mustEnd(0)
+			p.mustRestore("big", p.disk)
+		}
+	}
+	p.mustRestore("before", p.before)
+}
+
+func TestTheSecondOfTwoExportsIsToldWhoHoldsTheDriveAndReadersGoOn(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "", bigDisk)
+	cmd := p.startHalfway()
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := p.run("export", "--file", p.before, "--as", "other", "--drive", p.drive)
+	second.mustEnd(exitHeld).mustSay("another run works on drive K.*"+itoa(cmd.Process.Pid)+".*"+host+"|"+host+".*"+itoa(cmd.Process.Pid), "that run goes on", "lifeboat run list")
+	p.run("key", "add", "x", "--drive", p.drive).mustEnd(exitHeld)
+	if got := p.points(); !slices.Equal(got, []string{"before"}) {
+		t.Errorf("points: %v", got)
+	}
+	p.must("verify", "--drive", p.drive)
+	p.mustRestore("before", p.before)
+	goOn(cmd)
+	p.wait(cmd).mustEnd(0)
+	p.mustRestore("big", p.disk)
+	p.must("verify", "--drive", p.drive)
+}
+
+const (
+	ext4Shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN
+	noLogFlush   = 2
+)
+
+func TestADriveThatIsPulledOutHalfwayKeepsWhatWasCommitted(t *testing.T) {
+	t.Parallel()
+	if why := canMount(); why != "" {
+		t.Skip(why)
+	}
+	image, at := t.TempDir()+"/image", t.TempDir()
+	if err := makeExt4(image, 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	mount := func() {
+		if err := mountExt4(image, at, "loop"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mount()
+	t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
+	if err := os.Remove(at + "/lost+found"); err != nil {
+		t.Fatal(err)
+	}
+	p := newPlace(t, at, bigDisk)
+	cmd := p.startHalfway()
+	shutDownExt4(t, at)
+	goOn(cmd)
+	p.wait(cmd).mustEnd(exitFailed).mustSay("big: drive K.* stopped answering", "holds no point of it yet", "cable.*lifeboat verify")
+	if err := unix.Unmount(at, 0); err != nil {
+		t.Fatalf("something still holds the drive: %v", err)
+	}
+	mount()
+	if got := p.points(); !slices.Equal(got, []string{"before"}) {
+		t.Errorf("points: %v", got)
+	}
+	p.must("verify", "--drive", at)
+	p.export(p.disk, "big").mustEnd(0)
+	p.mustRestore("big", p.disk)
+	p.mustRestore("before", p.before)
+
+	// Gone while it is only read.
+	shutDownExt4(t, at)
+	p.run("restore", "big", "--drive", at, "--to", t.TempDir()+"/out.img").mustSay("drive|"+at, ".", ".")
+}
+
+func shutDownExt4(t *testing.T, at string) {
+	t.Helper()
+	f, err := os.Open(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), ext4Shutdown, noLogFlush); err != nil {
+		t.Skipf("this kernel cannot shut a file system down: %v", err)
+	}
+}
+
+func mustInt(t *testing.T, text string) int64 {
+	t.Helper()
+	var n int64
+	if err := json.Unmarshal([]byte(text), &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
