@@ -23,7 +23,8 @@ type diskPlan struct {
 	changed  []lifeboat.Extent
 
 	data, read, fresh atomic.Int64
-	flanks            atomic.Int64
+	// reread counts what was read although it did not change.
+	reread, flanks atomic.Int64
 }
 
 // Why a disk is read whole. An operator sees these sentences.

@@ -24,8 +24,13 @@ var errMapWrong = errors.New("the list of changed blocks is wrong")
 
 // regionBytes are the bytes of one region as far as they were read.
 type regionBytes interface {
-	// load makes the blocks from from to to available.
+	// load makes the blocks from from to to available, as they are now.
 	load(ctx context.Context, from, to int) error
+	// loadOld makes blocks of a chunk of the older point available.
+	loadOld(ctx context.Context, e format.Entry, from, to int) error
+	// mayReread says whether so many blocks that did not change may be read from
+	// the source all the same, together with their changed neighbours.
+	mayReread(blocks int) bool
 	// bytes is the region's buffer; its length is that of the region.
 	bytes() []byte
 }
@@ -39,10 +44,19 @@ type splicer struct {
 	old    []format.Entry
 	dirty  []blockRun // ascending, not touching each other
 	blocks int
-	loaded [format.RegionBlocks]bool
+	loaded [format.RegionBlocks]origin
 	next   int // the first old entry that is not dealt with
 	pieces []piece
 }
+
+// origin is where the bytes of a block came from.
+type origin uint8
+
+const (
+	notLoaded origin = iota
+	fromSource
+	fromDrive
+)
 
 // splice is the whole rule: for each run of dirty blocks go back to where the
 // cutter was certainly empty, cut anew until old and new cuts agree behind the
@@ -75,10 +89,12 @@ func (p *splicer) splice(ctx context.Context) ([]piece, error) {
 }
 
 // begin is the start of the old chunk that contains the block before the first
-// dirty one: that chunk may grow into it.
+// dirty one: that chunk may grow into it. It does not if another one followed,
+// because then its own bytes decided where it ends.
 func (p *splicer) begin(dirty int) int {
-	if e, ok := p.oldChunk(dirty - 1); ok {
-		return e.Start
+	before, ok := p.oldChunk(dirty - 1)
+	if _, followed := p.oldChunk(dirty); ok && (before.End() > dirty || !followed) {
+		return before.Start
 	}
 	return dirty
 }
@@ -126,7 +142,7 @@ func (p *splicer) zero(ctx context.Context, block, end int) (bool, error) {
 	if clean && !inChunk {
 		return true, nil
 	}
-	if !p.loaded[block] {
+	if p.loaded[block] == notLoaded {
 		to := block + 1
 		switch {
 		case block < end:
@@ -148,23 +164,48 @@ func (p *splicer) zero(ctx context.Context, block, end int) (bool, error) {
 	return zero, nil
 }
 
+// load makes blocks available. Those that did not change come from the source
+// if they are few enough, in one read with their neighbours, which is quick and
+// tells whether the change list is right; else from the drive.
 func (p *splicer) load(ctx context.Context, from, to int) error {
+	clean := 0
+	for b := from; b < to; b++ {
+		if _, inChunk := p.oldChunk(b); inChunk && p.loaded[b] == notLoaded && !p.isDirty(b) {
+			clean++
+		}
+	}
+	together := clean == 0 || p.region.mayReread(clean)
 	for from < to {
-		if p.loaded[from] {
-			from++
-			continue
-		}
-		end := from
-		for end < to && !p.loaded[end] {
-			p.loaded[end] = true
-			end++
-		}
-		if err := p.region.load(ctx, from, end); err != nil {
+		end, err := p.loadRun(ctx, from, to, together)
+		if err != nil {
 			return err
 		}
 		from = end
 	}
 	return nil
+}
+
+// loadRun makes the first blocks of a run available and returns the block after
+// them.
+func (p *splicer) loadRun(ctx context.Context, from, to int, together bool) (end int, err error) {
+	if p.loaded[from] != notLoaded {
+		return from + 1, nil
+	}
+	old, inChunk := p.oldChunk(from)
+	clean := !p.isDirty(from)
+	if clean && !together {
+		if !inChunk {
+			return from + 1, nil // zeros, which nobody looks at
+		}
+		for end = from; end < min(to, old.End()) && p.loaded[end] == notLoaded && !p.isDirty(end); end++ {
+			p.loaded[end] = fromDrive
+		}
+		return end, p.region.loadOld(ctx, old, from, end)
+	}
+	for end = from; end < to && p.loaded[end] == notLoaded && (together || p.isDirty(end)); end++ {
+		p.loaded[end] = fromSource
+	}
+	return end, p.region.load(ctx, from, end)
 }
 
 // oldCut says whether the cutter was empty at a block of the older point: it is

@@ -13,11 +13,22 @@ import (
 
 // wholeRegion is a region in memory that counts what is loaded of it.
 type wholeRegion struct {
-	source, buf []byte
-	loaded      int
+	source, before, buf []byte
+	reread              bool
+	loaded              int
 }
 
 func (w *wholeRegion) bytes() []byte { return w.buf }
+
+// The older point is what before was; clean blocks come from there or from the
+// source as the test draws it.
+func (w *wholeRegion) loadOld(_ context.Context, _ format.Entry, from, to int) error {
+	a, b := from*format.BlockSize, min(to*format.BlockSize, len(w.before))
+	copy(w.buf[a:b], w.before[a:b])
+	return nil
+}
+
+func (w *wholeRegion) mayReread(int) bool { return w.reread }
 
 func (w *wholeRegion) load(_ context.Context, from, to int) error {
 	a, b := from*format.BlockSize, min(to*format.BlockSize, len(w.source))
@@ -79,7 +90,7 @@ func TestSpliceGivesTheLeafOfAFullReadForAnySupersetOfDirtyBlocks(t *testing.T) 
 				}
 			}
 		}
-		region := &wholeRegion{source: after, buf: make([]byte, len(after))}
+		region := &wholeRegion{source: after, before: before, buf: make([]byte, len(after)), reread: rapid.Bool().Draw(t, "reread")}
 		old := cutWhole(before)
 		s := &splicer{cutter: format.NewCutter(testSite().CutKey), region: region, old: old, dirty: runsOf(dirty), blocks: blocks}
 		pieces, err := s.splice(context.Background())
