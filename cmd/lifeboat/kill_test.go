@@ -194,3 +194,64 @@ func mustInt(t *testing.T, text string) int64 {
 	}
 	return n
 }
+
+func TestARestoreThatIsStoppedLeavesTheOldFile(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "", bigDisk)
+	p.export(p.disk, "big").mustEnd(0)
+	target := t.TempDir() + "/there.img"
+	old := []byte("what was there before")
+	for signal, code := range map[os.Signal]int{os.Interrupt: exitStopped, os.Kill: -1} {
+		if err := os.WriteFile(target, old, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := p.command("restore", "big", "--drive", p.drive, "--to", target, "--yes")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		p.standStill(cmd, func() bool {
+			var stat unix.Stat_t
+			return unix.Stat(target+".partial", &stat) == nil && stat.Blocks > 0
+		})
+		cmd.Process.Signal(signal)
+		goOn(cmd)
+		stopped := p.wait(cmd).mustEnd(code)
+		if got, err := os.ReadFile(target); err != nil || !slices.Equal(got, old) {
+			t.Errorf("%v: the old file is gone: %v", signal, err)
+		}
+		if code != exitStopped {
+			continue
+		}
+		stopped.mustSay("big", "what stood at the target before is still there", "again")
+		if _, err := os.Stat(target + ".partial"); !os.IsNotExist(err) {
+			t.Errorf("a torn file is left: %v", err)
+		}
+	}
+	p.must("restore", "big", "--drive", p.drive, "--to", target, "--yes")
+	if _, err := os.Stat(target + ".partial"); !os.IsNotExist(err) {
+		t.Errorf("what a killed restore left is still there: %v", err)
+	}
+}
+
+func TestADriveWhoseMakingWasKilledIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "", 1<<20)
+	for round := range 8 {
+		at := t.TempDir()
+		label := "M" + newID()[:6]
+		cmd := p.command("drive", "init", at, "--label", label)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		moment := time.Duration(round) * 60 * time.Millisecond
+		time.AfterFunc(moment, func() { cmd.Process.Kill() })
+		if p.wait(cmd).code != 0 {
+			again := p.run("drive", "init", at, "--label", label)
+			if again.code != 0 {
+				again.mustSay("is a drive already", ".", ".")
+			}
+		}
+		p.must("verify", "--drive", at)
+		p.must("export", "--file", p.before, "--as", "pc", "--drive", at)
+	}
+}

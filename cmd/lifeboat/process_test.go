@@ -124,25 +124,26 @@ func (p *place) startHalfway(args ...string) *exec.Cmd {
 		p.t.Fatal(err)
 	}
 	p.t.Cleanup(func() { cmd.Process.Kill() })
-	for deadline := time.Now().Add(time.Minute); p.packBytes() < before+4<<20; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			p.t.Fatal("the export wrote nothing within a minute")
-		}
-	}
-	cmd.Process.Signal(syscall.SIGSTOP)
-	p.awaitStopped(cmd)
+	p.standStill(cmd, func() bool { return p.packBytes() >= before+4<<20 })
 	return cmd
 }
 
-func (p *place) awaitStopped(cmd *exec.Cmd) {
+// standStill stops a process, without its knowing, as soon as something is so.
+func (p *place) standStill(cmd *exec.Cmd, so func() bool) {
 	p.t.Helper()
+	for deadline := time.Now().Add(time.Minute); !so(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.t.Fatal("what the test waits for did not happen within a minute")
+		}
+	}
+	cmd.Process.Signal(syscall.SIGSTOP)
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		data, err := os.ReadFile("/proc/" + itoa(cmd.Process.Pid) + "/stat")
 		if err == nil && strings.Contains(string(data), ") T ") {
 			return
 		}
 	}
-	p.t.Fatal("the export did not stand still; it may have ended before")
+	p.t.Fatal("the process did not stand still; it may have ended before")
 }
 
 // goOn lets a process that stands still run again.

@@ -30,7 +30,21 @@ func (a *app) identity() (*imagestore.Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read this machine's identity: %w", err)
 	}
-	return imagestore.ParseIdentity(string(data))
+	id, err := imagestore.ParseIdentity(string(data))
+	if err != nil {
+		return nil, a.brokenSecret("identity", err)
+	}
+	return id, nil
+}
+
+// brokenSecret says that a file of the secrets folder is not what it was.
+func (a *app) brokenSecret(name string, err error) error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s cannot be used: %v", filepath.Join(a.secretsDir(), name), err),
+		Safe: "drives and restore points are untouched; each drive still opens with its passphrase",
+		Next: "put the file back from a copy of the state folder, or begin a new one: lifeboat init --site NAME --state DIR",
+		Err:  err,
+	}
 }
 
 // givenPassphrase reads --passphrase-file; ok is false when it was not given.
@@ -160,13 +174,15 @@ func (a *app) loadSiteSecrets() (*imagestore.Identity, siteSecrets, error) {
 			Next: "initialise a new state folder: lifeboat init --site NAME --state DIR",
 		}
 	}
-	sealed, err := os.ReadFile(a.siteSecretsPath())
-	if err != nil {
-		return nil, s, fmt.Errorf("read the site's secrets: %w", err)
+	plain, err := os.ReadFile(a.siteSecretsPath())
+	if err == nil {
+		plain, err = id.Unseal(plain)
 	}
-	plain, err := id.Unseal(sealed)
-	if err != nil {
-		return nil, s, err
+	if err == nil {
+		err = json.Unmarshal(plain, &s)
 	}
-	return id, s, json.Unmarshal(plain, &s)
+	if err != nil {
+		return nil, s, a.brokenSecret("site.sealed", err)
+	}
+	return id, s, nil
 }

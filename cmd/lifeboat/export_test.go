@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"lifeboat"
+)
+
+func TestNoMachineIsBegunAfterTheHourOrAStop(t *testing.T) {
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	for _, c := range []struct {
+		ctx   context.Context
+		until time.Time
+		want  string
+	}{
+		{t.Context(), time.Time{}, ""},
+		{t.Context(), time.Now().Add(time.Hour), ""},
+		{t.Context(), time.Now().Add(-time.Minute), "not tried: it was past "},
+		{stopped, time.Time{}, "not tried: stopped"},
+	} {
+		if got := (&exportRun{until: c.until}).tooLate(c.ctx); !strings.HasPrefix(got, c.want) || (got == "") != (c.want == "") {
+			t.Errorf("until %v: got %q, want %q", c.until, got, c.want)
+		}
+	}
+}
+
+func TestARunThatDidPartOfItsWorkNamesTheRest(t *testing.T) {
+	good := exportResult{Machine: "db", Point: &lifeboat.RestorePoint{}}
+	full := exportResult{Machine: "web", err: &lifeboat.Problem{What: "web: full", Safe: "s", Next: "n", Err: lifeboat.ErrDriveFull}}
+	late := exportResult{Machine: "my files", Skipped: "not tried: it was past 07:00"}
+	for _, c := range []struct {
+		results []exportResult
+		code    int
+		next    string
+	}{
+		{[]exportResult{good}, 0, ""},
+		{[]exportResult{full}, 1, "n"},
+		{[]exportResult{good, full, late}, 3, "read the lines above, then run: lifeboat export web 'my files'"},
+		{[]exportResult{late}, 3, "read the lines above, then run: lifeboat export 'my files'"},
+	} {
+		err := exportOutcome(t.Context(), c.results)
+		if got := exitCode(err); got != c.code {
+			t.Errorf("%v: exit code %d, want %d", c.results, got, c.code)
+		}
+		if err != nil && problemOf(err).Next != c.next {
+			t.Errorf("got %q, want %q", problemOf(err).Next, c.next)
+		}
+	}
+	stopped, stop := context.WithCancelCause(t.Context())
+	stop(stoppedBy{os.Interrupt})
+	if err := exportOutcome(stopped, []exportResult{good, late}); exitCode(err) != exitStopped || !errors.As(err, new(stoppedBy)) {
+		t.Errorf("a stopped run ends with %d: %v", exitCode(err), err)
+	}
+}
+
+func TestWhatDrivesATerminalIsTakenOutOfNames(t *testing.T) {
+	for in, want := range map[string]string{"Büro \"Ä\"": "Büro \"Ä\"", "red\x1b[31m": "red\uFFFD[31m", "a\u202eb": "a\uFFFDb", "a\tb\n": "a\tb\n", "x\x7fy\u0085z": "x\uFFFDy\uFFFDz"} {
+		if got := plainText(in); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+	if got := table([]string{"MACHINE"}, [][]string{{"two\nlines"}}); got != "MACHINE\ntwo lines\n" {
+		t.Errorf("a name takes more than its line: %q", got)
+	}
+}
