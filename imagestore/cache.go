@@ -47,7 +47,7 @@ type frame struct {
 
 func newFrameCache(p *packs, limit int64) *frameCache {
 	c := &frameCache{packs: p, limit: limit, frames: map[frameKey]*frame{}}
-	c.payloads.New = func() any { b := make([]byte, 0, format.MaxPayload); return &b }
+	c.payloads.New = func() any { b := make([]byte, 0, format.PayloadBuffer); return &b }
 	c.sealed.New = func() any { b := make([]byte, format.MaxFrameSize); return &b }
 	return c
 }

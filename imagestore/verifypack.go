@@ -77,6 +77,7 @@ func lastEnd(d format.Directory) uint32 {
 func (r *packReader) frames(ctx context.Context, o *openPack, pack format.RunPack, d format.Directory, state *packState) error {
 	if r.buf == nil {
 		r.buf = make([]byte, format.MaxFrameSize)
+		r.payload = make([]byte, 0, format.PayloadBuffer)
 	}
 	chunks := int64(0)
 	for _, f := range d {

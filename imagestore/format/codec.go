@@ -15,6 +15,13 @@ const (
 	CodecZstd Codec = 1
 )
 
+// PayloadBuffer is the capacity of a buffer for a payload that is decoded. With
+// a little room behind the payload the decoder copies in wide steps.
+const (
+	PayloadBuffer = MaxPayload + decodeSlack
+	decodeSlack   = 64
+)
+
 // Encoders and decoders are heavy to make and light to reuse; each serves one
 // goroutine at a time.
 var (
@@ -29,7 +36,7 @@ var (
 		return e
 	}}
 	decoders = sync.Pool{New: func() any {
-		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(false),
 			zstd.WithDecoderMaxMemory(MaxSmallFile), zstd.WithDecoderMaxWindow(MaxSmallFile),
 			zstd.WithDecodeAllCapLimit(true))
 		if err != nil {
@@ -76,9 +83,9 @@ func unzstd(b, packed []byte, size int) ([]byte, error) {
 	defer decoders.Put(d)
 	start := len(b)
 	if cap(b)-start < size {
-		b = append(make([]byte, 0, start+size), b...)
+		b = append(make([]byte, 0, start+size+decodeSlack), b...)
 	}
-	out, err := d.DecodeAll(packed, b[:start:start+size])
+	out, err := d.DecodeAll(packed, b[:start:min(cap(b), start+size+decodeSlack)])
 	if err != nil {
 		return nil, corrupt("compressed bytes: %v", err)
 	}
