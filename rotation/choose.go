@@ -101,6 +101,9 @@ func at(path string) (Found, error) {
 			Err:  lifeboat.ErrNoDrive,
 		}
 	}
+	if errors.Is(err, lifeboat.ErrDriveGone) {
+		f, err = Found{Path: path, Kind: KindSilent, Note: err.Error()}, nil
+	}
 	if err != nil {
 		return Found{}, err
 	}
