@@ -169,9 +169,29 @@ func TestADriveThatIsPulledOutHalfwayKeepsWhatWasCommitted(t *testing.T) {
 	p.mustRestore("big", p.disk)
 	p.mustRestore("before", p.before)
 
-	// Gone while it is only read.
+	// Gone while it is only read, and while nobody looks.
+	out := t.TempDir() + "/out.img"
+	cmd = p.command("restore", "big", "--drive", at, "--to", out)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.standStill(cmd, func() bool { return written(out+".partial") > 0 })
 	shutDownExt4(t, at)
-	p.run("restore", "big", "--drive", at, "--to", t.TempDir()+"/out.img").mustSay("drive|"+at, ".", ".")
+	goOn(cmd)
+	p.wait(cmd).mustEnd(exitFailed).mustSay("drive K.* does not answer any more", "is on the drive|only read", "attach the drive again")
+	if written(out) != 0 || written(out+".partial") != 0 {
+		t.Error("the restore left something behind")
+	}
+	p.run("point", "list", "--drive", at).mustEnd(exitFailed).mustSay("the medium at .* does not answer", "nothing was changed", "cable")
+}
+
+// written is what a file takes on its disk; 0 if there is none.
+func written(path string) int64 {
+	var stat unix.Stat_t
+	if unix.Stat(path, &stat) != nil {
+		return 0
+	}
+	return stat.Blocks * 512
 }
 
 func shutDownExt4(t *testing.T, at string) {
@@ -209,10 +229,7 @@ func TestARestoreThatIsStoppedLeavesTheOldFile(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		p.standStill(cmd, func() bool {
-			var stat unix.Stat_t
-			return unix.Stat(target+".partial", &stat) == nil && stat.Blocks > 0
-		})
+		p.standStill(cmd, func() bool { return written(target+".partial") > 0 })
 		cmd.Process.Signal(signal)
 		goOn(cmd)
 		stopped := p.wait(cmd).mustEnd(code)

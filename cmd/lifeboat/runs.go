@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"lifeboat"
 )
 
 // run is one long piece of work with a folder of its own under STATE/runs: what
@@ -55,19 +57,25 @@ func (a *app) beginRun(kind string, args []string) (*run, error) {
 		r.ID = a.promisedRun
 	}
 	r.dir = filepath.Join(a.runsDir(), r.ID)
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the run's folder: %w", err)
-	}
-	file, err := os.OpenFile(filepath.Join(r.dir, "log.jsonl"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the run's log: %w", err)
-	}
-	r.file = file
 	self, err := thisProcess()
 	if err != nil {
 		return nil, err
 	}
-	return r, r.write(runFile{ID: r.ID, Kind: kind, Args: args, Process: self, Began: time.Now().UTC()})
+	if err = os.MkdirAll(r.dir, 0o700); err == nil {
+		r.file, err = os.OpenFile(filepath.Join(r.dir, "log.jsonl"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	}
+	if err == nil {
+		err = r.write(runFile{ID: r.ID, Kind: kind, Args: args, Process: self, Began: time.Now().UTC()})
+	}
+	if err != nil {
+		return nil, &lifeboat.Problem{
+			What: fmt.Sprintf("the state folder %s cannot be written: %v", a.stateDir, err),
+			Safe: "nothing was begun",
+			Next: "make room there, or name another folder for this command: --state DIR",
+			Err:  err,
+		}
+	}
+	return r, nil
 }
 
 func (r *run) write(f runFile) error {
