@@ -81,6 +81,23 @@ func TestHolesAreAnsweredWithoutReading(t *testing.T) {
 	}
 }
 
+// errnoDisk fails every read with an error number of its own.
+type errnoDisk struct{ *memoryDisk }
+
+func (errnoDisk) ReadAt(context.Context, []byte, int64) error {
+	return fmt.Errorf("the drive is away: %w", ENOSPC)
+}
+
+func TestAnExportSaysWhichErrorItsReaderSees(t *testing.T) {
+	d := newDisk(t, 1<<20, 6)
+	d.data[0] = 1
+	socket, _ := serve(t, map[string]Export{"a": errnoDisk{d}}, ServerOptions{})
+	c := dial(t, socket, "a", DialOptions{})
+	if err := c.ReadAt(t.Context(), make([]byte, 4096), 0); !errors.Is(err, ENOSPC) {
+		t.Errorf("reading: %v", err)
+	}
+}
+
 func TestUnreadableBytesAreAnErrorAndNeverZeros(t *testing.T) {
 	d := newDisk(t, 4<<20, 6)
 	for i := range d.data {

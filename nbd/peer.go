@@ -163,7 +163,7 @@ func (p *peer) tell(ctx context.Context, err error) error {
 func (p *peer) prefetch(ctx context.Context, r request, within lifeboat.Extent) error {
 	runs, err := p.runs(ctx, within)
 	if err != nil {
-		return p.failRead(ctx, r, within.Offset)
+		return p.failRead(ctx, r, within.Offset, err)
 	}
 	b := newBatch()
 	defer b.release()
@@ -173,7 +173,7 @@ func (p *peer) prefetch(ctx context.Context, r request, within lifeboat.Extent) 
 		}
 		for at := run.Offset; at < run.End(); at += pieceBytes {
 			if err := p.read(ctx, b.data[:min(pieceBytes, run.End()-at)], at); err != nil {
-				return p.failRead(ctx, r, at)
+				return p.failRead(ctx, r, at, err)
 			}
 		}
 	}
@@ -197,14 +197,16 @@ func (p *peer) fail(r request, errno Errno) error {
 // failRead tells of bytes that could not be read or looked up, from offset on.
 // When that is because we are ending, it says nothing: a machine whose server
 // goes away waits for the next one, but EIO it would pass on to its guest.
-func (p *peer) failRead(ctx context.Context, r request, offset int64) error {
+func (p *peer) failRead(ctx context.Context, r request, offset int64, why error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	errno := EIO
+	errors.As(why, &errno)
 	if !p.structured || r.kind != cmdRead {
-		return p.fail(r, EIO)
+		return p.fail(r, errno)
 	}
-	e := errorChunk{errno: EIO, offset: uint64(offset)}
+	e := errorChunk{errno: errno, offset: uint64(offset)}
 	return p.sendChunk(r, chunkErrorOffset, e.appendTo(nil, chunkErrorOffset))
 }
 

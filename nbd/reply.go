@@ -74,7 +74,7 @@ func (p *peer) flush(b *batch) error {
 func (p *peer) readPieces(ctx context.Context, r request, within lifeboat.Extent) error {
 	runs, err := p.runs(ctx, within)
 	if err != nil {
-		return p.failRead(ctx, r, within.Offset)
+		return p.failRead(ctx, r, within.Offset, err)
 	}
 	b := newBatch()
 	defer b.release()
@@ -91,7 +91,7 @@ func (p *peer) readPieces(ctx context.Context, r request, within lifeboat.Extent
 			}
 			n := min(run.End()-at, int64(pieceBytes-b.used))
 			if err := p.read(ctx, b.data[b.used:b.used+int(n)], at); err != nil {
-				return p.failRead(ctx, r, at)
+				return p.failRead(ctx, r, at, err)
 			}
 			b.addData(r, lifeboat.Extent{Offset: at, Length: n})
 			at += n
@@ -106,7 +106,7 @@ func (p *peer) readWhole(ctx context.Context, r request, within lifeboat.Extent)
 	defer b.release()
 	hole, err := p.fill(ctx, b.data[:within.Length], within)
 	if err != nil {
-		return p.failRead(ctx, r, within.Offset)
+		return p.failRead(ctx, r, within.Offset, err)
 	}
 	if hole {
 		b.addHole(r, within)
@@ -130,7 +130,7 @@ func (p *peer) readSimple(ctx context.Context, r request, within lifeboat.Extent
 		data = make([]byte, r.length)
 	}
 	if _, err := p.fill(ctx, data, within); err != nil {
-		return p.failRead(ctx, r, within.Offset)
+		return p.failRead(ctx, r, within.Offset, err)
 	}
 	return p.send(simpleReply{cookie: r.cookie}.appendTo(nil), data)
 }
@@ -167,7 +167,7 @@ func (p *peer) status(ctx context.Context, r request, within lifeboat.Extent) er
 	}
 	runs, err := p.lookAhead(ctx, within, r.flags&cmdFlagReqOne != 0)
 	if err != nil {
-		return p.failRead(ctx, r, within.Offset)
+		return p.failRead(ctx, r, within.Offset, err)
 	}
 	s := statusChunk{context: allocationID}
 	for _, run := range runs[:min(len(runs), maxStatus)] {

@@ -19,7 +19,8 @@ import (
 type Export interface {
 	// SizeBytes is the exact size of the disk; it never changes.
 	SizeBytes() int64
-	// ReadAt fills p from the given offset, or fails: the reader then sees EIO.
+	// ReadAt fills p from the given offset, or fails: the reader then sees EIO,
+	// or the [Errno] that the error wraps.
 	ReadAt(ctx context.Context, p []byte, offset int64) error
 	// Extents returns the runs inside the given one that may hold anything but
 	// zeros, ascending, without overlaps. The rest is zeros and is answered
