@@ -200,7 +200,9 @@ type Backing struct {
 	File *FileBacking
 }
 
-// NBDBacking names an export of an NBD server on this host.
+// NBDBacking names an export of an NBD server on this host. A server that
+// answers a read with ENOSPC says that its drive is away: the machine stops, its
+// guest sees no error, and it reads again when it is resumed.
 type NBDBacking struct {
 	Socket string `json:"socket"`
 	Export string `json:"export"`

@@ -145,14 +145,15 @@ func moreSATA(m *lifeboat.Machine) int {
 }
 
 // errorPolicy says what a guest sees of an error below its disk. A recovered
-// machine stops when its overlay has no room, and goes on when there is some.
-// A block that the drive cannot give is told to the guest at once: waiting
-// would not bring it back. A disk server that is gone is no error at all: QEMU
-// waits for it.
+// machine stops when its overlay has no room, and goes on when there is some. It
+// stops as well when the server of its disks answers that there is no space,
+// which is how that server says that its drive is away. A block that the drive
+// cannot give is told to the guest at once: waiting would not bring it back. A
+// disk server that is gone is no error at all: QEMU waits for it.
 func (m *machine) errorPolicy(o options, key string) {
 	o["rerror"], o["werror"] = "report", "report"
 	if m.def.Disks[key].Base != nil || m.def.Recovery != "" {
-		o["werror"] = "enospc"
+		o["rerror"], o["werror"] = "enospc", "enospc"
 	}
 }
 

@@ -9,14 +9,10 @@ import (
 	"time"
 )
 
-// Pause makes a running machine stand still: its guest notices nothing of the
-// time that passes. A machine that is off or paused is left alone.
-func (h *Host) Pause(ctx context.Context, name string) error { return h.tell(ctx, name, "stop") }
-
-// Resume lets a paused machine go on. One that is off or running is left alone.
-func (h *Host) Resume(ctx context.Context, name string) error { return h.tell(ctx, name, "cont") }
-
-func (h *Host) tell(ctx context.Context, name, command string) error {
+// Retry lets a machine go on that stopped because one of its disks could not be
+// read or written for the time being; its guest's requests are tried again, and
+// it stops again if they fail. Any other machine is left alone.
+func (h *Host) Retry(ctx context.Context, name string) error {
 	m, err := h.find(name)
 	if err != nil {
 		return err
@@ -29,8 +25,17 @@ func (h *Host) tell(ctx context.Context, name, command string) error {
 		return err
 	}
 	defer mon.close()
-	if err := mon.run(ctx, command, nil, nil); err != nil {
-		return fmt.Errorf("%s %s: %w", command, m.name(), err)
+	var status struct {
+		Status string `json:"status"`
+	}
+	err = mon.run(ctx, "query-status", nil, &status)
+	// A guest that stands for another reason, as in the middle of a change-over,
+	// is not ours to let go.
+	if err == nil && status.Status == "io-error" {
+		err = mon.run(ctx, "cont", nil, nil)
+	}
+	if err != nil && !isClosed(err) {
+		return fmt.Errorf("let %s go on: %w", m.name(), err)
 	}
 	return nil
 }
