@@ -42,8 +42,11 @@ type bootedMachine struct {
 	Point   string    `json:"point"`
 	TakenAt time.Time `json:"takenAt"`
 	// Exports names, by disk key, what the server of the disks calls it.
-	Exports  map[string]string `json:"exports"`
-	Forwards []bootForward     `json:"forwards,omitempty"`
+	Exports map[string]string `json:"exports"`
+	// Waiting holds the keys of the disks whose reads wait while the drive is
+	// away, because their kind of controller cannot stop the machine.
+	Waiting  []string      `json:"waiting,omitempty"`
+	Forwards []bootForward `json:"forwards,omitempty"`
 	// Settled says that its disks were moved to local files.
 	Settled bool `json:"settled,omitempty"`
 }

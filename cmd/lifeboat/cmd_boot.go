@@ -223,6 +223,9 @@ func (a *app) recordBoot(r *run, drive *openedDrive, host hostFile, plan *bootPl
 			if d.Excluded == "" {
 				bm.Exports[d.Key] = "m" + strconv.Itoa(i) + "-" + d.Key
 			}
+			if d.Bus == lifeboat.BusNVMe {
+				bm.Waiting = append(bm.Waiting, d.Key)
+			}
 		}
 		b.Machines = append(b.Machines, bm)
 	}

@@ -57,6 +57,10 @@ type diskServer struct {
 	store   *imagestore.Store
 	reads   *readCounter
 	serving diskServing
+	// refused is when a machine was last told that its drive is away: it stops.
+	refused time.Time
+	// gone wakes up whoever looks for the drive.
+	gone chan *imagestore.Store
 	// opening is closed when the attempt to find the drive again succeeded.
 	opening chan struct{}
 	// saying keeps two writers of disks.json apart.
@@ -71,15 +75,16 @@ func (s *diskServer) run(ctx context.Context, guard process) error {
 	if before, err := readServing(s.dir); err == nil {
 		s.serving.ReadBytes, s.serving.Damage = before.ReadBytes, before.Damage
 		// A server that died while the drive was away left the machines standing.
-		s.serving.WaitingSince = before.WaitingSince
+		s.serving.WaitingSince, s.refused = before.WaitingSince, time.Now()
 	}
 	s.serving.Process, s.serving.Guard = self, guard
-	s.reads = &readCounter{}
+	s.reads, s.gone = &readCounter{}, make(chan *imagestore.Store, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var work sync.WaitGroup
 	defer work.Wait()
 	work.Go(func() { s.watch(ctx, cancel) })
+	work.Go(func() { s.keepDrive(ctx) })
 	work.Go(func() { s.keepGateway(ctx) })
 	if s.booted.settled() {
 		<-ctx.Done()
@@ -249,6 +254,7 @@ func (s *diskServer) watch(ctx context.Context, end func()) {
 			return
 		}
 		s.keepGuard()
+		s.letGoOn(ctx)
 	}
 }
 
@@ -287,7 +293,7 @@ func (s *diskServer) exports() map[string]nbd.Export {
 	all := map[string]nbd.Export{}
 	for _, m := range s.booted.Machines {
 		for key, name := range m.Exports {
-			all[name] = &servedDisk{server: s, point: m.Point, key: key}
+			all[name] = &servedDisk{server: s, point: m.Point, key: key, waits: slices.Contains(m.Waiting, key)}
 		}
 	}
 	return all
@@ -295,7 +301,7 @@ func (s *diskServer) exports() map[string]nbd.Export {
 
 // failed is told of every read that a guest did not get.
 func (s *diskServer) failed(export string, err error) {
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, lifeboat.ErrDriveGone) {
 		return
 	}
 	text := err.Error()
@@ -311,175 +317,6 @@ func (s *diskServer) failed(export string, err error) {
 	if len(s.serving.Damage) < 100 {
 		s.serving.Damage = append(s.serving.Damage, text)
 	}
-}
-
-func (s *diskServer) current() *imagestore.Store {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.store
-}
-
-// reopen waits until the drive answers again; the guests wait meanwhile. Only
-// one of the readers that find the drive gone looks for it.
-func (s *diskServer) reopen(ctx context.Context, broken *imagestore.Store) error {
-	s.mu.Lock()
-	if s.store != broken {
-		s.mu.Unlock()
-		return nil
-	}
-	if s.opening != nil {
-		wait := s.opening
-		s.mu.Unlock()
-		select {
-		case <-wait:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	s.opening = make(chan struct{})
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		close(s.opening)
-		s.opening = nil
-		s.mu.Unlock()
-	}()
-	return s.findDrive(ctx, broken)
-}
-
-func (s *diskServer) findDrive(ctx context.Context, broken *imagestore.Store) error {
-	for {
-		store, err := s.a.openServedDrive(ctx, s.booted, s.keys, s.reads)
-		if err == nil {
-			s.mu.Lock()
-			s.store = store
-			waited := !s.serving.WaitingSince.IsZero()
-			s.serving.WaitingSince = time.Time{}
-			s.mu.Unlock()
-			if broken != nil {
-				broken.Close()
-			}
-			if waited {
-				s.tellGuests(ctx, false)
-				s.log.log(event{Event: "drive-back", Text: fmt.Sprintf("drive %s is back; the machines go on", s.booted.Drive.Label)})
-			}
-			return nil
-		}
-		s.mu.Lock()
-		first := s.serving.WaitingSince.IsZero()
-		if first {
-			s.serving.WaitingSince = time.Now().UTC()
-		}
-		s.mu.Unlock()
-		if first {
-			s.log.log(event{Event: "drive-gone", Text: fmt.Sprintf("drive %s does not answer: %v; the machines wait for it", s.booted.Drive.Label, err)})
-			s.tellGuests(ctx, true)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(driveRetry):
-		}
-	}
-}
-
-// tellGuests pauses the machines while their drive is away: a guest whose disk
-// hangs for long gives up on it, a guest that stands still notices nothing.
-func (s *diskServer) tellGuests(ctx context.Context, away bool) {
-	h, err := s.a.openQEMU(s.booted.Host)
-	if err != nil {
-		return
-	}
-	for _, m := range s.booted.Machines {
-		if m.Settled {
-			continue
-		}
-		if away {
-			err = h.Pause(ctx, m.Name)
-		} else {
-			err = h.Resume(ctx, m.Name)
-		}
-		if err != nil {
-			s.log.log(event{Event: "warning", Machine: m.Name, Text: err.Error()})
-		}
-	}
-}
-
-// servedDisk is a stored disk that survives the going and coming of its drive.
-type servedDisk struct {
-	server *diskServer
-	point  string
-	key    string
-
-	mu    sync.Mutex
-	store *imagestore.Store
-	disk  *imagestore.Disk
-}
-
-// open returns the disk from the store that is open now.
-func (d *servedDisk) open(ctx context.Context) (*imagestore.Disk, *imagestore.Store, error) {
-	store := d.server.current()
-	if store == nil {
-		return nil, nil, lifeboat.ErrDriveGone
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.store == store {
-		return d.disk, store, nil
-	}
-	disk, err := store.Disk(ctx, d.point, d.key)
-	if err != nil {
-		return nil, store, err
-	}
-	d.store, d.disk = store, disk
-	return disk, store, nil
-}
-
-// with does something with the disk, and does it again after the drive is back
-// as often as the drive vanished meanwhile.
-func (d *servedDisk) with(ctx context.Context, do func(*imagestore.Disk) error) error {
-	for {
-		disk, store, err := d.open(ctx)
-		if err == nil {
-			err = do(disk)
-		}
-		if !errors.Is(err, lifeboat.ErrDriveGone) {
-			return err
-		}
-		if err := d.server.reopen(ctx, store); err != nil {
-			return err
-		}
-	}
-}
-
-// SizeBytes is the size of the disk as the point's description says it, so that
-// it is known while the drive is away.
-func (d *servedDisk) SizeBytes() int64 {
-	var size int64
-	d.with(context.Background(), func(disk *imagestore.Disk) error {
-		size = disk.SizeBytes()
-		return nil
-	})
-	return size
-}
-
-func (d *servedDisk) ReadAt(ctx context.Context, p []byte, offset int64) error {
-	return d.with(ctx, func(disk *imagestore.Disk) error {
-		n, err := disk.ReadAtContext(ctx, p, offset)
-		if n == len(p) && errors.Is(err, io.EOF) {
-			return nil
-		}
-		return err
-	})
-}
-
-func (d *servedDisk) Extents(ctx context.Context, within lifeboat.Extent) (runs []lifeboat.Extent, err error) {
-	err = d.with(ctx, func(disk *imagestore.Disk) error {
-		runs, err = disk.Extents(ctx, within)
-		return err
-	})
-	return runs, err
 }
 
 // openRunLog opens a run's log to add to it from another process.
