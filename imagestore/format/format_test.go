@@ -217,28 +217,6 @@ func sampleRunTail() []byte {
 	return t.Append(nil)
 }
 
-// FuzzDecoders feeds every decoder: none panics, and what one accepts it
-// encodes to the same bytes.
-func FuzzDecoders(f *testing.F) {
-	for i, d := range allDecoders() {
-		f.Add(i, d.sample)
-	}
-	f.Add(100, sealedPack(f))
-	f.Fuzz(func(t *testing.T, which int, b []byte) {
-		list := allDecoders()
-		if which < 0 || which >= len(list) {
-			readPack(b)
-			OpenSmall(b, sample.drive, KindPoint, Masters{{1, sample.master}})
-			Decompress(nil, b, CodecZstd, len(b))
-			return
-		}
-		out, err := list[which].again(bytes.Clone(b))
-		if err == nil && !bytes.Equal(out, b) {
-			t.Fatalf("%s accepts bytes that it would not write", list[which].name)
-		}
-	})
-}
-
 func TestDecodersAcceptWhatEncodersWriteAndNothingShorter(t *testing.T) {
 	for _, d := range allDecoders() {
 		out, err := d.again(bytes.Clone(d.sample))
