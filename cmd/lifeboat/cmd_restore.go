@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -202,7 +203,7 @@ func (a *app) runRestore(ctx context.Context, d *openedDrive, plan *restorePlan)
 		return restoreProblem(d, plan, err)
 	}
 	if a.json {
-		a.printJSON(event{Event: "result", Run: r.ID, Time: plan.Point.CommittedAt, Result: plan})
+		a.printJSON(event{Event: "result", Run: r.ID, Time: time.Now().UTC(), Result: plan})
 		return nil
 	}
 	for _, f := range plan.Files {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -221,7 +222,12 @@ func TestARestoreThatIsStoppedLeavesTheOldFile(t *testing.T) {
 	p.export(p.disk, "big").mustEnd(0)
 	target := t.TempDir() + "/there.img"
 	old := []byte("what was there before")
-	for signal, code := range map[os.Signal]int{os.Interrupt: exitStopped, os.Kill: -1} {
+	// The killed one comes last: what it leaves must not be taken for the other's.
+	for _, signal := range []os.Signal{os.Interrupt, os.Kill} {
+		code := exitStopped
+		if signal == os.Kill {
+			code = -1
+		}
 		if err := os.WriteFile(target, old, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -271,4 +277,21 @@ func TestADriveWhoseMakingWasKilledIsMadeAgain(t *testing.T) {
 		p.must("verify", "--drive", at)
 		p.must("export", "--file", p.before, "--as", "pc", "--drive", at)
 	}
+}
+
+func TestCtrlCStopsAVerification(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "", bigDisk)
+	p.export(p.disk, "big").mustEnd(0)
+	cmd := p.command("verify", "--drive", p.drive)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.standStill(cmd, func() bool {
+		runs, _ := filepath.Glob(filepath.Join(p.state, "runs/*/run.json"))
+		return len(runs) == 3
+	})
+	cmd.Process.Signal(os.Interrupt)
+	goOn(cmd)
+	p.wait(cmd).mustEnd(exitStopped).mustSay("stopped", "restore point", "again")
 }
