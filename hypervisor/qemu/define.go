@@ -29,7 +29,7 @@ func (h *Host) Define(ctx context.Context, d hypervisor.Definition) error {
 	}
 	m := &machine{host: h, folder: folderName(name)}
 	m.dir = filepath.Join(h.o.Dir, m.folder)
-	if err := h.refuseExisting(name, m.dir); err != nil {
+	if err := h.refuseExisting(name, m.folder); err != nil {
 		return err
 	}
 	if err := checkBackings(d); err != nil {
@@ -58,10 +58,16 @@ func (h *Host) Define(ctx context.Context, d hypervisor.Definition) error {
 	return syncFolder(h.o.Dir)
 }
 
-func (h *Host) refuseExisting(name, dir string) error {
+// refuseExisting refuses a name that a machine has already, and one whose folder
+// would be called as another machine is: with both, nobody could say which of
+// them a word means.
+func (h *Host) refuseExisting(name, folder string) error {
 	_, err := h.find(name)
 	if errors.Is(err, hypervisor.ErrNoMachine) {
-		if _, statErr := os.Lstat(dir); errors.Is(statErr, fs.ErrNotExist) {
+		_, err = h.find(folder)
+	}
+	if errors.Is(err, hypervisor.ErrNoMachine) {
+		if _, statErr := os.Lstat(filepath.Join(h.o.Dir, folder)); errors.Is(statErr, fs.ErrNotExist) {
 			return nil
 		}
 		err = nil
@@ -70,7 +76,7 @@ func (h *Host) refuseExisting(name, dir string) error {
 		return err
 	}
 	return &lifeboat.Problem{
-		What: fmt.Sprintf("%s: host %q has a machine of that name already", name, h.o.Name),
+		What: fmt.Sprintf("%s: host %q has a machine of that name or folder already", name, h.o.Name),
 		Safe: "nothing was changed",
 		Next: "choose another name, or remove the one that is there",
 		Err:  fs.ErrExist,

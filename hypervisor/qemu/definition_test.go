@@ -3,6 +3,8 @@ package qemu
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -157,5 +159,38 @@ func TestOnlyFilesInTheMachinesFolderCountAsMade(t *testing.T) {
 	d.Disks["root"] = diskFile{File: "../other/root.qcow2", Format: "qcow2", Made: true}
 	if err := d.check(); err == nil {
 		t.Error("Remove would delete a file of another machine")
+	}
+}
+
+func TestAMachineIsFoundByItsFolderWhateverItIsCalled(t *testing.T) {
+	h := newHost(t)
+	must(t, h.Define(t.Context(), hypervisor.Definition{Machine: sample("Büro 1")}))
+	must(t, h.Define(t.Context(), hypervisor.Definition{Machine: sample("web01")}))
+	must(t, os.Rename(filepath.Join(h.o.Dir, "web01"), filepath.Join(h.o.Dir, "old server")))
+	list, err := h.List(t.Context())
+	must(t, err)
+	for _, l := range list {
+		m, err := h.find(l.HostID)
+		must(t, err)
+		if m.name() != l.Machine.Name {
+			t.Errorf("%s is found as %s", l.HostID, m.name())
+		}
+	}
+}
+
+func TestAWordThatMeansTwoMachinesIsRefused(t *testing.T) {
+	h := newHost(t)
+	must(t, h.Define(t.Context(), hypervisor.Definition{Machine: sample("a b")}))
+	if err := h.Define(t.Context(), hypervisor.Definition{Machine: sample("a=20b")}); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a machine that is called as another's folder: %v", err)
+	}
+	must(t, h.Define(t.Context(), hypervisor.Definition{Machine: sample("c=20d")}))
+	if err := h.Define(t.Context(), hypervisor.Definition{Machine: sample("c d")}); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a machine whose folder is called as another: %v", err)
+	}
+	// By hand everything can be done.
+	must(t, os.Rename(filepath.Join(h.o.Dir, "a=20b"), filepath.Join(h.o.Dir, "c=20d")))
+	if m, err := h.find("c=20d"); err == nil || errors.Is(err, hypervisor.ErrNoMachine) {
+		t.Errorf("one of two machines is taken: %v (%v)", m, err)
 	}
 }

@@ -120,12 +120,15 @@ func (m *machine) complete() (bool, error) {
 	return was, nil
 }
 
-// find returns the machine of that name or Lifeboat id.
+// find returns the machine of that name, Lifeboat id or folder. The folder is the
+// HostID that List gives out, and tells copies of one definition apart. A word
+// that is one machine's name and another's folder is refused: nobody can say
+// which was meant.
 func (h *Host) find(name string) (*machine, error) {
 	machines, problems := h.machines()
 	var found []*machine
 	for _, m := range machines {
-		if m.def.Machine.Name == name || m.def.Machine.ID == name {
+		if m.def.Machine.Name == name || m.def.Machine.ID == name || m.folder == name {
 			found = append(found, m)
 		}
 	}
