@@ -3,6 +3,7 @@ package qemu
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -110,9 +111,13 @@ func definitionOf(name string, d hypervisor.Definition) definition {
 	def.Machine.Firmware.NVRAM = nil
 	def.Machine.Native = nil
 	def.Machine.NICs = append([]lifeboat.NIC(nil), d.Machine.NICs...)
-	if d.NewMACs {
-		for i := range def.Machine.NICs {
-			def.Machine.NICs[i].MAC = newMAC()
+	for i := range def.Machine.NICs {
+		switch nic := &def.Machine.NICs[i]; {
+		case d.NewMACs:
+			nic.MAC = newMAC()
+		case nic.MAC == "":
+			// A machine of disk files: nobody ever saw its card.
+			nic.MAC = stableMAC(def.Machine.ID, i)
 		}
 	}
 	return def
@@ -244,4 +249,12 @@ func newMAC() string {
 	var b [3]byte
 	rand.Read(b[:])
 	return fmt.Sprintf("52:54:00:%02x:%02x:%02x", b[0], b[1], b[2])
+}
+
+// stableMAC is an address from the same range that follows from the machine and
+// the place of the card: a guest names its card after it, so the second boot has
+// to give what the first one gave.
+func stableMAC(id string, card int) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "mac\x00%s\x00%d", id, card))
+	return fmt.Sprintf("52:54:00:%02x:%02x:%02x", sum[0], sum[1], sum[2])
 }

@@ -194,3 +194,26 @@ func TestAWordThatMeansTwoMachinesIsRefused(t *testing.T) {
 		t.Errorf("one of two machines is taken: %v (%v)", m, err)
 	}
 }
+
+func TestACardWithoutAnAddressGetsTheSameOneAtEachBoot(t *testing.T) {
+	h := newHost(t)
+	m := sample("files")
+	m.ID = "00112233445566778899aabbccddeeff"
+	m.NICs = []lifeboat.NIC{{Model: "virtio"}, {Model: "virtio"}}
+	var macs []string
+	for range 2 {
+		must(t, h.Define(t.Context(), hypervisor.Definition{Machine: m}))
+		found, err := h.find("files")
+		must(t, err)
+		for _, nic := range found.def.Machine.NICs {
+			macs = append(macs, nic.MAC)
+		}
+		must(t, h.Remove(t.Context(), "files"))
+	}
+	if macs[0] == macs[1] || macs[0] != macs[2] || macs[1] != macs[3] {
+		t.Errorf("the cards are %v", macs)
+	}
+	if m.NICs[0].MAC != "" {
+		t.Error("the description that was handed in was changed")
+	}
+}
