@@ -1,6 +1,7 @@
 package imagestore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -67,6 +68,45 @@ func (x *index) drop(r *run) error {
 	x.retired = append(x.retired, r.file)
 	x.mu.Unlock()
 	return x.remove(runName(r.id))
+}
+
+// removeEmpty removes a pack that no run covers if it certainly holds nothing: it
+// is shorter than a frame, or zeros follow its header, as after a power cut.
+// Whatever else cannot be read is left for a repair.
+func (s *Store) removeEmpty(pack format.RunPack) error {
+	name := packName(pack)
+	empty, err := s.isEmpty(name)
+	if err != nil || !empty {
+		if isGone(err) {
+			return err
+		}
+		return nil
+	}
+	s.log.Info("removing a pack that holds nothing", "pack", name)
+	return s.index.remove(name)
+}
+
+func (s *Store) isEmpty(name string) (bool, error) {
+	f, err := s.dir.Open(name)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil || size < format.HeaderSize+format.FrameHeaderSize {
+		return err == nil, err
+	}
+	if size > format.MaxPackSize {
+		return false, nil
+	}
+	b := make([]byte, scanWindow)
+	for at := int64(format.HeaderSize); at < size; at += int64(len(b)) {
+		b = b[:min(int64(len(b)), size-at)]
+		if err := readFull(f, b, at); err != nil || len(bytes.TrimLeft(b, "\x00")) > 0 {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // removeAll removes runs that could not be opened, once every pack that can be

@@ -109,3 +109,71 @@ func TestCommitNeverForgetsAPointThatCannotBeReadNow(t *testing.T) {
 		t.Errorf("%d points, %v, %v", len(points), faults, err)
 	}
 }
+
+func TestWriterHealsTheSecondCopies(t *testing.T) {
+	drive := newDrive(t)
+	s := openStore(t, drive.Dir(), Write)
+	c := testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 1<<20)}})
+	mustCapture(t, s, c)
+	mustCapture(t, s, c)
+	s.Close()
+	var copies []string
+	for _, folder := range []string{"points", "heads", "slots"} {
+		names, err := listTwins(drive.Dir(), folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copies = append(copies, folder+"/"+names[len(names)-1])
+	}
+	for i, name := range append(copies, superblockName) {
+		for _, damage := range []func(d *baddrive.Drive, name string){
+			func(d *baddrive.Drive, name string) { d.FlipBit(name, 8*100) },
+			func(d *baddrive.Drive, name string) { d.Truncate(name, 90) },
+			func(d *baddrive.Drive, name string) { d.Unreadable(name, 0, 100) },
+		} {
+			d := drive.Clone(uint64(i))
+			damage(d, name+[]string{copyA, copyB}[i%2])
+			openStore(t, d.Dir(), Write).Close()
+			r := openStore(t, d.ReadOnlyDir(), Read)
+			if report, err := r.Verify(t.Context(), VerifyOptions{}); err != nil {
+				t.Errorf("%s: %+v, %v", name, report, err)
+			}
+		}
+	}
+}
+
+func TestWriterRemovesPacksThatHoldNothingAndNoOthers(t *testing.T) {
+	drive := newDrive(t)
+	s := openStore(t, drive.Dir(), Write)
+	mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 1<<20)}}))
+	h := format.Header{Kind: format.KindDataPack, Generation: 1, Drive: s.driveID, File: format.ID{1}}
+	s.Close()
+	write := func(file format.ID, b []byte) string {
+		name := packName(format.RunPack{ID: file})
+		f, err := drive.Dir().Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Write(b)
+		f.Close()
+		return name
+	}
+	empty := []string{
+		write(format.ID{1}, h.Append(nil)), write(format.ID{2}, nil),
+		write(format.ID{3}, make([]byte, 5<<20)), write(format.ID{4}, append(h.Append(nil), make([]byte, 1000)...)),
+	}
+	unclear := write(format.ID{5}, append(make([]byte, 4<<20), 1))
+	openStore(t, drive.Dir(), Write).Close()
+	for _, name := range empty {
+		if _, err := drive.Dir().Stat(name); err == nil {
+			t.Errorf("%s is still there", name)
+		}
+	}
+	if _, err := drive.Dir().Stat(unclear); err != nil {
+		t.Errorf("a pack was removed that may hold something: %v", err)
+	}
+	s = openStore(t, drive.ReadOnlyDir(), Read)
+	if report, err := s.Verify(t.Context(), VerifyOptions{}); err != nil {
+		t.Errorf("%+v, %v", report, err)
+	}
+}

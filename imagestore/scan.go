@@ -154,7 +154,11 @@ func (s *Store) salvage(ctx context.Context) error {
 		all = all && err == nil
 		s.log.Info("salvaged a pack that no index run covers", "pack", packName(pack), "chunks", len(synced.entries)-before, "problem", err)
 		if len(synced.entries) == before {
-			continue // nothing of it was ever readable: a run must not vouch for it
+			// A run must not vouch for what was never readable.
+			if err := s.removeEmpty(pack); err != nil {
+				return err
+			}
+			continue
 		}
 		synced.packs = append(synced.packs, number)
 		if len(synced.entries) >= s.limits.runEntries {

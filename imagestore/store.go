@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -242,35 +241,13 @@ func (s *Store) load(ctx context.Context) error {
 	s.state = state
 	if s.mode == Write {
 		s.index.distrustMarked()
-		if err := s.completeCopies(); err != nil {
+		if err := s.healCopies(); err != nil {
 			return err
 		}
 		s.writer = newWriter(s)
 		return s.salvage(ctx)
 	}
 	return nil
-}
-
-// completeCopies writes second copies that a power cut left out.
-func (s *Store) completeCopies() error {
-	whole := func(b []byte) error {
-		_, err := format.CheckSmall(b)
-		return err
-	}
-	listed := map[string]bool{path.Base(headName(s.state.head.Sequence)): true, superblockName: true}
-	for _, p := range s.state.points {
-		listed[path.Base(pointName(p.Sequence, p.ID))] = true
-	}
-	isListed := func(name string) bool { return listed[name] }
-	for _, folder := range []string{".", "points", "heads"} {
-		if err := completeTwins(s.dir, folder, isListed, whole); err != nil {
-			return err
-		}
-	}
-	return completeTwins(s.dir, "slots", func(string) bool { return true }, func(b []byte) error {
-		_, err := format.DecodeSlot(b)
-		return err
-	})
 }
 
 // Close ends the use of the store, once the operations under way have returned.

@@ -1,6 +1,7 @@
 package imagestore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"lifeboat/imagestore/format"
 	"lifeboat/internal/durable"
 )
 
@@ -68,32 +68,29 @@ func listTwins(dir durable.Dir, folder string) ([]string, error) {
 	return slices.Compact(names), nil
 }
 
-// completeTwins writes the copy that a power cut left out, for every name of a
-// folder that wanted accepts.
-func completeTwins(dir durable.Dir, folder string, wanted func(name string) bool, check func([]byte) error) error {
-	entries, err := dir.List(folder)
-	if err != nil {
-		return fmt.Errorf("list %s: %w", folder, err)
-	}
-	there := map[string]bool{}
-	for _, e := range entries {
-		there[e.Name()] = true
-	}
-	for _, e := range entries {
-		name, isA := strings.CutSuffix(e.Name(), copyA)
-		other := name + copyB
-		if !isA {
-			name = strings.TrimSuffix(e.Name(), copyB)
-			other = name + copyA
+// healTwin makes both copies the one that check accepts. Where it accepts none
+// there is nothing to be done; that is told when the file is read.
+func healTwin(dir durable.Dir, name string, limit int64, check func([]byte) error) error {
+	var copies [2][]byte
+	var good []byte
+	for i, suffix := range []string{copyA, copyB} {
+		b, err := durable.ReadWhole(dir, name+suffix, limit)
+		if isGone(err) {
+			return err
 		}
-		if name == e.Name() || there[other] || e.IsDir() || !wanted(name) {
+		if err != nil || check(b) != nil {
 			continue
 		}
-		b, err := durable.ReadWhole(dir, path.Join(folder, e.Name()), format.MaxSmallFile)
-		if err != nil || check(b) != nil {
-			continue // the only copy is bad; that is told when it is read
+		copies[i] = b
+		if good == nil {
+			good = b
 		}
-		if err := durable.WriteFileAtomic(dir, path.Join(folder, other), b); err != nil {
+	}
+	for i, suffix := range []string{copyA, copyB} {
+		if good == nil || bytes.Equal(copies[i], good) {
+			continue
+		}
+		if err := durable.WriteFileAtomic(dir, name+suffix, good); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,87 @@
+package imagestore
+
+import (
+	"fmt"
+
+	"lifeboat/imagestore/format"
+)
+
+// healedPoints is how many points a writer looks at when it opens the store;
+// thousands of small files on a disk that seeks would take minutes. Which ones
+// moves on with each commit.
+const healedPoints = 64
+
+// healCopies makes the two copies of small files equal again: one may be
+// missing after a power cut, or rotten.
+func (s *Store) healCopies() error {
+	if err := healTwin(s.dir, superblockName, format.MaxSmallFile, s.sealedAs(format.KindSuperblock)); err != nil {
+		return fmt.Errorf("complete the superblock: %w", err)
+	}
+	if err := healTwin(s.dir, headName(s.state.head.Sequence), format.MaxSmallFile, s.sealedAs(format.KindHead)); err != nil {
+		return fmt.Errorf("complete the last commit: %w", err)
+	}
+	points, err := s.pointsToHeal()
+	if err != nil {
+		return err
+	}
+	for _, p := range points {
+		err := healTwin(s.dir, pointName(p.Sequence, p.ID), format.MaxSmallFile, func(b []byte) error {
+			_, err := s.decodeRecord(b, p)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("complete a restore point: %w", err)
+		}
+	}
+	return s.healSlots()
+}
+
+// pointsToHeal are those of which there is one copy only, and some of the rest.
+func (s *Store) pointsToHeal() ([]format.HeadPoint, error) {
+	entries, err := s.dir.List("points")
+	if err != nil {
+		return nil, fmt.Errorf("list the restore points: %w", err)
+	}
+	there := map[string]bool{}
+	for _, e := range entries {
+		there["points/"+e.Name()] = true
+	}
+	var chosen []format.HeadPoint
+	for _, p := range s.state.points {
+		if name := pointName(p.Sequence, p.ID); there[name+copyA] != there[name+copyB] {
+			chosen = append(chosen, p)
+		}
+	}
+	n := uint64(len(s.state.points))
+	for i := range min(n, healedPoints) {
+		chosen = append(chosen, s.state.points[(s.state.head.Sequence%n*healedPoints+i)%n])
+	}
+	return chosen, nil
+}
+
+func (s *Store) sealedAs(kind format.Kind) func([]byte) error {
+	return func(b []byte) error {
+		_, _, err := format.OpenSmall(b, s.driveID, kind, s.masters)
+		return err
+	}
+}
+
+func (s *Store) healSlots() error {
+	names, err := listTwins(s.dir, "slots")
+	if err != nil {
+		return fmt.Errorf("list the key slots: %w", err)
+	}
+	for _, name := range names[:min(len(names), maxSlots)] {
+		err := healTwin(s.dir, "slots/"+name, format.MaxSlotFile, func(b []byte) error {
+			slot, err := format.DecodeSlot(b)
+			if err == nil {
+				_, err = slot.OpenNote(s.masters.Newest().Key)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("complete key slot %s: %w", name, err)
+		}
+	}
+	return nil
+}
