@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -17,8 +18,8 @@ import (
 
 // VerifyOptions narrow a verification. The zero value reads everything.
 type VerifyOptions struct {
-	// Points limits the trees that are walked to those of these points; all
-	// packs are read all the same.
+	// Points limits the verification to these points: their trees are walked,
+	// and the packs are read that hold something of them.
 	Points   []string
 	Progress func(Progress)
 }
@@ -271,11 +272,19 @@ func (v *verification) readRun(ctx context.Context, r *run) error {
 	return again.file.Close()
 }
 
-// readPacks reads every pack that the index covers.
+// readPacks reads every pack that the index covers, or those that the points
+// need which were asked for.
 func (v *verification) readPacks(ctx context.Context) error {
 	// What is covered is asked before the drive is listed: a capture may commit
 	// meanwhile, and its packs must not look as if they were missing.
 	covered := v.s.index.coveredNow()
+	if len(v.o.Points) > 0 {
+		needed, err := v.neededPacks(ctx)
+		if err != nil {
+			return err
+		}
+		maps.DeleteFunc(covered, func(p format.RunPack, _ bool) bool { return !needed[p] })
+	}
 	files, err := v.s.listPacks(ctx)
 	if err != nil {
 		return err

@@ -223,3 +223,42 @@ func TestEveryFlippedBitIsDetectedAndNeverReadAsRight(t *testing.T) {
 		s.Close()
 	}
 }
+
+func TestVerifyOfAPointReadsWhatThatPointNeeds(t *testing.T) {
+	drive := newDrive(t)
+	s := openStore(t, drive.Dir(), Write)
+	one := mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(51, 6<<20)}}))
+	two := mustCapture(t, s, testMachine("m2", map[string]Source{"disk0": &memoryDisk{data: randomDisk(52, 6<<20)}}))
+	all, err := s.Verify(t.Context(), VerifyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	packs := 0
+	for _, id := range []string{one.ID, two.ID} {
+		report, err := s.Verify(t.Context(), VerifyOptions{Points: []string{id}})
+		if err != nil || report.Points != 1 || report.Packs == 0 {
+			t.Errorf("%+v, %v", report, err)
+		}
+		packs += report.Packs
+	}
+	if packs != all.Packs {
+		t.Errorf("%d packs were read for each point alone, %d for both", packs, all.Packs)
+	}
+	record, err := s.record(t.Context(), two.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, ok, err := s.index.find(record.Disks[0].Root)
+	if !ok || err != nil {
+		t.Fatal(err)
+	}
+	drive.FlipBit(packName(s.packs.pack(place.Pack)), 8*int64(place.Offset+format.FrameHeaderSize+9))
+	s.Close()
+	s = openStore(t, drive.ReadOnlyDir(), Read)
+	if report, err := s.Verify(t.Context(), VerifyOptions{Points: []string{two.ID}}); !errors.Is(err, lifeboat.ErrDamaged) || len(report.Hurt) != 1 {
+		t.Errorf("damage of the point: %+v, %v", report, err)
+	}
+	if report, err := s.Verify(t.Context(), VerifyOptions{Points: []string{one.ID}}); err != nil {
+		t.Errorf("damage of another point: %+v, %v", report, err)
+	}
+}

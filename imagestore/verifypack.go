@@ -156,6 +156,59 @@ func (v *verification) walkPoints(ctx context.Context) error {
 	return nil
 }
 
+// neededPacks are the packs in which the index finds something of the points.
+// Whatever is not found here is looked for when the points are walked.
+func (v *verification) neededPacks(ctx context.Context) (map[format.RunPack]bool, error) {
+	needed := map[format.RunPack]bool{}
+	note := func(id format.ID) error {
+		p, ok, err := v.s.index.find(id)
+		if ok {
+			needed[v.s.packs.pack(p.Pack)] = true
+		}
+		return err
+	}
+	seen := map[format.ID]bool{}
+	for _, r := range v.records {
+		for _, d := range r.Disks {
+			if err := v.visit(ctx, d.Root, format.RootLevel(d.Size), seen, note); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return needed, nil
+}
+
+// visit calls note for everything in a tree that can be read, each once.
+func (v *verification) visit(ctx context.Context, id format.ID, level int, seen map[format.ID]bool, note func(format.ID) error) error {
+	if id.IsZero() || seen[id] {
+		return nil
+	}
+	seen[id] = true
+	if err := errors.Join(ctx.Err(), note(id)); err != nil {
+		return err
+	}
+	var children []format.ID
+	var err error
+	if level > 0 {
+		children, err = v.s.node(ctx, id, level)
+	} else {
+		var entries []format.Entry
+		entries, err = v.s.leaf(ctx, id, nil)
+		for _, e := range entries {
+			if err := note(e.ID); err != nil {
+				return err
+			}
+		}
+	}
+	if errors.Is(err, lifeboat.ErrDamaged) {
+		return nil
+	}
+	for _, child := range children {
+		err = errors.Join(err, v.visit(ctx, child, level-1, seen, note))
+	}
+	return err
+}
+
 // pointWalk visits each leaf and node once.
 type pointWalk struct {
 	v       *verification
