@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -26,11 +25,16 @@ type bootResult struct {
 	// AgeSeconds is the age of the data when the boot was asked for: what is
 	// lost (RPA). AnswerSeconds is from the start of the command to the answer
 	// of the last check (RTA); zero where nothing was checked.
-	AgeSeconds    float64      `json:"ageSeconds"`
-	PowerSeconds  float64      `json:"powerSeconds"`
-	AnswerSeconds float64      `json:"answerSeconds,omitempty"`
-	Answer        string       `json:"answer,omitempty"`
-	Problem       *problemJSON `json:"problem,omitempty"`
+	AgeSeconds    float64 `json:"ageSeconds"`
+	PowerSeconds  float64 `json:"powerSeconds"`
+	AnswerSeconds float64 `json:"answerSeconds,omitempty"`
+	Answer        string  `json:"answer,omitempty"`
+	// ReadBytes were read from the drive while this machine started, by it and
+	// by those that ran already.
+	ReadBytes int64 `json:"readBytes"`
+	// Skipped says why nothing was tried.
+	Skipped string       `json:"skipped,omitempty"`
+	Problem *problemJSON `json:"problem,omitempty"`
 
 	err error
 }
@@ -47,24 +51,32 @@ type booter struct {
 	settle  bool
 }
 
-// all boots every machine in order. One that fails stops the rest, because the
-// order says that they need it.
+// all boots every machine in order, and moves them to local disk afterwards
+// where that is wanted. One that fails stops the rest, because the order says
+// that they need it.
 func (b *booter) all(ctx context.Context) ([]bootResult, error) {
 	var results []bootResult
+	var failed error
 	for _, m := range b.plan.Machines {
+		if failed != nil {
+			results = append(results, bootResult{Machine: m.Name, Point: m.Point.ID, TakenAt: m.Point.TakenAt, Skipped: "not tried: a machine before it failed"})
+			continue
+		}
 		r := b.one(ctx, m)
 		results = append(results, r)
-		if r.err != nil {
-			return results, r.err
-		}
+		failed = r.err
 	}
-	return results, nil
+	if failed == nil && b.settle {
+		failed = b.settleAll(ctx)
+	}
+	return results, b.outcome(ctx, results, failed)
 }
 
 func (b *booter) one(ctx context.Context, m plannedBoot) bootResult {
 	r := bootResult{Machine: m.Name, Point: m.Point.ID, TakenAt: m.Point.TakenAt, Forwards: m.Forwards,
 		AgeSeconds: b.began.Sub(m.Point.TakenAt).Seconds()}
 	b.tell(m.Name, "boots from point %s of %s", short(m.Point.ID), stamp(m.Point.TakenAt))
+	before, _ := readServing(b.booted.dir(b.a))
 	if r.err = b.start(ctx, m); r.err == nil {
 		r.PowerSeconds = time.Since(b.began).Seconds()
 		r.Answer, r.err = b.wait(ctx, m)
@@ -73,14 +85,49 @@ func (b *booter) one(ctx context.Context, m plannedBoot) bootResult {
 		r.AnswerSeconds = time.Since(b.began).Seconds()
 		b.tell(m.Name, "answers after %s", humanSeconds(r.AnswerSeconds))
 	}
-	if r.err == nil && b.settle {
-		r.err = b.moveOff(ctx, m)
+	if after, err := readServing(b.booted.dir(b.a)); err == nil {
+		r.ReadBytes = after.ReadBytes - before.ReadBytes
 	}
 	if r.err != nil {
 		p := newProblemJSON("boot", r.err)
 		r.Problem = &p
 	}
 	return r
+}
+
+// outcome turns what became of the machines into the command's own: stopped by a
+// person, failed, or done in part.
+func (b *booter) outcome(ctx context.Context, results []bootResult, failed error) error {
+	if failed == nil {
+		return nil
+	}
+	running := b.running(context.WithoutCancel(ctx))
+	safe, next := "no machine runs; the drive was only read", "run the command again"
+	if len(running) > 0 {
+		safe = fmt.Sprintf("%s run on, with what they wrote; the drive was only read", list(running))
+		next = "see them: lifeboat ps; end them: lifeboat stop --all --remove"
+	}
+	switch {
+	case ctx.Err() != nil:
+		return &lifeboat.Problem{What: fmt.Sprintf("stopped; %d of %d machines run", len(running), len(b.plan.Machines)), Safe: safe, Next: next, Err: context.Cause(ctx)}
+	case len(running) == 0 || len(results) == 1:
+		return failed
+	}
+	p := problemOf(failed)
+	return &lifeboat.Problem{What: fmt.Sprintf("%d of %d machines run; %s", len(running), len(b.plan.Machines), p.What), Safe: safe, Next: p.Next, Err: errors.Join(lifeboat.ErrPartial, failed)}
+}
+
+// running names the machines of this boot that have power: the host knows, also
+// when this command was stopped half-way.
+func (b *booter) running(ctx context.Context) []string {
+	there, _ := b.a.machinesOf(ctx, b.booted)
+	var names []string
+	for _, m := range b.booted.Machines {
+		if l, ok := there[m.Name]; ok && l.Power != hypervisor.PowerOff {
+			names = append(names, m.Name)
+		}
+	}
+	return names
 }
 
 func (b *booter) tell(machine, format string, args ...any) {
@@ -214,12 +261,19 @@ func (b *booter) guestAnswers(ctx context.Context, port string) error {
 	}
 }
 
+// checkClient asks a recovered service and nobody else: no proxy, and no
+// redirect to where production may still be.
+var checkClient = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
 func askHTTP(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := checkClient.Do(req)
 	if err != nil {
 		return "", err
 	}
@@ -234,19 +288,36 @@ func askHTTP(ctx context.Context, url string) (string, error) {
 	return strings.TrimSpace(string(body)), nil
 }
 
-// moveOff moves a machine's disks to local files while it runs.
-func (b *booter) moveOff(ctx context.Context, m plannedBoot) error {
-	p := b.a.newProgress(b.run, m.Name+" to local disk")
-	err := b.host.Settle(ctx, m.Name, p.show)
-	p.end()
-	if err != nil {
-		return fmt.Errorf("%s: move its disks to this host: %w", m.Name, err)
-	}
+// settleAll moves the disks of all machines to local files while they run.
+func (b *booter) settleAll(ctx context.Context) error {
 	for i := range b.booted.Machines {
-		if b.booted.Machines[i].Name == m.Name {
-			b.booted.Machines[i].Settled = true
+		m := &b.booted.Machines[i]
+		if m.Settled {
+			continue
 		}
+		if err := b.settleOne(ctx, m.Name); err != nil {
+			return err
+		}
+		m.Settled = true
+		if err := b.booted.save(b.booted.dir(b.a)); err != nil {
+			return err
+		}
+		b.tell(m.Name, "runs from local disk now; it does not need the drive any more")
 	}
-	b.tell(m.Name, "runs from local disk now; it does not need the drive any more")
-	return b.booted.save(filepath.Join(b.a.runsDir(), b.run.ID))
+	return nil
+}
+
+func (b *booter) settleOne(ctx context.Context, machine string) error {
+	p := b.a.newProgress(b.run, machine+" to local disk")
+	err := b.host.Settle(ctx, machine, p.show)
+	p.end()
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s: its disks could not be moved to this computer: %v", machine, err),
+		Safe: "the machine runs on, from the drive",
+		Next: fmt.Sprintf("make room, and run: lifeboat boot --resume %s --settle", short(b.booted.Run)),
+		Err:  err,
+	}
 }

@@ -43,6 +43,8 @@ type bootedMachine struct {
 	TakenAt time.Time `json:"takenAt"`
 	// Exports names, by disk key, what the server of the disks calls it.
 	Exports map[string]string `json:"exports"`
+	// SizeBytes are the sizes of those disks, known while the drive is away.
+	SizeBytes map[string]int64 `json:"sizeBytes"`
 	// Waiting holds the keys of the disks whose reads wait while the drive is
 	// away, because their kind of controller cannot stop the machine.
 	Waiting  []string      `json:"waiting,omitempty"`

@@ -49,7 +49,10 @@ func (a *app) bootCommand() *cobra.Command {
 		ValidArgsFunction: a.completePoints,
 		RunE: func(c *cobra.Command, args []string) error {
 			if f.resume != "" {
-				return a.bootResume(c.Context(), f.resume)
+				if f.all || len(args) > 0 {
+					return usagef("--resume takes a run, and no machines beside it")
+				}
+				return a.bootResume(c.Context(), f)
 			}
 			if f.all == (len(args) > 0) {
 				return usagef("say what to boot: machines or points, or --all")
@@ -60,12 +63,12 @@ func (a *app) bootCommand() *cobra.Command {
 	flags := c.Flags()
 	flags.BoolVar(&f.all, "all", false, "the newest point of every machine on the drive")
 	flags.StringVar(&f.host, "host", localHost, "the host to boot on")
-	flags.StringVar(&f.network, "network", "segment", "where network cards lead: segment, user, none or bridge:NAME")
+	flags.StringVar(&f.network, "network", "segment", "where network cards lead: segment, user (out through this computer: production can be reached), none or bridge:NAME")
 	flags.StringArrayVar(&f.forwards, "forward", nil, "open a port of this computer's loopback into a machine: [HOSTPORT:]MACHINE:PORT")
 	flags.StringArrayVar(&f.checks, "check", nil, "wait until this answers before the next machine: MACHINE=tcp:PORT or MACHINE=http:PORT/PATH")
 	flags.StringArrayVar(&f.addresses, "address", nil, "the address of a machine that had no agent: MACHINE=ADDRESS/BITS")
 	flags.DurationVar(&f.timeout, "timeout", 5*time.Minute, "how long each check may take")
-	flags.BoolVar(&f.settle, "settle", false, "move each machine's disks to this computer while it runs")
+	flags.BoolVar(&f.settle, "settle", false, "move the machines' disks to this computer while they run; also with --resume")
 	flags.StringVar(&f.resume, "resume", "", "start the machines of an earlier boot again, with what they wrote")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be booted, and how")
 	a.driveFlag(c, &f.drive)
@@ -115,37 +118,16 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 	}
 	b := &booter{a: a, host: host, run: r, booted: booted, plan: plan, began: began, timeout: f.timeout, settle: f.settle}
 	var results []bootResult
-	if err = a.startServing(ctx, booted, r.dir, drive.keys); err == nil {
+	if err = a.startServing(ctx, r.dir, drive.keys); err == nil {
 		results, err = b.all(ctx)
 	}
+	running := b.running(context.WithoutCancel(ctx))
 	if err != nil {
-		err = errors.Join(a.bootStopped(ctx, b, results, err), a.endIdleRuns(context.WithoutCancel(ctx)))
+		err = errors.Join(err, a.endIdleRuns(context.WithoutCancel(ctx), r.ID))
 	}
 	a.showBoot(b, results, err)
-	r.end(fmt.Sprintf("%d of %d machines run from drive %s", len(results), len(plan.Machines), drive.found.Drive.Label), err)
+	r.end(fmt.Sprintf("%d of %d machines run from drive %s", len(running), len(plan.Machines), drive.found.Drive.Label), err)
 	return err
-}
-
-// bootStopped says what became of the machines that were started before a boot
-// was stopped by a person; any other error stays as it is.
-func (a *app) bootStopped(ctx context.Context, b *booter, results []bootResult, err error) error {
-	if ctx.Err() == nil {
-		return err
-	}
-	var running []string
-	for _, r := range results {
-		if r.PowerSeconds > 0 {
-			running = append(running, r.Machine)
-		}
-	}
-	safe := "no machine runs; the drive was only read"
-	next := "run the command again"
-	if len(running) > 0 {
-		safe = fmt.Sprintf("%s run on, with what they wrote; the drive was only read", list(running))
-		next = "see them: lifeboat ps; end them: lifeboat stop --all --remove"
-	}
-	return &lifeboat.Problem{What: fmt.Sprintf("stopped after %d of %d machines", len(running), len(b.plan.Machines)),
-		Safe: safe, Next: next, Err: context.Cause(ctx)}
 }
 
 // needQEMU says, where QEMU is missing, which one command installs it here.
@@ -188,7 +170,9 @@ func (a *app) bootHost(name string) (*qemu.Host, hostFile, error) {
 func (a *app) planBoot(ctx context.Context, host *qemu.Host, run string, f bootFlags, points []lifeboat.RestorePoint) (*bootPlan, error) {
 	listed, err := host.List(ctx)
 	if err != nil {
-		return nil, err
+		// The names that can be read are enough: a folder that is there already is
+		// refused when the machine is defined.
+		a.warn("%v", err)
 	}
 	names := map[string]bool{}
 	for _, l := range listed {
@@ -218,10 +202,11 @@ func (a *app) recordBoot(r *run, drive *openedDrive, host hostFile, plan *bootPl
 		Host: host, Socket: filepath.Join(sockets, "disks")}
 	for i, m := range plan.Machines {
 		bm := bootedMachine{Name: m.Name, Machine: m.Point.Machine.ID, Point: m.Point.ID, TakenAt: m.Point.TakenAt,
-			Forwards: m.Forwards, Exports: map[string]string{}}
+			Forwards: m.Forwards, Exports: map[string]string{}, SizeBytes: map[string]int64{}}
 		for _, d := range m.Point.Machine.Disks {
 			if d.Excluded == "" {
 				bm.Exports[d.Key] = "m" + strconv.Itoa(i) + "-" + d.Key
+				bm.SizeBytes[d.Key] = d.SizeBytes
 			}
 			if d.Bus == lifeboat.BusNVMe {
 				bm.Waiting = append(bm.Waiting, d.Key)
@@ -276,12 +261,15 @@ func (a *app) showBoot(b *booter, results []bootResult, err error) {
 		if r.AnswerSeconds > 0 {
 			answer = humanSeconds(r.AnswerSeconds)
 		}
-		if r.err != nil {
+		switch {
+		case r.Skipped != "":
+			answer = r.Skipped
+		case r.err != nil:
 			answer = "failed"
 		}
-		rows = append(rows, []string{r.Machine, short(r.Point), humanSeconds(r.AgeSeconds), answer, forwardWords(r.Forwards)})
+		rows = append(rows, []string{r.Machine, short(r.Point), humanSeconds(r.AgeSeconds), answer, humanBytes(r.ReadBytes), forwardWords(r.Forwards)})
 	}
-	a.print("%s", table([]string{"MACHINE", "POINT", "AGE OF DATA", "ANSWERS AFTER", "FORWARDS"}, rows))
+	a.print("%s", table([]string{"MACHINE", "POINT", "AGE OF DATA", "ANSWERS AFTER", "READ", "FORWARDS"}, rows))
 	for _, d := range serving.Damage {
 		a.warn("%s", d)
 	}
@@ -291,53 +279,75 @@ func (a *app) showBoot(b *booter, results []bootResult, err error) {
 }
 
 // bootResume starts the server of the disks and the machines of an earlier boot
-// again: after a power cut of this host, or after `stop`.
-func (a *app) bootResume(ctx context.Context, prefix string) error {
-	f, err := a.findRun(prefix)
+// again: after a power cut of this host, or after `stop`. With --settle it also
+// moves what runs to local disk.
+func (a *app) bootResume(ctx context.Context, f bootFlags) error {
+	found, err := a.findRun(f.resume)
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(a.runsDir(), f.ID)
-	b, err := readBooted(dir)
+	dir := filepath.Join(a.runsDir(), found.ID)
+	booted, err := readBooted(dir)
 	if err != nil {
-		return usagef("run %s booted nothing", short(f.ID))
+		return usagef("run %s booted nothing", short(found.ID))
 	}
-	host, err := a.openQEMU(b.Host)
+	host, err := a.openQEMU(booted.Host)
 	if err != nil {
 		return err
 	}
-	if s, err := readServing(dir); err != nil || !s.Process.alive() {
-		drive, err := a.openDrive(ctx, b.DrivePath, imagestore.Read)
-		if err != nil {
-			return err
-		}
-		keys, id := drive.keys, drive.store.Drive().ID
-		drive.Close()
-		if id != b.Drive.ID {
-			return wrongDriveForRun(b)
-		}
-		b.Ended = false
-		if err := b.save(dir); err != nil {
-			return err
-		}
-		if err := a.startServing(ctx, b, dir, keys); err != nil {
-			return err
-		}
+	if err := a.serveAgain(ctx, booted, dir); err != nil {
+		return err
 	}
-	for _, m := range b.Machines {
-		if err := host.PowerOn(ctx, m.Name); err != nil {
-			return fmt.Errorf("%s: start it again: %w", m.Name, err)
-		}
-		a.note("%s: runs", m.Name)
+	b := &booter{a: a, host: host, run: openRunLog(dir), booted: booted}
+	if err := b.powerOnAgain(ctx); err != nil {
+		return err
+	}
+	if f.settle {
+		return b.settleAll(ctx)
 	}
 	return nil
 }
 
-func wrongDriveForRun(b *bootedRun) error {
-	return &lifeboat.Problem{
-		What: fmt.Sprintf("run %s booted from drive %s, and that is not the one at %s", short(b.Run), b.Drive.Label, b.DrivePath),
-		Safe: "nothing was started; what the machines wrote is kept",
-		Next: fmt.Sprintf("attach drive %s and run the command again", b.Drive.Label),
-		Err:  lifeboat.ErrWrongDrive,
+// serveAgain starts the server of a run's disks unless it runs. Machines that
+// were all moved to local disk need no drive, only their ways in.
+func (a *app) serveAgain(ctx context.Context, b *bootedRun, dir string) error {
+	if s, err := readServing(dir); err == nil && s.Process.alive() {
+		return nil
 	}
+	var keys secretKeys
+	if !b.settled() {
+		drive, err := a.openDriveByID(ctx, b.Drive, b.DrivePath)
+		if err != nil {
+			return err
+		}
+		keys, b.DrivePath = drive.keys, drive.found.Path
+		drive.Close()
+	}
+	b.Ended = false
+	if err := b.save(dir); err != nil {
+		return err
+	}
+	return a.startServing(ctx, dir, keys)
+}
+
+// powerOnAgain starts the machines that are still there; those that were removed
+// are gone on purpose.
+func (b *booter) powerOnAgain(ctx context.Context) error {
+	there, err := b.a.machinesOf(ctx, b.booted)
+	if err != nil {
+		b.a.warn("%v", err)
+	}
+	if len(there) == 0 {
+		return usagef("no machine of run %s is left on this host", short(b.booted.Run))
+	}
+	for _, m := range b.booted.Machines {
+		if _, ok := there[m.Name]; !ok {
+			continue
+		}
+		if err := b.host.PowerOn(ctx, m.Name); err != nil {
+			return fmt.Errorf("%s: start it again: %w", m.Name, err)
+		}
+		b.tell(m.Name, "runs")
+	}
+	return nil
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
-	"lifeboat/imagestore"
 	"lifeboat/nbd"
 )
 
@@ -54,13 +53,13 @@ type diskServer struct {
 	log    *run
 
 	mu      sync.Mutex
-	store   *imagestore.Store
+	store   *openedDrive
 	reads   *readCounter
 	serving diskServing
 	// refused is when a machine was last told that its drive is away: it stops.
 	refused time.Time
 	// gone wakes up whoever looks for the drive.
-	gone chan *imagestore.Store
+	gone chan *openedDrive
 	// opening is closed when the attempt to find the drive again succeeded.
 	opening chan struct{}
 	// saying keeps two writers of disks.json apart.
@@ -72,13 +71,22 @@ func (s *diskServer) run(ctx context.Context, guard process) error {
 	if err != nil {
 		return err
 	}
+	lock, err := present(s.dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	// Whoever ends the run says so first, and then waits for that lock.
+	if b, err := readBooted(s.dir); err != nil || b.Ended {
+		return err
+	}
 	if before, err := readServing(s.dir); err == nil {
 		s.serving.ReadBytes, s.serving.Damage = before.ReadBytes, before.Damage
 		// A server that died while the drive was away left the machines standing.
 		s.serving.WaitingSince, s.refused = before.WaitingSince, time.Now()
 	}
 	s.serving.Process, s.serving.Guard = self, guard
-	s.reads, s.gone = &readCounter{}, make(chan *imagestore.Store, 1)
+	s.reads, s.gone = &readCounter{}, make(chan *openedDrive, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var work sync.WaitGroup
@@ -293,7 +301,7 @@ func (s *diskServer) exports() map[string]nbd.Export {
 	all := map[string]nbd.Export{}
 	for _, m := range s.booted.Machines {
 		for key, name := range m.Exports {
-			all[name] = &servedDisk{server: s, point: m.Point, key: key, waits: slices.Contains(m.Waiting, key)}
+			all[name] = &servedDisk{server: s, point: m.Point, key: key, size: m.SizeBytes[key], waits: slices.Contains(m.Waiting, key)}
 		}
 	}
 	return all

@@ -89,13 +89,26 @@ func (a *app) findDrive(ctx context.Context, want string) (rotation.Found, error
 	return rotation.Select(found, want)
 }
 
-// openDrive finds a drive and opens its store: with the passphrase file if one
-// is given, else with this computer's identity, else by asking.
+// openDrive finds a drive of this site and opens its store: with the passphrase
+// file if one is given, else with this computer's identity, else by asking.
 func (a *app) openDrive(ctx context.Context, want string, mode imagestore.Mode) (*openedDrive, error) {
 	found, err := a.findDrive(ctx, want)
 	if err != nil {
 		return nil, err
 	}
+	d, err := a.openAsking(ctx, found, mode)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.checkSite(d); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// openAsking opens a drive that was found, of whatever site.
+func (a *app) openAsking(ctx context.Context, found rotation.Found, mode imagestore.Mode) (*openedDrive, error) {
 	keys, err := a.keys()
 	if err != nil {
 		return nil, err
@@ -109,6 +122,37 @@ func (a *app) openDrive(ctx context.Context, want string, mode imagestore.Mode) 
 		return nil, errors.Join(aerr, err)
 	}
 	return a.openFound(ctx, found, secretKeys{Passphrase: text}, mode, nil)
+}
+
+// openDriveByID opens the very drive that machines were booted from, at the path
+// where it was or wherever it is attached by now.
+func (a *app) openDriveByID(ctx context.Context, drive lifeboat.Drive, path string) (*openedDrive, error) {
+	found, err := a.findDriveByID(ctx, drive.ID, path)
+	if err != nil {
+		return nil, &lifeboat.Problem{
+			What: fmt.Sprintf("drive %s, which the machines run from, is not attached", drive.Label),
+			Safe: "nothing was started; what the machines wrote is kept",
+			Next: fmt.Sprintf("attach drive %s and run the command again", drive.Label),
+			Err:  errors.Join(lifeboat.ErrNoDrive, err),
+		}
+	}
+	return a.openAsking(ctx, found, imagestore.Read)
+}
+
+func (a *app) findDriveByID(ctx context.Context, id, path string) (rotation.Found, error) {
+	found, err := rotation.Identify(path)
+	if err == nil && found.Drive.ID == id {
+		return found, nil
+	}
+	all, err := a.attachedDrives(ctx)
+	if err != nil {
+		return rotation.Found{}, err
+	}
+	i := slices.IndexFunc(all, func(f rotation.Found) bool { return f.Drive.ID == id })
+	if i < 0 {
+		return rotation.Found{}, lifeboat.ErrDriveGone
+	}
+	return all[i], nil
 }
 
 // openDriveQuietly is for completion: it never asks.
@@ -183,7 +227,7 @@ func (a *app) confirmDrive(d *openedDrive) error {
 		a.warn("%s", remark)
 	}
 	d.found.Drive = d.store.Drive()
-	return a.checkSite(d)
+	return nil
 }
 
 // checkSite refuses a drive of another site on a control machine.
@@ -200,20 +244,11 @@ func (a *app) checkSite(d *openedDrive) error {
 	}
 }
 
-// openServedDrive opens the drive of a boot run for the server of its disks: at
-// the path where it was, or wherever it is attached by now.
-func (a *app) openServedDrive(ctx context.Context, b *bootedRun, keys secretKeys, count *readCounter) (*imagestore.Store, error) {
-	found, err := rotation.Identify(b.DrivePath)
-	if err != nil || found.Drive.ID != b.Drive.ID {
-		all, aerr := a.attachedDrives(ctx)
-		if aerr != nil {
-			return nil, aerr
-		}
-		i := slices.IndexFunc(all, func(f rotation.Found) bool { return f.Drive.ID == b.Drive.ID })
-		if i < 0 {
-			return nil, errors.Join(lifeboat.ErrDriveGone, err)
-		}
-		found = all[i]
+// openServedDrive opens the drive of a boot run for the server of its disks.
+func (a *app) openServedDrive(ctx context.Context, b *bootedRun, keys secretKeys, count *readCounter) (*openedDrive, error) {
+	found, err := a.findDriveByID(ctx, b.Drive.ID, b.DrivePath)
+	if err != nil {
+		return nil, err
 	}
 	d, err := a.openFound(ctx, found, keys, imagestore.Read, count)
 	if err != nil {
@@ -223,7 +258,7 @@ func (a *app) openServedDrive(ctx context.Context, b *bootedRun, keys secretKeys
 		d.Close()
 		return nil, lifeboat.ErrWrongDrive
 	}
-	return d.store, nil
+	return d, nil
 }
 
 // openCatalog opens what this control machine remembers.

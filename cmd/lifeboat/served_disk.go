@@ -25,28 +25,21 @@ type servedDisk struct {
 	server *diskServer
 	point  string
 	key    string
+	size   int64
 	// waits says that reads wait for a drive that is away, because the guest's
 	// controller cannot stop its machine.
 	waits bool
 
 	mu    sync.Mutex
-	store *imagestore.Store
+	drive *openedDrive
 	disk  *imagestore.Disk
 }
 
-// SizeBytes is the size of the disk. It waits for a drive that is away, which
-// only a machine that connects at that moment notices.
-func (d *servedDisk) SizeBytes() int64 {
-	var size int64
-	d.with(context.Background(), true, func(disk *imagestore.Disk) error {
-		size = disk.SizeBytes()
-		return nil
-	})
-	return size
-}
+// SizeBytes is the size of the disk, known while the drive is away as well.
+func (d *servedDisk) SizeBytes() int64 { return d.size }
 
 func (d *servedDisk) ReadAt(ctx context.Context, p []byte, offset int64) error {
-	return d.with(ctx, d.waits, func(disk *imagestore.Disk) error {
+	return d.with(ctx, func(disk *imagestore.Disk) error {
 		n, err := disk.ReadAtContext(ctx, p, offset)
 		if n == len(p) && errors.Is(err, io.EOF) {
 			return nil
@@ -56,7 +49,7 @@ func (d *servedDisk) ReadAt(ctx context.Context, p []byte, offset int64) error {
 }
 
 func (d *servedDisk) Extents(ctx context.Context, within lifeboat.Extent) (runs []lifeboat.Extent, err error) {
-	err = d.with(ctx, d.waits, func(disk *imagestore.Disk) error {
+	err = d.with(ctx, func(disk *imagestore.Disk) error {
 		runs, err = disk.Extents(ctx, within)
 		return err
 	})
@@ -65,52 +58,56 @@ func (d *servedDisk) Extents(ctx context.Context, within lifeboat.Extent) (runs 
 
 // with does something with the disk. While the drive is away it waits and does
 // it again, or says at once that the drive is away.
-func (d *servedDisk) with(ctx context.Context, wait bool, do func(*imagestore.Disk) error) error {
+func (d *servedDisk) with(ctx context.Context, do func(*imagestore.Disk) error) error {
 	for {
-		disk, store, err := d.open(ctx)
+		disk, drive, err := d.open(ctx)
 		if err == nil {
 			err = do(disk)
 		}
-		if !errors.Is(err, lifeboat.ErrDriveGone) {
+		switch {
+		case err == nil || ctx.Err() != nil:
 			return err
-		}
-		if !wait {
-			d.server.refuse(store)
+		case drive != d.server.current():
+			continue // it was closed under us: the drive is back already
+		case !errors.Is(err, lifeboat.ErrDriveGone):
+			return err
+		case !d.waits:
+			d.server.refuse(drive)
 			return fmt.Errorf("%w (%w)", err, nbd.ENOSPC)
 		}
-		if err := d.server.reopen(ctx, store); err != nil {
+		if err := d.server.reopen(ctx, drive); err != nil {
 			return err
 		}
 	}
 }
 
 // open returns the disk from the store that is open now.
-func (d *servedDisk) open(ctx context.Context) (*imagestore.Disk, *imagestore.Store, error) {
-	store := d.server.current()
-	if store == nil {
+func (d *servedDisk) open(ctx context.Context) (*imagestore.Disk, *openedDrive, error) {
+	drive := d.server.current()
+	if drive == nil {
 		return nil, nil, lifeboat.ErrDriveGone
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.store == store {
-		return d.disk, store, nil
+	if d.drive == drive {
+		return d.disk, drive, nil
 	}
-	disk, err := store.Disk(ctx, d.point, d.key)
+	disk, err := drive.store.Disk(ctx, d.point, d.key)
 	if err != nil {
-		return nil, store, err
+		return nil, drive, err
 	}
-	d.store, d.disk = store, disk
-	return disk, store, nil
+	d.drive, d.disk = drive, disk
+	return disk, drive, nil
 }
 
-func (s *diskServer) current() *imagestore.Store {
+func (s *diskServer) current() *openedDrive {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.store
 }
 
 // refuse notes that a machine was told that the drive of this store is away.
-func (s *diskServer) refuse(broken *imagestore.Store) {
+func (s *diskServer) refuse(broken *openedDrive) {
 	s.mu.Lock()
 	s.refused = time.Now()
 	s.mu.Unlock()
@@ -163,7 +160,7 @@ func (s *diskServer) letGoOn(ctx context.Context) {
 
 // reopen waits until the drive answers again. Only one of the readers that find
 // it gone looks for it.
-func (s *diskServer) reopen(ctx context.Context, broken *imagestore.Store) error {
+func (s *diskServer) reopen(ctx context.Context, broken *openedDrive) error {
 	s.mu.Lock()
 	if s.store != broken {
 		s.mu.Unlock()
@@ -190,7 +187,7 @@ func (s *diskServer) reopen(ctx context.Context, broken *imagestore.Store) error
 	return s.findDrive(ctx, broken)
 }
 
-func (s *diskServer) findDrive(ctx context.Context, broken *imagestore.Store) error {
+func (s *diskServer) findDrive(ctx context.Context, broken *openedDrive) error {
 	for {
 		store, err := s.a.openServedDrive(ctx, s.booted, s.keys, s.reads)
 		if err == nil {
@@ -214,7 +211,7 @@ func (s *diskServer) findDrive(ctx context.Context, broken *imagestore.Store) er
 	}
 }
 
-func (s *diskServer) driveIsBack(ctx context.Context, broken, store *imagestore.Store) {
+func (s *diskServer) driveIsBack(ctx context.Context, broken, store *openedDrive) {
 	s.mu.Lock()
 	s.store = store
 	waited := !s.serving.WaitingSince.IsZero()
