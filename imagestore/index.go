@@ -261,7 +261,7 @@ func (x *index) search(id format.ID, good func(format.Place) bool) (format.Place
 func (x *index) searchRuns(id format.ID, good func(format.Place) bool) (format.Place, bool, error) {
 	var failed error
 	for _, r := range *x.runs.Load() {
-		if !r.filter.May(id) {
+		if !r.may(id) {
 			continue
 		}
 		p, ok, err := x.findIn(r, id)

@@ -20,7 +20,8 @@ type run struct {
 	replaced []format.ID
 	packs    []uint32 // the store's numbers of the run's packs
 	first    []uint32
-	filter   format.Filter
+	// filter is nil while the run is being replaced; then every page is looked at.
+	filter atomic.Pointer[format.Filter]
 	// broken: a page of it cannot be read. The writer makes it anew.
 	broken atomic.Bool
 }
@@ -86,11 +87,18 @@ func (s *Store) readRunTail(r *run, size int64) error {
 	if err != nil {
 		return err
 	}
-	r.replaced, r.first, r.filter = tail.Replaced, tail.First, tail.Filter
+	r.replaced, r.first = tail.Replaced, tail.First
+	r.filter.Store(&tail.Filter)
 	for _, p := range tail.Packs {
 		r.packs = append(r.packs, s.packs.add(p))
 	}
 	return nil
+}
+
+// may says whether an id may be in the run; false is certain.
+func (r *run) may(id format.ID) bool {
+	f := r.filter.Load()
+	return f == nil || f.May(id)
 }
 
 // openTail reads the tail, which ends at the given offset. The memory for it is

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 
 	"lifeboat/imagestore/format"
@@ -25,7 +26,8 @@ func (x *index) writeRun(entries []format.RunEntry, covered []uint32, instead ..
 	slices.SortFunc(entries, func(a, b format.RunEntry) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	for {
 		id := newFileID()
-		err := x.writeRunFile(id, entries, covered, instead)
+		merge := x.mergeable(uint64(len(entries)))
+		err := x.writeRunFile(id, entries, covered, merge, instead)
 		var broken *brokenRun
 		if errors.As(err, &broken) && !isGone(err) {
 			// It is left alone and made anew from its packs.
@@ -36,12 +38,26 @@ func (x *index) writeRun(entries []format.RunEntry, covered []uint32, instead ..
 		if err != nil {
 			return fmt.Errorf("write %s: %w", runName(id), err)
 		}
-		return x.replace(id)
+		return x.replace(id, append(merge, instead...))
 	}
 }
 
-// replace publishes a new run and removes those that it took in.
-func (x *index) replace(id format.ID) error {
+// largeFilters is from when on it is worth asking the runtime to give memory
+// back before more is taken.
+const largeFilters = 8 << 20
+
+// replace publishes a new run and removes those that it took in. Their filters
+// go before its own comes, so that both are never in memory.
+func (x *index) replace(id format.ID, old []*run) error {
+	freed := 0
+	for _, r := range old {
+		if f := r.filter.Swap(nil); f != nil {
+			freed += len(*f)
+		}
+	}
+	if freed >= largeFilters {
+		debug.FreeOSMemory()
+	}
 	r, err := x.s.openRun(id)
 	if err != nil {
 		return err
@@ -56,9 +72,8 @@ func (x *index) replace(id format.ID) error {
 	return nil
 }
 
-// mergeable chooses the older runs that a new one of n entries takes in, and
-// says how many entries there are at most together.
-func (x *index) mergeable(n uint64) ([]*run, uint64) {
+// mergeable chooses the older runs that a new one of n entries takes in.
+func (x *index) mergeable(n uint64) []*run {
 	runs := slices.DeleteFunc(slices.Clone(*x.runs.Load()), func(r *run) bool { return r.broken.Load() })
 	slices.SortFunc(runs, func(a, b *run) int {
 		if a.footer.Entries < b.footer.Entries {
@@ -68,11 +83,11 @@ func (x *index) mergeable(n uint64) ([]*run, uint64) {
 	})
 	for i, r := range runs {
 		if r.footer.Entries > runMergeRatio*n {
-			return runs[:i], n
+			return runs[:i:i]
 		}
 		n += r.footer.Entries
 	}
-	return runs, n
+	return runs
 }
 
 // brokenRun is an error of reading a run that was to be merged.
@@ -84,8 +99,7 @@ type brokenRun struct {
 func (b *brokenRun) Error() string { return fmt.Sprintf("read %s: %v", runName(b.run.id), b.why) }
 func (b *brokenRun) Unwrap() error { return b.why }
 
-func (x *index) writeRunFile(id format.ID, entries []format.RunEntry, covered []uint32, instead []*run) error {
-	merge, total := x.mergeable(uint64(len(entries)))
+func (x *index) writeRunFile(id format.ID, entries []format.RunEntry, covered []uint32, merge, instead []*run) error {
 	h := format.Header{Kind: format.KindRun, Generation: x.s.super.Generation, Drive: x.s.driveID, File: id}
 	master, ok := x.s.masters.Key(h.Generation)
 	if !ok {
@@ -100,11 +114,14 @@ func (x *index) writeRunFile(id format.ID, entries []format.RunEntry, covered []
 	if err != nil {
 		return err
 	}
-	w := &runWriter{packs: x.s.packs, file: f, key: key, tail: format.RunTail{Filter: format.NewFilter(format.FilterBlocks(total))}, number: map[uint32]uint32{}}
+	w := &runWriter{packs: x.s.packs, file: f, key: key, number: map[uint32]uint32{}}
 	for _, r := range instead {
 		w.tail.Replaced = append(w.tail.Replaced, r.id)
 	}
 	err = w.write(h, entries, covered, merge, x.s.marks)
+	if err == nil {
+		err = w.writeTail(x.s.dir, temp)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -136,7 +153,7 @@ type runWriter struct {
 const runWriteSize = 1 << 20
 
 func (w *runWriter) write(h format.Header, entries []format.RunEntry, covered []uint32, merge []*run, marks *marks) error {
-	w.buf = h.Append(make([]byte, 0, runWriteSize+format.RunPageSize))
+	w.buf = h.Append(make([]byte, 0, runWriteSize+format.SegmentSize))
 	w.buf = w.buf[:format.RunPageSize]
 	sources := []*runCursor{{entries: entries}}
 	for _, r := range merge {
@@ -154,13 +171,7 @@ func (w *runWriter) write(h format.Header, entries []format.RunEntry, covered []
 	if err := w.flushPage(); err != nil {
 		return err
 	}
-	footer := format.RunFooter{Entries: w.entries, Packs: uint32(len(w.tail.Packs)), Replaced: uint32(len(w.tail.Replaced)),
-		FilterBlocks: uint64(len(w.tail.Filter)) / 64}
-	if err := w.flush(); err != nil {
-		return err
-	}
-	_, err := w.file.Write(w.key.AppendTail(nil, footer, w.tail.Append(nil)))
-	return err
+	return w.flush()
 }
 
 // merge writes the entries of all sources in order, each id once: where there
@@ -207,7 +218,6 @@ func (w *runWriter) add(e format.RunEntry) error {
 	if len(w.page) == 0 {
 		w.tail.First = append(w.tail.First, format.Prefix(e.ID))
 	}
-	w.tail.Filter.Add(e.ID)
 	e.Place.Pack = w.local(e.Place.Pack)
 	w.page = append(w.page, e)
 	w.entries++

@@ -55,7 +55,7 @@ func sampleSuperblock() Superblock {
 }
 
 func sampleRun() (RunFooter, RunTail) {
-	t := RunTail{Replaced: []ID{{1}}, Packs: []RunPack{{ID: ID{2}}, {ID: ID{3}, Tree: true}, {ID: ID{4}, Torn: true}}, First: []uint32{5}, Filter: NewFilter(1)}
+	t := RunTail{Replaced: []ID{{1}}, Packs: []RunPack{{ID: ID{2}}, {ID: ID{3}, Tree: true}, {ID: ID{4}, Torn: true}}, First: []uint32{5}, Filter: make(Filter, filterBlock)}
 	return RunFooter{Entries: 3, Packs: 3, Replaced: 1, FilterBlocks: 1}, t
 }
 
@@ -404,14 +404,23 @@ func TestFilterNeverForgetsAndIsSmall(t *testing.T) {
 		return id
 	}
 	const n = 20000
-	f := NewFilter(FilterBlocks(n))
-	if len(f)*8 > 10*n {
-		t.Errorf("%d bits for %d ids", len(f)*8, n)
-	}
+	var f Filter
+	m := NewFilterMaker(FilterBlocks(n), func(b []byte) error { f = append(f, b...); return nil })
 	ids := make([]ID, n)
 	for i := range ids {
 		ids[i] = id()
-		f.Add(ids[i])
+	}
+	slices.SortFunc(ids, func(a, b ID) int { return bytes.Compare(a[:], b[:]) })
+	for _, id := range ids {
+		if err := m.Add(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.End(); err != nil || uint64(len(f)) != FilterBlocks(n)*filterBlock {
+		t.Fatalf("a filter of %d bytes: %v", len(f), err)
+	}
+	if len(f)*8 > 10*n {
+		t.Errorf("%d bits for %d ids", len(f)*8, n)
 	}
 	for _, id := range ids {
 		if !f.May(id) {

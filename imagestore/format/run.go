@@ -223,21 +223,19 @@ func DecodeRunFooter(b []byte, size int64) (RunFooter, error) {
 // SegmentCount is how many segments the tail is sealed in.
 func (f RunFooter) SegmentCount() int64 { return (f.TailSize() + runSegment - 1) / runSegment }
 
-// AppendTail writes the sealed tail and the footer behind b.
-func (k *RunKey) AppendTail(b []byte, f RunFooter, tail []byte) []byte {
-	footer := f.Append(nil)
-	extra := append(k.header[:len(k.header):len(k.header)], footer...)
-	for n := uint64(0); len(tail) > 0; n++ {
-		part := tail[:min(runSegment, len(tail))]
-		nonce := runNonce(n, "tail")
-		b = k.key.Seal(b, nonce[:], part, extra)
-		tail = tail[len(part):]
-	}
-	return append(b, footer...)
+// AppendSegment seals segment n of the tail behind b: 65 536 bytes of it, or what
+// is left.
+func (k *RunKey) AppendSegment(b []byte, n uint64, f RunFooter, plain []byte) []byte {
+	extra := append(k.header[:len(k.header):len(k.header)], f.Append(nil)...)
+	nonce := runNonce(n, "tail")
+	return k.key.Seal(b, nonce[:], plain, extra)
 }
 
-// SegmentSize is the length of the longest sealed segment of a tail.
-const SegmentSize = runSegment + tagSize
+// The parts of a tail: SegmentPlain bytes become SegmentSize when sealed.
+const (
+	SegmentPlain = runSegment
+	SegmentSize  = runSegment + tagSize
+)
 
 // OpenSegment opens segment n of the tail in place. One that opens proves the
 // footer too, so that the tail's length can be believed.
@@ -345,27 +343,54 @@ func FilterBlocks(n uint64) uint64 {
 	return max(1, n*filterBits/(filterBlock*8))
 }
 
-// NewFilter makes an empty filter.
-func NewFilter(blocks uint64) Filter { return make(Filter, blocks*filterBlock) }
-
-func (f Filter) block(id ID) []byte {
-	n, _ := bits.Mul64(binary.BigEndian.Uint64(id[:]), uint64(len(f)/filterBlock))
-	return f[n*filterBlock : (n+1)*filterBlock]
+func filterPlace(id ID, blocks uint64) uint64 {
+	n, _ := bits.Mul64(binary.BigEndian.Uint64(id[:]), blocks)
+	return n
 }
 
-// Add puts an id into the filter.
-func (f Filter) Add(id ID) {
-	b := f.block(id)
+// FilterMaker makes a filter of ids that ascend, as those of a run do. It keeps
+// one block of it.
+type FilterMaker struct {
+	blocks, at uint64
+	block      [filterBlock]byte
+	emit       func([]byte) error
+}
+
+// NewFilterMaker makes a filter of so many blocks, which go to emit in order.
+func NewFilterMaker(blocks uint64, emit func([]byte) error) *FilterMaker {
+	return &FilterMaker{blocks: blocks, emit: emit}
+}
+
+// Add puts an id into the filter; it is not below the one before.
+func (m *FilterMaker) Add(id ID) error {
+	if err := m.skipTo(filterPlace(id, m.blocks)); err != nil {
+		return err
+	}
 	g := le.Uint64(id[8:])
 	for range filterProbes {
-		b[g>>3&63] |= 1 << (g & 7)
+		m.block[g>>3&63] |= 1 << (g & 7)
 		g >>= 9
 	}
+	return nil
+}
+
+// End emits what is left.
+func (m *FilterMaker) End() error { return m.skipTo(m.blocks) }
+
+func (m *FilterMaker) skipTo(block uint64) error {
+	for ; m.at < block; m.at++ {
+		if err := m.emit(m.block[:]); err != nil {
+			return err
+		}
+		m.block = [filterBlock]byte{}
+	}
+	return nil
 }
 
 // May says whether the id may be in the run; false is certain.
 func (f Filter) May(id ID) bool {
-	b := f.block(id)
+	n := filterPlace(id, uint64(len(f)/filterBlock))
+	b := f[n*filterBlock : (n+1)*filterBlock]
 	g := le.Uint64(id[8:])
 	for range filterProbes {
 		if b[g>>3&63]&(1<<(g&7)) == 0 {
