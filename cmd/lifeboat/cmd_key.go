@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -124,7 +125,7 @@ func (a *app) newSlot(name, recipient, newFile string) (slot imagestore.NewSlot,
 
 func (a *app) keyRemoveCommand() *cobra.Command {
 	var drive string
-	var yes bool
+	var yes, dryRun bool
 	c := &cobra.Command{
 		Use: "remove NAME", Short: "Close a drive to a secret",
 		Long: "Removes a key slot: that secret no longer opens the drive as it is now. It helps against nobody\n" +
@@ -132,12 +133,19 @@ func (a *app) keyRemoveCommand() *cobra.Command {
 		Example:     "  lifeboat key remove anna --drive A\n  lifeboat key remove anna --drive A --yes",
 		Annotations: exits(exitNoDrive, exitHeld, exitPerson), Args: exactArgs("the name of a slot"),
 		RunE: func(c *cobra.Command, args []string) error {
-			d, err := a.openDrive(c.Context(), drive, imagestore.Write)
+			mode := imagestore.Write
+			if dryRun {
+				mode = imagestore.Read
+			}
+			d, err := a.openDrive(c.Context(), drive, mode)
 			if err != nil {
 				return err
 			}
 			defer d.Close()
-			if err := a.confirm(yes, fmt.Sprintf("This closes %s to %q.\n", d.name(), args[0])); err != nil {
+			if dryRun {
+				return a.planRemoveSlot(c.Context(), d, args[0])
+			}
+			if err := a.confirm(c.Context(), yes, fmt.Sprintf("This closes %s to %q.\n", d.name(), args[0])); err != nil {
 				return err
 			}
 			if err := d.store.RemoveSlot(c.Context(), args[0]); err != nil {
@@ -151,8 +159,38 @@ func (a *app) keyRemoveCommand() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be closed to whom")
 	a.driveFlag(c, &drive)
 	return c
+}
+
+// planRemoveSlot says what removing a slot would do.
+func (a *app) planRemoveSlot(ctx context.Context, d *openedDrive, name string) error {
+	slots, err := d.store.Slots(ctx)
+	if err != nil {
+		return err
+	}
+	left := []string{}
+	for _, s := range slots {
+		if s.Name != name {
+			left = append(left, s.Name)
+		}
+	}
+	switch {
+	case len(left) == len(slots):
+		return slotProblem(d, fmt.Errorf("there is no key slot %q", name))
+	case len(left) == 0:
+		return slotProblem(d, errors.New("the last key slot cannot be removed: nothing would open the drive"))
+	case a.json:
+		a.printJSON(struct {
+			Name  string   `json:"name"`
+			Drive string   `json:"driveId"`
+			Left  []string `json:"left"`
+		}{name, d.store.Drive().ID, left})
+	default:
+		a.print("would close %s to %q; %s would still open it\n", d.name(), name, list(left))
+	}
+	return nil
 }
 
 // slotProblem says what a refused change of the key slots means.
@@ -176,16 +214,47 @@ func (a *app) keySheetCommand() *cobra.Command {
 		Use: "sheet", Short: "Print the recovery sheet of a drive",
 		Long: "Prints what a stranger needs beside the drive: the exact command lines of a recovery and the\n" +
 			"SHA-256 of the program on the drive, which only proves something on paper. --with-secret adds\n" +
-			"the site's secret: such a sheet is never kept with a drive.",
+			"the secret, after opening the drive with it: such a sheet is never kept with a drive.",
 		Example:     "  lifeboat key sheet --drive A | lp\n  lifeboat key sheet --drive A --with-secret",
 		Annotations: exits(exitNoDrive), Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.keySheet(c.Context(), drive, withSecret)
 		},
 	}
-	c.Flags().BoolVar(&withSecret, "with-secret", false, "print the site's secret as well")
+	c.Flags().BoolVar(&withSecret, "with-secret", false, "print the secret as well: the site's, or the one of --passphrase-file")
 	a.driveFlag(c, &drive)
 	return c
+}
+
+// secretThatOpens returns the secret to print on a drive's sheet, which opened
+// the drive just now: the one of --passphrase-file, or else the site's. A sheet
+// with a wrong secret would be found out on the worst day.
+func (a *app) secretThatOpens(ctx context.Context, found rotation.Found) (string, error) {
+	text, given, err := a.givenPassphrase()
+	if err != nil {
+		return "", err
+	}
+	which := "the secret in " + a.passphraseFile
+	if !given {
+		_, secrets, err := a.loadSiteSecrets()
+		if err != nil {
+			return "", err
+		}
+		which, text = "the site's secret", secrets.Passphrase
+	}
+	d, err := a.openFound(ctx, found, secretKeys{Passphrase: text}, imagestore.Read, nil)
+	if errors.Is(err, lifeboat.ErrWrongSecret) {
+		return "", &lifeboat.Problem{
+			What: fmt.Sprintf("%s does not open drive %s: no sheet is printed with it", which, found.Drive.Label),
+			Safe: "nothing was changed on the drive; whatever opened it before opens it now",
+			Next: "give the file with the drive's own secret: --passphrase-file FILE; or add the secret to the drive: lifeboat key add",
+			Err:  err,
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r"), d.Close()
 }
 
 func (a *app) keySheet(ctx context.Context, want string, withSecret bool) error {
@@ -198,11 +267,9 @@ func (a *app) keySheet(ctx context.Context, want string, withSecret bool) error 
 		return err
 	}
 	if withSecret {
-		_, secrets, err := a.loadSiteSecrets()
-		if err != nil {
+		if facts.Secret, err = a.secretThatOpens(ctx, found); err != nil {
 			return err
 		}
-		facts.Secret = secrets.Passphrase
 	}
 	text := rotation.RecoverySheet(facts)
 	if a.json {

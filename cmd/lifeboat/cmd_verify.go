@@ -47,6 +47,11 @@ func (a *app) verify(ctx context.Context, want string, names []string) error {
 	if err != nil {
 		return err
 	}
+	// A point that is committed from now on is not among those that are read.
+	listed, err := verifiedBy(ctx, d, picked)
+	if err != nil {
+		return err
+	}
 	r, err := a.beginRun("verify", os.Args[1:])
 	if err != nil {
 		return err
@@ -60,7 +65,7 @@ func (a *app) verify(ctx context.Context, want string, names []string) error {
 		err = a.damageProblem(d, report, err)
 	}
 	if err == nil || errors.Is(err, lifeboat.ErrDamaged) {
-		a.rememberVerified(ctx, d, picked, report.Hurt)
+		a.rememberVerified(ctx, d, listed, report.Hurt)
 	}
 	summary := fmt.Sprintf("drive %s: %s, %s read at %s/s", d.found.Drive.Label, count(report.Points, "point"), humanBytes(report.ReadBytes),
 		humanBytes(int64(float64(report.ReadBytes)/max(seconds, 0.001))))
@@ -89,8 +94,25 @@ func verifyPoints(ctx context.Context, d *openedDrive, names []string) ([]string
 	return ids, nil
 }
 
-// rememberVerified notes in the catalogue which of the given points (none: all)
-// were read whole, and takes it back of those that are hurt.
+// verifiedBy returns the points that a verification which begins now reads: the
+// picked ones, or all that are there.
+func verifiedBy(ctx context.Context, d *openedDrive, picked []string) ([]string, error) {
+	if len(picked) > 0 {
+		return picked, nil
+	}
+	points, _, err := d.store.Points(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, p := range points {
+		ids = append(ids, p.ID)
+	}
+	return ids, nil
+}
+
+// rememberVerified notes in the catalogue which of the points that were read are
+// whole, and takes it back of those that are hurt.
 func (a *app) rememberVerified(ctx context.Context, d *openedDrive, ids []string, hurt []imagestore.Hurt) {
 	if !a.hasState() {
 		return
@@ -109,23 +131,32 @@ func (a *app) rememberVerified(ctx context.Context, d *openedDrive, ids []string
 		a.warn("%v", err)
 		return
 	}
-	if len(ids) == 0 {
-		for _, p := range points {
-			ids = append(ids, p.ID)
-		}
-	}
 	if err := cat.ReplacePoints(ctx, d.store.Drive().ID, points); err != nil {
 		a.warn("the catalogue does not learn of this verification: %v", err)
 		return
 	}
-	var bad []string
-	for _, h := range hurt {
-		bad = append(bad, h.PointID)
-	}
-	ids = slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(bad, id) })
-	if err := errors.Join(cat.MarkVerified(ctx, d.store.Drive().ID, ids, time.Now()), cat.RevokeVerified(ctx, d.store.Drive().ID, bad)); err != nil {
+	whole, bad := verdicts(ids, points, hurt)
+	if err := errors.Join(cat.MarkVerified(ctx, d.store.Drive().ID, whole, time.Now()), cat.RevokeVerified(ctx, d.store.Drive().ID, bad)); err != nil {
 		a.warn("the catalogue does not learn of this verification: %v", err)
 	}
+}
+
+// verdicts tells the points that were read whole from those that are hurt. One
+// that is not on the drive any more is neither.
+func verdicts(read []string, there []lifeboat.RestorePoint, hurt []imagestore.Hurt) (whole, bad []string) {
+	isHurt := map[string]bool{}
+	for _, h := range hurt {
+		isHurt[h.PointID] = true
+	}
+	for _, p := range there {
+		switch {
+		case isHurt[p.ID]:
+			bad = append(bad, p.ID)
+		case slices.Contains(read, p.ID):
+			whole = append(whole, p.ID)
+		}
+	}
+	return whole, bad
 }
 
 // damageProblem says what of which machines is hurt.

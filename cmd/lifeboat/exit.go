@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"lifeboat"
@@ -107,11 +107,11 @@ func problemOf(err error) lifeboat.Problem {
 
 // printProblem writes the three lines, or one JSON document.
 func (a *app) printProblem(command string, err error) {
-	p := problemOf(err)
 	if a.json {
-		writeProblemJSON(a.stderr, command, p, err)
+		a.writeJSON(a.stderr, newProblemJSON(command, err))
 		return
 	}
+	p := problemOf(err)
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s: %s\n", command, oneLine(p.What))
 	if p.Safe != "" {
@@ -121,14 +121,39 @@ func (a *app) printProblem(command string, err error) {
 		fmt.Fprintf(&out, "  next:  %s\n", oneLine(p.Next))
 	}
 	if a.verbose {
-		for e := err; e != nil; e = errors.Unwrap(e) {
-			fmt.Fprintf(&out, "  cause: %v\n", e)
+		for _, cause := range causes(err) {
+			fmt.Fprintf(&out, "  cause: %s\n", oneLine(cause))
 		}
 	}
 	a.outMu.Lock()
 	defer a.outMu.Unlock()
 	a.clearLine()
 	io.WriteString(a.stderr, plainText(out.String()))
+}
+
+// causes lists an error and everything that it wraps, each once, those of
+// several that were joined one after the other.
+func causes(err error) []string {
+	var all []string
+	var walk func(error)
+	walk = func(e error) {
+		if e == nil {
+			return
+		}
+		if text := e.Error(); !slices.Contains(all, text) {
+			all = append(all, text)
+		}
+		switch w := e.(type) {
+		case interface{ Unwrap() error }:
+			walk(w.Unwrap())
+		case interface{ Unwrap() []error }:
+			for _, inner := range w.Unwrap() {
+				walk(inner)
+			}
+		}
+	}
+	walk(err)
+	return all
 }
 
 type problemJSON struct {
@@ -147,8 +172,4 @@ func newProblemJSON(command string, err error) problemJSON {
 		cause = p.Err.Error()
 	}
 	return problemJSON{command, p.What, p.Safe, p.Next, cause, exitCode(err)}
-}
-
-func writeProblemJSON(w io.Writer, command string, _ lifeboat.Problem, err error) {
-	json.NewEncoder(w).Encode(newProblemJSON(command, err))
 }

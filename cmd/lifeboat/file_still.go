@@ -21,6 +21,13 @@ func fileMachineID(site, name string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
+// fileMachineMAC is the address of such a machine's card: of the range that QEMU
+// uses for its own, and always the same for the same machine.
+func fileMachineMAC(id string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "mac\x00%s\x00%d", id, 0))
+	return fmt.Sprintf("52:54:00:%02x:%02x:%02x", sum[0], sum[1], sum[2])
+}
+
 // fileStill is a machine of disk files or block devices that nobody writes.
 type fileStill struct {
 	machine lifeboat.Machine
@@ -34,7 +41,7 @@ func openFileStill(ctx context.Context, id, name string, paths []string, o diskf
 	s := &fileStill{taken: time.Now().UTC(), files: map[string]*diskfile.File{}, machine: lifeboat.Machine{
 		Version: lifeboat.MachineVersion, ID: id, Name: name, CPUs: 1, MemoryBytes: 1 << 30,
 		Firmware: lifeboat.Firmware{Kind: lifeboat.FirmwareBIOS}, Chipset: lifeboat.ChipsetQ35,
-		NICs: []lifeboat.NIC{{Model: "virtio"}},
+		NICs: []lifeboat.NIC{{Model: "virtio", MAC: fileMachineMAC(id)}},
 	}}
 	for i, path := range paths {
 		f, err := diskfile.Open(ctx, path, o)

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"lifeboat"
-	"lifeboat/diskfile"
 )
 
 // startScript is the file that starts a restored machine with plain QEMU.
@@ -48,11 +47,19 @@ func startText(plan *restorePlan) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "#!/bin/sh\n# Starts %s as it was at %s.\n", oneLine(m.Name), plan.Point.TakenAt.UTC().Format("2006-01-02 15:04:05 UTC"))
 	out.WriteString("# It needs QEMU and nothing else. Its network cards are unplugged: to plug the\n" +
-		"# first one into the host's address translation, run it with NET=user.\n" +
+		"# first one into the host's address translation, run it with NET=user. The guest\n" +
+		"# then reaches everything that this computer reaches.\n" +
+		"# If it ends at once or hangs although /dev/kvm is there, KVM does not work on\n" +
+		"# this computer: run it with ACCEL=tcg. That is several times slower.\n" +
 		"cd \"$(dirname \"$0\")\" || exit 1\n" +
 		"accel=tcg; [ -w /dev/kvm ] && accel=kvm:tcg\n" +
-		"set -- -name " + shellWord(m.Name) + " -machine " + machineType(m) + ",accel=$accel")
+		"qemu=qemu-system-x86_64\n" +
+		"command -v $qemu >/dev/null || qemu=/usr/libexec/qemu-kvm # RHEL, Alma, Rocky\n" +
+		"set -- -name " + shellWord(m.Name) + " -machine " + machineType(m) + ",accel=${ACCEL:-$accel} -cpu max")
 	fmt.Fprintf(&out, " -m %d -smp %d", max(m.MemoryBytes>>20, 1), max(m.CPUs, 1))
+	if m.ClockLocal {
+		out.WriteString(" -rtc base=localtime")
+	}
 	if m.UUID != "" {
 		out.WriteString(" -uuid " + strings.Map(plainRune, m.UUID))
 	}
@@ -60,7 +67,7 @@ func startText(plan *restorePlan) string {
 	out.WriteString(firmwareText(m))
 	for i, f := range plan.Files {
 		d, _ := m.Disk(f.Disk)
-		fmt.Fprintf(&out, "set -- \"$@\" -drive if=none,id=disk%d,file=%s,format=%s,cache=writeback\n", i, shellWord(filepath.Base(f.Path)), qemuFormat(plan.Format))
+		fmt.Fprintf(&out, "set -- \"$@\" -drive if=none,id=disk%d,file=%s,format=%s,cache=writeback\n", i, shellWord(filepath.Base(f.Path)), plan.Format)
 		fmt.Fprintf(&out, "set -- \"$@\" %s\n", diskDevice(d, i))
 	}
 	for i, n := range m.NICs {
@@ -72,7 +79,7 @@ func startText(plan *restorePlan) string {
 		}
 		out.WriteString(net)
 	}
-	out.WriteString("exec qemu-system-x86_64 -nodefaults -device VGA -serial mon:stdio \"$@\"\n")
+	out.WriteString("exec $qemu -nodefaults -device VGA -serial mon:stdio \"$@\"\n")
 	return out.String()
 }
 
@@ -97,8 +104,6 @@ func firmwareText(m lifeboat.Machine) string {
 		"  [ -f \"$code\" ] && break\ndone\n" + vars + "\n" +
 		"set -- \"$@\" -drive if=pflash,format=raw,readonly=on,file=\"$code\" -drive if=pflash,format=raw,file=nvram.fd\n"
 }
-
-func qemuFormat(f diskfile.Format) string { return string(f) }
 
 func diskDevice(d lifeboat.Disk, i int) string {
 	serial := ""
