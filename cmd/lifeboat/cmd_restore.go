@@ -102,7 +102,7 @@ func (a *app) restore(ctx context.Context, f restoreFlags, name string) error {
 		return nil
 	}
 	if text := plan.overwrites(); text != "" {
-		if err := a.confirm(f.yes, text); err != nil {
+		if err := a.confirm(ctx, f.yes, text); err != nil {
 			return err
 		}
 	}

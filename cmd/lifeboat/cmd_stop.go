@@ -80,7 +80,7 @@ func (a *app) stopMachines(ctx context.Context, f stopFlags, names []string) err
 		return nil
 	}
 	if f.remove && len(picked) > 0 {
-		if err := a.confirm(f.yes, removePlan(picked)); err != nil {
+		if err := a.confirm(ctx, f.yes, removePlan(picked)); err != nil {
 			return err
 		}
 	}

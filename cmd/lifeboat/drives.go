@@ -117,7 +117,7 @@ func (a *app) openAsking(ctx context.Context, found rotation.Found, mode imagest
 	if !errors.Is(err, lifeboat.ErrWrongSecret) || keys.Passphrase != "" {
 		return d, err
 	}
-	text, aerr := a.askPassphrase("Secret of drive " + found.Drive.Label)
+	text, aerr := a.askPassphrase(ctx, "Secret of drive "+found.Drive.Label)
 	if aerr != nil {
 		return nil, errors.Join(aerr, err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,7 +69,7 @@ func (a *app) givenPassphrase() (text string, ok bool, err error) {
 }
 
 // askPassphrase asks the person at the terminal, once per command.
-func (a *app) askPassphrase(prompt string) (string, error) {
+func (a *app) askPassphrase(ctx context.Context, prompt string) (string, error) {
 	if a.asked != nil {
 		return *a.asked, nil
 	}
@@ -80,13 +81,18 @@ func (a *app) askPassphrase(prompt string) (string, error) {
 			Err:  errNeedsPerson,
 		}
 	}
-	fmt.Fprintf(a.stderr, "%s: ", prompt)
-	typed, err := term.ReadPassword(int(a.stdin.(*os.File).Fd()))
-	fmt.Fprintln(a.stderr)
+	a.ask(prompt + ": ")
+	text, err := a.typed(ctx, func(in *os.File) (string, error) {
+		secret, err := term.ReadPassword(int(in.Fd()))
+		return string(secret), err
+	})
+	if ctx.Err() != nil {
+		return "", err
+	}
+	a.ask("\n")
 	if err != nil {
 		return "", fmt.Errorf("read the secret: %w", err)
 	}
-	text := string(typed)
 	a.asked = &text
 	return text, nil
 }
