@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"lifeboat"
+	"lifeboat/hypervisor"
 )
 
 func (a *app) consoleCommand() *cobra.Command {
@@ -35,21 +39,56 @@ func (a *app) console(ctx context.Context, name, shot string) error {
 		return errors.Join(err, unreachable)
 	}
 	m := found[0]
-	if shot != "" {
-		png, err := m.host.Screenshot(ctx, m.HostID)
-		if err != nil {
-			return fmt.Errorf("%s: take a picture of its screen: %w", name, err)
-		}
-		return writeFile(shot, png, 0o644)
-	}
 	con, err := m.host.Console(ctx, m.HostID)
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("%s: %w", name, err)
+	case m.Power == hypervisor.PowerOff:
+		return isOff(name, con)
+	case shot != "":
+		return a.screenshot(ctx, m, shot)
+	case a.json:
+		a.printJSON(con)
+	default:
+		a.showConsole(name, con)
+	}
+	return nil
+}
+
+// isOff says where a machine's last words are, when it has no screen.
+func isOff(name string, con hypervisor.Console) error {
+	p := &lifeboat.Problem{
+		What: fmt.Sprintf("%s is off: it has no screen and no serial line now", name),
+		Safe: "nothing was changed",
+		Next: "see what the machines are doing: lifeboat machine list",
+	}
+	if _, err := os.Stat(con.SerialLog); err == nil {
+		p.Next = "read what it printed before it went off: tail -n 50 " + shellWord(con.SerialLog)
+	}
+	return p
+}
+
+func (a *app) screenshot(ctx context.Context, m machineOn, path string) error {
+	png, err := m.host.Screenshot(ctx, m.HostID)
+	if err != nil {
+		return fmt.Errorf("%s: take a picture of its screen: %w", m.Machine.Name, err)
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return err
+	}
+	if err := writeFile(path, png, 0o644); err != nil {
+		return err
 	}
 	if a.json {
-		a.printJSON(con)
-		return nil
+		a.printJSON(struct {
+			Machine    string `json:"machine"`
+			Screenshot string `json:"screenshot"`
+		}{m.Machine.Name, path})
 	}
+	return nil
+}
+
+func (a *app) showConsole(name string, con hypervisor.Console) {
 	hostname, _ := os.Hostname()
 	a.print("%s has its screen on a Unix socket of this computer. From where you sit:\n\n", name)
 	a.print("  ssh -N -L 5901:%s %s@%s\n  then point a VNC viewer at localhost:5901\n", con.VNCSocket, userName(), hostname)
@@ -59,7 +98,6 @@ func (a *app) console(ctx context.Context, name, shot string) error {
 	if con.SerialSocket != "" {
 		a.print("Its serial line, to type:  socat -,raw,echo=0,escape=0x1d UNIX-CONNECT:%s   (Ctrl-] leaves)\n", shellWord(con.SerialSocket))
 	}
-	return nil
 }
 
 func userName() string {

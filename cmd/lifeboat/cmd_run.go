@@ -162,6 +162,9 @@ func (a *app) runStopCommand() *cobra.Command {
 			if err := f.Process.signal(syscall.SIGINT); err != nil {
 				return fmt.Errorf("signal run %s: %w", short(f.ID), err)
 			}
+			if a.json {
+				a.printJSON(event{Event: "stopping", Time: time.Now().UTC(), Run: f.ID})
+			}
 			a.note("run %s was asked to stop; follow it with: lifeboat run attach %s", short(f.ID), short(f.ID))
 			return nil
 		},
