@@ -59,7 +59,7 @@ func (a *app) driveInit(ctx context.Context, path, label string, dryRun bool) er
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
-	if err := a.labelIsFree(ctx, label); err != nil {
+	if err := a.labelIsFree(ctx, site, label); err != nil {
 		return err
 	}
 	programs, missing := a.programs()
@@ -118,15 +118,18 @@ func (a *app) driveSecret(site siteSecrets) (imagestore.Secret, error) {
 	return imagestore.Passphrase(text)
 }
 
-// labelIsFree refuses a label that another drive in sight has, and says when one
+// labelIsFree refuses a label that another drive of the site in sight has, and says when one
 // that is away has it: two stickers that say the same get mixed up.
-func (a *app) labelIsFree(ctx context.Context, label string) error {
+func (a *app) labelIsFree(ctx context.Context, site *siteFile, label string) error {
 	found, err := a.attachedDrives(ctx)
 	if err != nil {
 		return err
 	}
+	sameSticker := func(d lifeboat.Drive) bool {
+		return d.Label == label && (d.SiteID == "" || d.SiteID == site.Site.ID)
+	}
 	for _, f := range found {
-		if f.Drive.Label == label {
+		if sameSticker(f.Drive) {
 			return &lifeboat.Problem{
 				What: fmt.Sprintf("the label %s is taken: drive %s (%s) is attached at %s", label, label, short(f.Drive.ID), f.Path),
 				Safe: "nothing was written",
@@ -139,7 +142,7 @@ func (a *app) labelIsFree(ctx context.Context, label string) error {
 		return err
 	}
 	for _, r := range away {
-		if r.Label == label {
+		if sameSticker(r.Drive) {
 			a.warn("another drive %s (%s) was last seen %s; if it still exists, give one of the two another label", label, short(r.ID), humanAge(time.Now(), r.SeenAt))
 		}
 	}

@@ -19,7 +19,7 @@ func (a *app) hostCommand() *cobra.Command {
 func (a *app) hostAddCommand() *cobra.Command {
 	var h hostFile
 	c := &cobra.Command{
-		Use: "add NAME --dir DIR", Short: "Add a host, after looking at it",
+		Use: "add NAME --dir DIR", Short: "Add a host",
 		Long: "Adds a host to the site. A qemu host is a folder with one folder for each machine\n" +
 			"(docs/reference/qemu-host.md); its machines run on this computer.",
 		Example:     "  lifeboat host add lab --dir /srv/machines\n  lifeboat host add lab --dir /srv/machines --scratch /var/tmp",
@@ -132,12 +132,13 @@ func (a *app) hostCheckCommand() *cobra.Command {
 			if a.json {
 				a.printJSON(all)
 			} else {
+				var rows [][]string
 				for _, h := range all {
-					a.print("%s\n", h.Host)
 					for _, f := range h.Findings {
-						a.print("  %-4s %-16s %s\n", okWord(f.OK), f.What, f.Detail)
+						rows = append(rows, []string{h.Host, okWord(f.OK), f.What, f.Detail})
 					}
 				}
+				a.print("%s", table([]string{"HOST", "WORKS", "WHAT", ""}, rows))
 			}
 			if missing > 0 {
 				return &lifeboat.Problem{

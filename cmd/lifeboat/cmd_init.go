@@ -110,7 +110,7 @@ func (a *app) showInit(names siteNames, passphrase string, given bool) {
 	if !given {
 		a.print("\nThe secret that opens every drive of this site:\n\n    %s\n\n"+
 			"Write it down twice, on paper, and keep it where no drive is kept. It is not shown again\n"+
-			"(lifeboat key sheet prints it with the recovery steps).\n", passphrase)
+			"(lifeboat key sheet --with-secret prints it with the recovery steps).\n", passphrase)
 	}
 	a.note("next: lifeboat host add NAME --dir DIR, then: lifeboat drive init PATH --label A")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,9 +39,8 @@ func startTime(pid int) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("look at process %d: %w", pid, err)
 	}
-	_, rest, ok := strings.Cut(string(data), ") ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 20 {
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(fields) < 20 {
 		return "", fmt.Errorf("process %d: its stat file makes no sense", pid)
 	}
 	if fields[0] == "Z" {

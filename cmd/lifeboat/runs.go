@@ -119,8 +119,9 @@ func (r *run) end(summary string, err error) {
 		p := newProblemJSON(f.Kind, err)
 		f.Problem = &p
 	}
-	r.log(event{Event: "end", Text: summary, Result: f})
+	// Whoever follows the log reads run.json at this event.
 	r.write(f)
+	r.log(event{Event: "end", Text: summary, Result: f})
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.file.Close()
