@@ -241,7 +241,10 @@ func (s *Store) load(ctx context.Context) error {
 	s.state = state
 	if s.mode == Write {
 		s.index.distrustMarked()
-		if err := s.healCopies(); err != nil {
+		err := s.healCopies()
+		if errors.Is(err, lifeboat.ErrDriveFull) {
+			s.log.Warn("second copies cannot be completed", "why", err)
+		} else if err != nil {
 			return err
 		}
 		s.writer = newWriter(s)

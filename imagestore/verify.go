@@ -129,7 +129,13 @@ func (v *verification) run(ctx context.Context) error {
 	if err := v.walkPoints(ctx); err != nil {
 		return err
 	}
-	return v.s.remember(v.newMarks())
+	err = v.s.remember(v.newMarks())
+	if err != nil && !isGone(err) {
+		// What was found is worth more than that it could not be noted.
+		v.s.log.Warn("the damage could not be marked on the drive", "why", err)
+		return nil
+	}
+	return err
 }
 
 func (v *verification) fault(f Fault) {
@@ -219,57 +225,6 @@ func (v *verification) smallFile(name string) error {
 	}
 	_, _, err = format.OpenSmall(b, v.s.driveID, h.Kind, v.s.masters)
 	return err
-}
-
-// readIndex reads every page of every run.
-func (v *verification) readIndex(ctx context.Context) error {
-	v.s.index.mu.Lock()
-	v.report.Faults = append(v.report.Faults, v.s.index.faults...)
-	v.s.index.mu.Unlock()
-	for _, r := range *v.s.index.runs.Load() {
-		err := v.readRun(ctx, r)
-		if isGone(err) || ctx.Err() != nil {
-			return err
-		}
-		if err != nil {
-			v.s.index.distrust(r, err)
-			v.fault(Fault{File: runName(r.id), Lost: true, Why: err.Error()})
-			v.marks = append(v.marks, format.MarkEntry{Pack: r.id}) // the next writer makes it anew
-		}
-	}
-	return nil
-}
-
-func (v *verification) readRun(ctx context.Context, r *run) error {
-	if err := r.file.DropCache(0, r.footer.FileSize()); err != nil {
-		return err
-	}
-	var buf [format.RunPageSize]byte
-	var last format.ID
-	for n := range r.footer.Pages() {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		page, err := r.readPage(n, buf[:])
-		if err != nil {
-			return err
-		}
-		count := r.footer.PageEntries(n)
-		if err := page.Check(count, last, uint32(len(r.packs))); err != nil {
-			return err
-		}
-		last = page.Entry(count - 1).ID
-	}
-	v.meter.read.Add(r.footer.FileSize())
-	// The tail was checked when the run was opened; now it comes from the medium.
-	again, err := v.s.openRun(r.id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // merged into another one since
-	}
-	if err != nil {
-		return err
-	}
-	return again.file.Close()
 }
 
 // readPacks reads every pack that the index covers, or those that the points

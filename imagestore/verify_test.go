@@ -262,3 +262,54 @@ func TestVerifyOfAPointReadsWhatThatPointNeeds(t *testing.T) {
 		t.Errorf("damage of another point: %+v, %v", report, err)
 	}
 }
+
+func TestReaderVerifiesBesideAWriterThatMergesAndCommits(t *testing.T) {
+	drive := newDrive(t)
+	w := openStore(t, drive.Dir(), Write)
+	data := randomDisk(61, 3<<20)
+	mustCapture(t, w, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: data}}))
+	r := openStore(t, drive.Dir(), Read)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 12 {
+			if _, err := w.Capture(t.Context(), testMachine("m2", map[string]Source{"disk0": &memoryDisk{data: randomDisk(uint64(400+i), 2<<20)}})); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for {
+		if report, err := r.Verify(t.Context(), VerifyOptions{}); err != nil {
+			t.Errorf("%+v, %v", report, err)
+		}
+		fresh := openStore(t, drive.Dir(), Read)
+		points, faults, err := fresh.Points(t.Context())
+		if err != nil || len(faults) > 0 {
+			t.Errorf("%v, %v", faults, err)
+		}
+		checkDisk(t, fresh, points[0].ID, "disk0", data)
+		fresh.Close()
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}
+
+func TestDamageIsToldEvenIfItCannotBeMarked(t *testing.T) {
+	drive := newDrive(t)
+	s := openStore(t, drive.Dir(), Write)
+	mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 1<<20)}}))
+	files, err := s.listPacks(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	drive.FlipBit(packName(files[0].RunPack), 8*(format.HeaderSize+format.FrameHeaderSize+100))
+	r := openStore(t, drive.Dir(), Read)
+	drive.FillAfter(0)
+	if report, err := r.Verify(t.Context(), VerifyOptions{}); !errors.Is(err, lifeboat.ErrDamaged) || len(report.Faults) == 0 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
