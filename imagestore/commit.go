@@ -180,14 +180,14 @@ func (s *Store) writeHead(points []format.HeadPoint) error {
 }
 
 // withHashes fills in the hashes of points that no head had listed yet. One
-// that is torn is left out: it was never a point. One that cannot be read now
+// that is torn or of another store is left out: it was never a point. One that cannot be read now
 // fails the commit, which would forget it.
 func (s *Store) withHashes(points []format.HeadPoint) ([]format.HeadPoint, error) {
 	var listed []format.HeadPoint
 	for _, p := range points {
 		if p.Hash.IsZero() {
 			r, _, err := s.readRecord(p)
-			if errors.Is(err, format.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
+			if errors.Is(err, format.ErrCorrupt) || errors.Is(err, format.ErrForeign) || errors.Is(err, fs.ErrNotExist) {
 				s.log.Warn("a restore point that was cut off is not taken in", "point", p.ID, "why", err)
 				continue
 			}
