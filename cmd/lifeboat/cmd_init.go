@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +20,8 @@ func (a *app) initCommand() *cobra.Command {
 		Use: "init --site NAME", Short: "Make this computer the control machine of a site", GroupID: "set",
 		Long: "Makes the state folder: the site's file, this computer's identity (so that night jobs need no\n" +
 			"secret) and the site's secret, which opens every drive. The secret is made up and shown once,\n" +
-			"unless --passphrase-file gives one. Whoever has a drive and this secret has the company.",
+			"unless --passphrase-file gives one. Whoever has a drive and this secret has the company.\n" +
+			"Where only the site's file was lost, it is written anew and the secrets stay what they were.",
 		Example:     "  lifeboat init --site head-office --contact '+49 30 1234567'\n  lifeboat init --site head-office --passphrase-file secret.txt",
 		Annotations: exits(), Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -47,6 +49,9 @@ func (a *app) init(_ context.Context, names siteNames) error {
 	if err != nil {
 		return err
 	}
+	if a.hasSiteSecrets() {
+		return a.initAgain(names, passphrase, given)
+	}
 	if !given {
 		passphrase = imagestore.GeneratePassphrase()
 	} else if err := imagestore.CheckPassphrase(passphrase); err != nil {
@@ -69,6 +74,47 @@ func (a *app) init(_ context.Context, names siteNames) error {
 	return nil
 }
 
+// hasSiteSecrets says whether the keys of a site are here.
+func (a *app) hasSiteSecrets() bool {
+	_, err := os.Stat(a.siteSecretsPath())
+	return err == nil
+}
+
+// initAgain writes a lost site.yaml anew for the site whose keys are here: they
+// open its drives, and are never written over.
+func (a *app) initAgain(names siteNames, passphrase string, given bool) error {
+	_, kept, err := a.loadSiteSecrets()
+	if err != nil {
+		return err
+	}
+	refused := ""
+	switch {
+	case names.Name != kept.Site.Name:
+		refused = fmt.Sprintf("%s holds the secrets of the site %s, not of %s", a.stateDir, kept.Site.Name, names.Name)
+	case given && lineOf(passphrase) != lineOf(kept.Passphrase):
+		refused = fmt.Sprintf("%s holds the secrets of the site %s, and its secret is not the one in %s", a.stateDir, kept.Site.Name, a.passphraseFile)
+	}
+	if refused != "" {
+		return &lifeboat.Problem{
+			What: refused,
+			Safe: "nothing was changed; the secrets that are there open the site's drives",
+			Next: fmt.Sprintf("to write its site.yaml anew: lifeboat init --site %s; for another site, another folder: --state DIR", shellWord(kept.Site.Name)),
+		}
+	}
+	names.ID = kept.Site.ID
+	if err := a.saveSite(&siteFile{Version: siteVersion, Site: names}); err != nil {
+		return err
+	}
+	a.warn("site.yaml is written anew for the site whose secrets were in %s; they are as they were. Its hosts, folders and exclusions have to be said again", a.secretsDir())
+	a.showInit(names, lineOf(kept.Passphrase), given)
+	return nil
+}
+
+// lineOf takes away the line end of a secret that was read from a file.
+func lineOf(text string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+}
+
 func weakPassphrase(err error) error {
 	return &lifeboat.Problem{
 		What: fmt.Sprintf("that secret is too weak: %v", err),
@@ -81,15 +127,25 @@ func weakPassphrase(err error) error {
 // makeIdentity makes the keys of this computer and of the site. site.yaml is
 // written after it, so a start that was cut off is simply done again.
 func (a *app) makeIdentity(names siteNames, passphrase string) (imagestore.Site, error) {
-	id, err := imagestore.NewIdentity()
-	if err != nil {
-		return imagestore.Site{}, err
+	id, err := a.identity()
+	if err == nil && id == nil {
+		id, err = a.newIdentity()
 	}
-	if err := writeFile(filepath.Join(a.secretsDir(), "identity"), []byte(id.SecretText()+"\n"), 0o600); err != nil {
+	if err != nil {
 		return imagestore.Site{}, err
 	}
 	site := imagestore.NewSite(names.Name)
 	return site, a.saveSiteSecrets(id, siteSecrets{Version: 1, Site: site, Passphrase: passphrase})
+}
+
+// newIdentity makes this computer's key. One that is there already may open
+// drives: it is used, and not replaced.
+func (a *app) newIdentity() (*imagestore.Identity, error) {
+	id, err := imagestore.NewIdentity()
+	if err != nil {
+		return nil, err
+	}
+	return id, writeFile(filepath.Join(a.secretsDir(), "identity"), []byte(id.SecretText()+"\n"), 0o600)
 }
 
 func (a *app) showInit(names siteNames, passphrase string, given bool) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -254,7 +253,7 @@ func (a *app) secretThatOpens(ctx context.Context, found rotation.Found) (string
 	if err != nil {
 		return "", err
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r"), d.Close()
+	return lineOf(text), d.Close()
 }
 
 func (a *app) keySheet(ctx context.Context, want string, withSecret bool) error {

@@ -75,6 +75,14 @@ var errNoSite = errors.New("this machine has no site")
 // named with its line.
 func (a *app) loadSite() (*siteFile, error) {
 	data, err := os.ReadFile(a.sitePath())
+	if errors.Is(err, fs.ErrNotExist) && a.hasSiteSecrets() {
+		return nil, &lifeboat.Problem{
+			What: fmt.Sprintf("%s is not there, but the secrets of a site are, in %s", a.sitePath(), a.secretsDir()),
+			Safe: "nothing was done; the drives of the site open as before",
+			Next: "put the file back from a copy, or write it anew with the same secrets: lifeboat init --site NAME",
+			Err:  errNoSite,
+		}
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &lifeboat.Problem{
 			What: fmt.Sprintf("no site in %s", a.stateDir),
