@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -27,8 +28,10 @@ type exportFlags struct {
 	backing bool
 	drive   string
 	until   string
-	dryRun  bool
-	detach  bool
+	// acceptDrive takes a drive whose history is not the one that is remembered.
+	acceptDrive bool
+	dryRun      bool
+	detach      bool
 }
 
 func (a *app) exportCommand() *cobra.Command {
@@ -59,6 +62,7 @@ func (a *app) exportCommand() *cobra.Command {
 	c.Flags().StringVar(&f.until, "until", "", "begin no further machine after this time of day (07:00)")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be exported, and in which order")
 	c.Flags().BoolVar(&f.detach, "detach", false, "go on without this terminal; follow with: lifeboat run attach")
+	c.Flags().BoolVar(&f.acceptDrive, "accept-drive", false, "write to a drive that is in an older or another state than when it was last seen: after you found out why")
 	a.driveFlag(c, &f.drive)
 	return c
 }
@@ -115,7 +119,7 @@ func (a *app) export(ctx context.Context, f exportFlags, args []string) error {
 		return err
 	}
 	if f.dryRun {
-		return a.exportPlan(ctx, f, jobs)
+		return a.exportPlan(ctx, f, jobs, early)
 	}
 	r, err := a.beginRun("export", os.Args[1:])
 	if err != nil {
@@ -132,6 +136,10 @@ func (a *app) export(ctx context.Context, f exportFlags, args []string) error {
 	return err
 }
 
+// hostRow stands in the list of machines for a host that does not say which it
+// has.
+const hostRow = "(host)"
+
 // exportTo opens the drive and exports the jobs to it.
 func (a *app) exportTo(ctx context.Context, site *siteFile, r *run, f exportFlags, until time.Time, jobs []exportJob) ([]exportResult, error) {
 	if len(jobs) == 0 {
@@ -147,19 +155,24 @@ func (a *app) exportTo(ctx context.Context, site *siteFile, r *run, f exportFlag
 		return nil, err
 	}
 	defer drive.Close()
-	if err := a.sawDrive(ctx, cat, drive); err != nil {
+	saw := a.sawDrive
+	if f.acceptDrive {
+		saw = a.acceptDrive
+	}
+	if err := saw(ctx, cat, drive); err != nil {
 		return nil, err
 	}
 	if err := a.refreshPrograms(drive); err != nil {
 		return nil, err
 	}
 	if err := cat.StartRun(ctx, r.ID, "export", time.Now()); err != nil {
-		return nil, err
+		a.warn("the catalogue does not learn of this run: %v", err)
 	}
 	e := &exportRun{a: a, run: r, drive: drive, cat: cat, until: until, parallel: site.Limits.Machines, progress: a.newExportProgress(r)}
 	if e.parallel == 0 {
 		e.parallel = 2
 	}
+	e.measure(ctx, jobs)
 	results := e.all(ctx, jobs)
 	e.progress.p.end()
 	after := context.WithoutCancel(ctx)
@@ -187,12 +200,12 @@ func (a *app) exportJobs(ctx context.Context, site *siteFile, f exportFlags, arg
 		}
 	} else if unreachable != nil {
 		p := newProblemJSON("export", unreachable)
-		early = append(early, exportResult{Machine: "(host)", Problem: &p, err: unreachable})
+		early = append(early, exportResult{Machine: hostRow, Problem: &p, err: unreachable})
 	}
 	for _, m := range all {
 		if m.Recovery != "" {
 			early = append(early, exportResult{Machine: m.Machine.Name, Host: m.host.Name(),
-				Skipped: "it still runs from a drive; move it to local disk first: lifeboat boot --settle"})
+				Skipped: "it still runs from a drive; move it to local disk first: lifeboat boot --resume " + short(m.Recovery) + " --settle"})
 			continue
 		}
 		if twin := twinOf(m, known); twin != "" {
@@ -230,7 +243,7 @@ func twinProblem(m machineOn, twin string) error {
 }
 
 func machineJob(m machineOn) exportJob {
-	j := exportJob{name: m.Machine.Name, host: m.host.Name(), id: m.Machine.ID, exclude: map[string]string{}}
+	j := exportJob{name: m.Machine.Name, host: m.host.Name(), id: m.Machine.ID, off: m.Power == hypervisor.PowerOff, exclude: map[string]string{}}
 	for _, d := range m.Machine.Disks {
 		if d.Excluded != "" {
 			j.exclude[d.Key] = d.Excluded
@@ -242,7 +255,7 @@ func machineJob(m machineOn) exportJob {
 	return j
 }
 
-func (a *app) exportPlan(ctx context.Context, f exportFlags, jobs []exportJob) error {
+func (a *app) exportPlan(ctx context.Context, f exportFlags, jobs []exportJob, early []exportResult) error {
 	drive, err := a.openDrive(ctx, f.drive, imagestore.Read)
 	if err != nil {
 		return err
@@ -253,6 +266,8 @@ func (a *app) exportPlan(ctx context.Context, f exportFlags, jobs []exportJob) e
 		Machine string     `json:"machine"`
 		Host    string     `json:"host,omitempty"`
 		Newest  *time.Time `json:"newestPoint,omitempty"`
+		// Not says why it would not be exported.
+		Not string `json:"not,omitempty"`
 	}
 	var plan []planned
 	var rows [][]string
@@ -265,6 +280,14 @@ func (a *app) exportPlan(ctx context.Context, f exportFlags, jobs []exportJob) e
 		}
 		plan = append(plan, p)
 		rows = append(rows, []string{j.name, j.host, newest})
+	}
+	for _, r := range early {
+		not := r.Skipped
+		if r.Problem != nil {
+			not = r.Problem.Problem
+		}
+		plan = append(plan, planned{Machine: r.Machine, Host: r.Host, Not: not})
+		rows = append(rows, []string{r.Machine, r.Host, "not exported: " + not})
 	}
 	if a.json {
 		a.printJSON(plan)
@@ -293,10 +316,16 @@ func parseUntil(text string, now time.Time) (time.Time, error) {
 // exportOutcome turns the results into the command's own: 3 when some machines
 // failed and others did not.
 func exportOutcome(ctx context.Context, results []exportResult) error {
-	var failed []string
+	var failed, stuck []string
 	var first error
-	good := 0
+	good, machines := 0, 0
 	for _, r := range results {
+		if r.Machine != hostRow {
+			machines++
+		}
+		if r.stuck || errors.Is(r.err, hypervisor.ErrMachineGone) {
+			stuck = append(stuck, r.Machine)
+		}
 		switch {
 		case r.err != nil:
 			failed = append(failed, r.Machine)
@@ -312,7 +341,7 @@ func exportOutcome(ctx context.Context, results []exportResult) error {
 	switch {
 	case ctx.Err() != nil:
 		return &lifeboat.Problem{
-			What: fmt.Sprintf("stopped; %d of %d machines were exported", good, len(results)),
+			What: fmt.Sprintf("stopped; %d of %d machines were exported", good, machines),
 			Safe: "the points that are listed are whole; what was written of the others is used by the next try",
 			Next: "run the export again",
 			Err:  context.Cause(ctx),
@@ -322,25 +351,36 @@ func exportOutcome(ctx context.Context, results []exportResult) error {
 	case len(results) == 1 && first != nil:
 		return first
 	default:
-		return &lifeboat.Problem{
-			What: fmt.Sprintf("%d of %d machines were exported; not exported: %s", good, len(results), list(failed)),
-			Safe: "the points that are listed are whole, and all machines go on running",
+		p := &lifeboat.Problem{
+			What: fmt.Sprintf("%d of %d machines were exported; not exported: %s", good, machines, list(failed)),
+			Safe: "the points that are listed are whole, and the machines are as they were",
 			Next: "read the lines above, then run: lifeboat export " + quoted(failed),
 			Err:  errors.Join(lifeboat.ErrPartial, first),
 		}
+		if len(stuck) > 0 {
+			p.Safe = "the points that are listed are whole; whether all machines run as before is not known: look at " + list(stuck)
+		}
+		if slices.Contains(failed, hostRow) {
+			p.What = fmt.Sprintf("%d of %d machines were exported, and a host did not tell all that it has; not exported: %s", good, machines, list(failed))
+			p.Next = "read the lines above, see what works: lifeboat host check, and run the export again"
+		}
+		return p
 	}
 }
 
 func (a *app) exportSummary(results []exportResult) string {
-	good, read, stored := 0, int64(0), int64(0)
+	good, machines, read, stored := 0, 0, int64(0), int64(0)
 	for _, r := range results {
+		if r.Machine != hostRow {
+			machines++
+		}
 		if r.Point != nil {
 			good++
 		}
 		read += r.ReadBytes
 		stored += r.WrittenBytes
 	}
-	return fmt.Sprintf("%d of %d machines, read %s, stored %s", good, len(results), humanBytes(read), humanBytes(stored))
+	return fmt.Sprintf("%d of %d machines, read %s, stored %s", good, machines, humanBytes(read), humanBytes(stored))
 }
 
 // showExport prints what became of each machine.

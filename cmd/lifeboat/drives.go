@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -267,65 +266,4 @@ func (a *app) openCatalog(ctx context.Context) (*catalog.Catalog, error) {
 		return nil, fmt.Errorf("make the state folder: %w", err)
 	}
 	return catalog.Open(ctx, filepath.Join(a.stateDir, "catalog.db"))
-}
-
-// sawDrive compares a drive with what is remembered of it, and remembers it as
-// it is now. A drive that was rolled back, forked or re-keyed is refused.
-func (a *app) sawDrive(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
-	head := d.store.Head()
-	seen := catalog.Drive{Drive: d.store.Drive(), Fingerprint: d.store.Fingerprint(), Head: catalog.Head{Sequence: head.Sequence, Hash: head.Hash},
-		SeenPath: d.found.Path, SeenAt: time.Now(), WriteBytesPerSecond: int64(d.speed)}
-	seen.FreeBytes, seen.TotalBytes, _ = d.dir.Space()
-	if known, err := cat.Drive(ctx, seen.ID); err == nil && d.speed == 0 {
-		d.speed = float64(known.WriteBytesPerSecond)
-	}
-	err := cat.RecordDrive(ctx, seen)
-	var suspect *catalog.SuspectError
-	if errors.As(err, &suspect) {
-		return &lifeboat.Problem{
-			What: suspect.Error(),
-			Safe: "nothing was written to it; the points on it can still be read",
-			Next: "find out why: was it restored from a copy, or written elsewhere? Then use another drive",
-			Err:  errors.Join(lifeboat.ErrWrongDrive, err),
-		}
-	}
-	return err
-}
-
-// probeSize is how much is written to measure a drive that was never written
-// to: enough to leave a USB stick's own memory behind, little enough to be quick.
-const probeSize = 32 << 20
-
-// writeSpeed is how fast the drive writes, measured once and then remembered.
-func (d *openedDrive) writeSpeed(ctx context.Context) float64 {
-	d.speedMu.Lock()
-	defer d.speedMu.Unlock()
-	if d.speed > 0 || ctx.Err() != nil {
-		return d.speed
-	}
-	const name = "speed-probe.tmp"
-	dir, err := durable.OpenOS(d.found.Path, false)
-	if err != nil {
-		return 0
-	}
-	defer closeDir(dir)
-	dir.Remove(name)
-	f, err := dir.Create(name)
-	if err != nil {
-		return 0
-	}
-	defer dir.Remove(name)
-	defer f.Close()
-	chunk := make([]byte, 1<<20)
-	began := time.Now()
-	for range probeSize / len(chunk) {
-		if _, err := f.Write(chunk); err != nil {
-			return 0
-		}
-	}
-	if f.Sync() != nil {
-		return 0
-	}
-	d.speed = probeSize / max(time.Since(began).Seconds(), 1e-6)
-	return d.speed
 }

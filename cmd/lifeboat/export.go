@@ -18,9 +18,11 @@ import (
 
 // exportJob is one machine to be exported: how to hold it still.
 type exportJob struct {
-	name   string
-	host   string
-	id     string
+	name string
+	host string
+	id   string
+	// off says that the machine had no power when it was listed.
+	off    bool
 	freeze func(ctx context.Context, o hypervisor.FreezeOptions) (hypervisor.Still, error)
 	// exclude holds the reasons of the disks that are left out.
 	exclude map[string]string
@@ -45,6 +47,8 @@ type exportResult struct {
 	Seconds       float64 `json:"seconds"`
 
 	err error
+	// stuck says that letting go of the machine failed.
+	stuck bool
 }
 
 // exportRun exports machines to one drive.
@@ -57,6 +61,9 @@ type exportRun struct {
 	until    time.Time
 	parallel int
 	progress *exportProgress
+	// writeSpeed is what the drive was measured to write, in bytes per second;
+	// 0 when that is not known.
+	writeSpeed float64
 }
 
 // byAge puts the machine whose newest point on this drive is oldest first, so
@@ -126,7 +133,7 @@ func (e *exportRun) one(ctx context.Context, j exportJob) exportResult {
 	r.Seconds = time.Since(began).Seconds()
 	e.progress.done(j.name)
 	if err != nil {
-		r.err = e.exportProblem(ctx, j, err)
+		r.err = e.exportProblem(ctx, j, &r, err)
 		p := newProblemJSON("export", r.err)
 		r.Problem = &p
 		e.run.log(event{Event: "problem", Machine: j.name, Text: j.name + ": " + p.Problem, Result: p})
@@ -162,7 +169,11 @@ func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (
 	defer func() {
 		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 		defer cancel()
-		if rerr := still.Release(release); rerr != nil && err == nil {
+		rerr := still.Release(release)
+		r.stuck = rerr != nil
+		if rerr != nil && err != nil {
+			err = fmt.Errorf("%w (and letting go of the machine: %v)", err, rerr)
+		} else if rerr != nil {
 			r.Note = "the machine could not be let go cleanly: " + rerr.Error() + "; the next export does it"
 		}
 	}()
@@ -187,6 +198,20 @@ func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (
 		r.Note = "the point is committed; the next export of this machine reads everything: " + err.Error()
 	}
 	return e.remember(ctx, point)
+}
+
+// sourceAfter says what is known of a machine whose export failed.
+func (j exportJob) sourceAfter(stuck bool, err error) string {
+	switch {
+	case stuck:
+		return "whether " + j.name + " runs as before is not known, look at it"
+	case errors.Is(err, hypervisor.ErrMachineGone):
+		return "nothing was changed on the disks of " + j.name
+	case j.host == "" || j.off:
+		return "the disks of " + j.name + " were only read"
+	default:
+		return j.name + " goes on running"
+	}
 }
 
 // releaseTimeout bounds letting go of a machine.
@@ -229,19 +254,16 @@ func (e *exportRun) remember(ctx context.Context, p lifeboat.RestorePoint) error
 }
 
 // exportProblem says what a failed export means for its machine.
-func (e *exportRun) exportProblem(ctx context.Context, j exportJob, err error) error {
+func (e *exportRun) exportProblem(ctx context.Context, j exportJob, r *exportResult, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: stopped: %w", j.name, err)
 	}
 	// What became of the drive is said here, where the machine is known.
 	var p *lifeboat.Problem
-	if errors.As(err, &p) && !errors.Is(err, lifeboat.ErrDriveFull) && !errors.Is(err, lifeboat.ErrDriveGone) {
+	if errors.As(err, &p) && !r.stuck && !errors.Is(err, lifeboat.ErrDriveFull) && !errors.Is(err, lifeboat.ErrDriveGone) {
 		return err
 	}
-	source := j.name + " goes on running"
-	if j.host == "" {
-		source = "the disks of " + j.name + " were only read"
-	}
+	source := j.sourceAfter(r.stuck, err)
 	safe := fmt.Sprintf("%s; %s holds no point of it yet", source, e.drive.name())
 	if newest, nerr := e.drive.store.Newest(context.WithoutCancel(ctx), j.id); nerr == nil {
 		safe = fmt.Sprintf("%s; its point of %s on %s is whole", source, stamp(newest.TakenAt), e.drive.name())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -42,11 +43,25 @@ func (e *exportProgress) done(machine string) {
 	e.by[machine] = p
 }
 
+// measure learns how fast the drive writes, if any machine is exported to it for
+// the first time: before the first still is held, because it takes a while.
+func (e *exportRun) measure(ctx context.Context, jobs []exportJob) {
+	if e.a.quiet {
+		return
+	}
+	for _, j := range jobs {
+		if _, err := e.drive.store.Newest(ctx, j.id); errors.Is(err, imagestore.ErrNoPoint) {
+			e.writeSpeed = e.drive.measureWriting(ctx)
+			return
+		}
+	}
+}
+
 // estimate says before a first full export what it will cost. Speed and space
 // are those of this drive, measured; the saving by compression is not known
 // before, so the space is an upper bound.
 func (e *exportRun) estimate(ctx context.Context, j exportJob, first bool, c imagestore.Capture) {
-	if !first || e.a.quiet {
+	if !first || e.writeSpeed <= 0 {
 		return
 	}
 	var data int64
@@ -59,10 +74,7 @@ func (e *exportRun) estimate(ctx context.Context, j exportJob, first bool, c ima
 			data += r.Length
 		}
 	}
-	speed := e.drive.writeSpeed(ctx)
-	if speed <= 0 {
-		return
-	}
+	speed := e.writeSpeed
 	seconds := float64(data) / speed
 	text := fmt.Sprintf("%s: first export to %s: at most %s to write, at least %s at the %s/s that the drive writes",
 		j.name, e.drive.name(), humanBytes(data), humanDuration(time.Duration(seconds*float64(time.Second))), humanBytes(int64(speed)))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lifeboat"
+	"lifeboat/hypervisor"
 )
 
 func TestNoMachineIsBegunAfterTheHourOrAStop(t *testing.T) {
@@ -34,6 +35,7 @@ func TestARunThatDidPartOfItsWorkNamesTheRest(t *testing.T) {
 	good := exportResult{Machine: "db", Point: &lifeboat.RestorePoint{}}
 	full := exportResult{Machine: "web", err: &lifeboat.Problem{What: "web: full", Safe: "s", Next: "n", Err: lifeboat.ErrDriveFull}}
 	late := exportResult{Machine: "my files", Skipped: "not tried: it was past 07:00"}
+	silent := exportResult{Machine: hostRow, err: errors.New("no answer")}
 	for _, c := range []struct {
 		results []exportResult
 		code    int
@@ -42,6 +44,7 @@ func TestARunThatDidPartOfItsWorkNamesTheRest(t *testing.T) {
 		{[]exportResult{good}, 0, ""},
 		{[]exportResult{full}, 1, "n"},
 		{[]exportResult{good, full, late}, 3, "read the lines above, then run: lifeboat export web 'my files'"},
+		{[]exportResult{good, silent}, 3, "read the lines above, see what works: lifeboat host check, and run the export again"},
 		{[]exportResult{late}, 3, "read the lines above, then run: lifeboat export 'my files'"},
 	} {
 		err := exportOutcome(t.Context(), c.results)
@@ -56,6 +59,39 @@ func TestARunThatDidPartOfItsWorkNamesTheRest(t *testing.T) {
 	stop(stoppedBy{os.Interrupt})
 	if err := exportOutcome(stopped, []exportResult{good, late}); exitCode(err) != exitStopped || !errors.As(err, new(stoppedBy)) {
 		t.Errorf("a stopped run ends with %d: %v", exitCode(err), err)
+	}
+}
+
+func TestNobodyClaimsThatAMachineRunsWhichWasNotLetGo(t *testing.T) {
+	good := exportResult{Machine: "db", Point: &lifeboat.RestorePoint{}}
+	for _, c := range []struct {
+		web  exportResult
+		safe string
+	}{
+		{exportResult{err: lifeboat.ErrDriveFull}, "the machines are as they were"},
+		{exportResult{err: lifeboat.ErrDriveFull, stuck: true}, "is not known: look at web"},
+		{exportResult{err: hypervisor.ErrMachineGone}, "is not known: look at web"},
+	} {
+		c.web.Machine = "web"
+		if got := problemOf(exportOutcome(t.Context(), []exportResult{good, c.web})).Safe; !strings.HasSuffix(got, c.safe) {
+			t.Errorf("%+v: %q", c.web, got)
+		}
+	}
+	for _, c := range []struct {
+		job   exportJob
+		stuck bool
+		err   error
+		want  string
+	}{
+		{exportJob{name: "web", host: "lab"}, false, lifeboat.ErrDriveFull, "web goes on running"},
+		{exportJob{name: "web", host: "lab", off: true}, false, lifeboat.ErrDriveFull, "the disks of web were only read"},
+		{exportJob{name: "pc"}, false, lifeboat.ErrDriveFull, "the disks of pc were only read"},
+		{exportJob{name: "web", host: "lab"}, false, hypervisor.ErrMachineGone, "nothing was changed on the disks of web"},
+		{exportJob{name: "web", host: "lab"}, true, lifeboat.ErrDriveFull, "whether web runs as before is not known, look at it"},
+	} {
+		if got := c.job.sourceAfter(c.stuck, c.err); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
 	}
 }
 

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"lifeboat"
+	"lifeboat/catalog"
+	"lifeboat/internal/durable"
+)
+
+// sawDrive compares a drive with what is remembered of it, and remembers it as
+// it is now. A drive that was rolled back, forked or re-keyed is refused.
+func (a *app) sawDrive(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
+	seen := d.asSeen()
+	if known, err := cat.Drive(ctx, seen.ID); err == nil && d.speed == 0 {
+		d.speed = float64(known.WriteBytesPerSecond)
+	}
+	err := cat.RecordDrive(ctx, seen)
+	var suspect *catalog.SuspectError
+	if !errors.As(err, &suspect) {
+		return err
+	}
+	p := &lifeboat.Problem{
+		What: suspect.Error(),
+		Safe: "nothing was written to it; the points on it can still be read",
+		Next: "find out why: was it restored from a copy, or written elsewhere? Then use another drive, or take it as it is: lifeboat export --accept-drive",
+		Err:  errors.Join(lifeboat.ErrWrongDrive, err),
+	}
+	if errors.Is(err, catalog.ErrKeyChanged) {
+		p.Next = "find out who made it anew with this label and id; use another drive"
+	}
+	return p
+}
+
+// acceptDrive takes a drive that was rolled back or forked for what it is now,
+// because a person said so. One whose key is another was never the same drive,
+// and stays refused.
+func (a *app) acceptDrive(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
+	err := a.sawDrive(ctx, cat, d)
+	var suspect *catalog.SuspectError
+	if !errors.As(err, &suspect) || errors.Is(err, catalog.ErrKeyChanged) {
+		return err
+	}
+	points, _, err := d.store.Points(ctx)
+	if err != nil {
+		return err
+	}
+	if err := cat.AcceptDrive(ctx, d.asSeen()); err != nil {
+		return err
+	}
+	if err := cat.ReplacePoints(ctx, d.store.Drive().ID, points); err != nil {
+		return err
+	}
+	known := suspect.Known
+	a.warn("%s is accepted as it is: commit %d with %s; on %s it was seen with commit %d at %s. What was committed there and is not here is lost with that copy",
+		d.name(), suspect.Seen.Head.Sequence, count(len(points), "point"), known.SeenAt.Format(time.DateOnly), known.Head.Sequence, known.SeenPath)
+	return nil
+}
+
+// asSeen is what the catalogue remembers of a drive that is open.
+func (d *openedDrive) asSeen() catalog.Drive {
+	head := d.store.Head()
+	seen := catalog.Drive{Drive: d.store.Drive(), Fingerprint: d.store.Fingerprint(), Head: catalog.Head{Sequence: head.Sequence, Hash: head.Hash},
+		SeenPath: d.found.Path, SeenAt: time.Now(), WriteBytesPerSecond: int64(d.speed)}
+	seen.FreeBytes, seen.TotalBytes, _ = d.dir.Space()
+	return seen
+}
+
+// probeSize is how much is written to measure a drive that was never written
+// to: enough to leave a USB stick's own memory behind, little enough to be quick.
+const probeSize = 32 << 20
+
+// measureWriting is how fast the drive writes, measured once and then remembered.
+func (d *openedDrive) measureWriting(ctx context.Context) float64 {
+	d.speedMu.Lock()
+	defer d.speedMu.Unlock()
+	if d.speed > 0 || ctx.Err() != nil {
+		return d.speed
+	}
+	const name = "speed-probe.tmp"
+	dir, err := durable.OpenOS(d.found.Path, false)
+	if err != nil {
+		return 0
+	}
+	defer closeDir(dir)
+	dir.Remove(name)
+	f, err := dir.Create(name)
+	if err != nil {
+		return 0
+	}
+	defer dir.Remove(name)
+	defer f.Close()
+	chunk := make([]byte, 1<<20)
+	began := time.Now()
+	for range probeSize / len(chunk) {
+		if _, err := f.Write(chunk); err != nil {
+			return 0
+		}
+	}
+	if f.Sync() != nil {
+		return 0
+	}
+	d.speed = probeSize / max(time.Since(began).Seconds(), 1e-6)
+	return d.speed
+}
