@@ -53,9 +53,9 @@ func startText(plan *restorePlan) string {
 		"# this computer: run it with ACCEL=tcg. That is several times slower.\n" +
 		"cd \"$(dirname \"$0\")\" || exit 1\n" +
 		"accel=tcg; [ -w /dev/kvm ] && accel=kvm:tcg\n" +
-		"qemu=qemu-system-x86_64\n" +
-		"command -v $qemu >/dev/null || qemu=/usr/libexec/qemu-kvm # RHEL, Alma, Rocky\n" +
-		"set -- -name " + shellWord(m.Name) + " -machine " + machineType(m) + ",accel=${ACCEL:-$accel} -cpu max")
+		"qemu=\"qemu-system-x86_64\"\n" +
+		"command -v \"$qemu\" >/dev/null || qemu=/usr/libexec/qemu-kvm # RHEL, Alma, Rocky\n" +
+		"set -- -name " + shellWord(m.Name) + " -machine " + machineType(m) + ",accel=\"${ACCEL:-$accel}\" -cpu max")
 	fmt.Fprintf(&out, " -m %d -smp %d", max(m.MemoryBytes>>20, 1), max(m.CPUs, 1))
 	if m.ClockLocal {
 		out.WriteString(" -rtc base=localtime")
@@ -79,7 +79,7 @@ func startText(plan *restorePlan) string {
 		}
 		out.WriteString(net)
 	}
-	out.WriteString("exec $qemu -nodefaults -device VGA -serial mon:stdio \"$@\"\n")
+	out.WriteString("exec \"$qemu\" -nodefaults -device VGA -serial mon:stdio \"$@\"\n")
 	return out.String()
 }
 

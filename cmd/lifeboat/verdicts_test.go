@@ -34,7 +34,7 @@ func TestTheScriptThatStartsARestoredMachineAsksNothingOfTheHost(t *testing.T) {
 	plan := &restorePlan{Format: "raw", Files: []restoreFile{{Disk: "root", Path: "root.raw"}}, Point: lifeboat.RestorePoint{TakenAt: time.Unix(0, 0),
 		Machine: lifeboat.Machine{Name: "it's \"db\"", ClockLocal: true, Disks: []lifeboat.Disk{{Key: "root"}}}}}
 	text := startText(plan)
-	for _, want := range []string{"accel=${ACCEL:-$accel}", "-cpu max", "-rtc base=localtime", "/usr/libexec/qemu-kvm", "ACCEL=tcg", `-name 'it'\''s "db"'`} {
+	for _, want := range []string{`accel="${ACCEL:-$accel}"`, "-cpu max", "-rtc base=localtime", "/usr/libexec/qemu-kvm", "ACCEL=tcg", `-name 'it'\''s "db"'`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s is missing in:\n%s", want, text)
 		}
