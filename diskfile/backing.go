@@ -121,7 +121,7 @@ func vmdkDescriptor(r io.ReaderAt) ([]byte, error) {
 	}
 	text, _, _ = bytes.Cut(text, []byte{0})
 	if len(text) > maxDescriptorBytes {
-		return nil, vmdkProblem("the description of the image is longer than any known", "convert it first: qemu-img convert -O qcow2 IMAGE NEW.qcow2")
+		return nil, vmdkProblem("the description of the image is longer than any known", "find out who made this image; export the machine through its host, or have the program that made the image write it again")
 	}
 	return text, nil
 }

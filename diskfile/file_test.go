@@ -221,9 +221,13 @@ func TestADiskThatAMachineWritesIsRefused(t *testing.T) {
 		}
 		f.Close()
 
+		if err := CheckFree(path); err != nil {
+			t.Errorf("nobody uses it: %v", err)
+		}
 		hold(t, path, string(format))
 		_, err = Open(t.Context(), path, Options{})
 		problem(t, err, ErrInUse)
+		problem(t, CheckFree(path), ErrInUse)
 	}
 }
 

@@ -65,6 +65,25 @@ func lockByte(f *os.File, command int, kind int16, at int64) error {
 	}
 }
 
+// CheckFree refuses, with a lifeboat.Problem that wraps [ErrInUse], to take a
+// file or block device for something to write over while a running machine, a
+// tool or this system uses it. It changes nothing and keeps no claim.
+func CheckFree(path string) error {
+	f, _, err := openDisk(path, os.O_RDONLY)
+	if err == nil {
+		err = errors.Join(claim(f, true), f.Close())
+	}
+	if errors.Is(err, ErrInUse) {
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("%s is in use: a running machine, a tool or this system has it open", path),
+			Safe: "nothing was changed",
+			Next: "shut that machine down or unmount the device first, or name another place",
+			Err:  err,
+		}
+	}
+	return err
+}
+
 func inUse(path, who string) error {
 	return &lifeboat.Problem{
 		What: fmt.Sprintf("%s: the disk is in use: %s", path, who),
