@@ -61,20 +61,9 @@ func (e *SuspectError) Error() string {
 // Unwrap returns the reason.
 func (e *SuspectError) Unwrap() error { return e.Err }
 
-// CheckDrive compares a drive with what is remembered of it, before anything is
-// written to it. It returns a *[SuspectError] when it is not the same, and
-// [ErrUnknown] for one that was never seen.
-func (c *Catalog) CheckDrive(ctx context.Context, seen Drive) error {
-	known, err := c.Drive(ctx, seen.ID)
-	if err != nil {
-		return err
-	}
-	return suspect(known, seen)
-}
-
-// RecordDrive remembers a drive as it is now. One that [Catalog.CheckDrive]
-// refuses is not recorded and the memory stays as it was. A measured speed of 0
-// keeps the one that is known.
+// RecordDrive compares a drive with what is remembered of it and remembers it as
+// it is now. One that is not the same is a *[SuspectError], and the memory stays
+// as it was. A measured speed of 0 keeps the one that is known.
 func (c *Catalog) RecordDrive(ctx context.Context, seen Drive) error {
 	err := c.write(ctx, func(tx *sql.Tx) error {
 		known, err := oneDrive(tx.QueryRowContext(ctx, selectDrives+" WHERE id = ?", seen.ID))
