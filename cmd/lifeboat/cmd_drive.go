@@ -287,6 +287,10 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 	if err != nil {
 		return err
 	}
+	programs, err := a.checkPrograms(d)
+	if err != nil {
+		return err
+	}
 	newest := newestPoints(points)
 	if a.json {
 		a.printJSON(struct {
@@ -300,7 +304,9 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 			Usage       imagestore.Usage   `json:"usage"`
 			Slots       []imagestore.Slot  `json:"slots"`
 			Faults      []imagestore.Fault `json:"faults,omitempty"`
-		}{d.store.Drive(), d.found.Path, d.store.Site().Name, d.store.Fingerprint(), d.store.Head(), len(points), len(newest), usage, slots, faults})
+			// Programs compares those on the drive with this version's.
+			Programs []rotation.ProgramFinding `json:"programs"`
+		}{d.store.Drive(), d.found.Path, d.store.Site().Name, d.store.Fingerprint(), d.store.Head(), len(points), len(newest), usage, slots, faults, programs})
 		return lostPoints(d, faults)
 	}
 	var names []string
@@ -311,6 +317,7 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 	a.print("  id          %s\n  site        %s\n  key         %s\n  opened by   %s\n", d.store.Drive().ID, d.store.Site().Name, d.store.Fingerprint(), list(names))
 	a.print("  points      %d of %d machines\n", len(points), len(newest))
 	a.print("  store       %s in %d packs, %s free\n", humanBytes(usage.StoredBytes), usage.Packs, humanBytes(usage.FreeBytes))
+	a.print("  programs    %s\n", programWords(programs))
 	for _, p := range newest {
 		a.print("  newest      %s  %s, %s\n", p.Machine.Name, stamp(p.TakenAt), humanAge(time.Now(), p.TakenAt))
 	}

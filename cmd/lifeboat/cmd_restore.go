@@ -48,7 +48,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	c.Flags().StringVar(&f.to, "to", "", "file, folder (ends with /) or block device to write")
 	c.Flags().StringVar(&f.format, "format", "raw", "raw, qcow2, vmdk or vhdx")
 	c.Flags().StringVar(&f.disk, "disk", "", "only this disk, by its key")
-	c.Flags().BoolVar(&f.yes, "yes", false, "overwrite without asking")
+	c.Flags().BoolVar(&f.yes, "yes", false, "overwrite without asking, block devices too")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be written")
 	a.driveFlag(c, &f.drive)
 	return c
@@ -102,7 +102,7 @@ func (a *app) restore(ctx context.Context, f restoreFlags, name string) error {
 		return nil
 	}
 	if text := plan.overwrites(); text != "" {
-		if err := a.confirm(ctx, f.yes, text); err != nil {
+		if err := a.confirmWord(ctx, f.yes, text, plan.word()); err != nil {
 			return err
 		}
 	}
@@ -161,11 +161,11 @@ func whatIsThere(path string) (what string, device bool, err error) {
 	case err != nil:
 		return "", false, err
 	case info.Mode()&fs.ModeDevice != 0:
-		return "the block device " + path, true, nil
+		return "the block device " + path + " " + deviceWords(path), true, diskfile.CheckFree(path)
 	case !info.Mode().IsRegular():
 		return "", false, usagef("%s is neither a file nor a block device", path)
 	default:
-		return fmt.Sprintf("the file %s of %s", path, humanBytes(info.Size())), false, nil
+		return fmt.Sprintf("the file %s of %s", path, humanBytes(info.Size())), false, diskfile.CheckFree(path)
 	}
 }
 
@@ -177,6 +177,16 @@ func (p *restorePlan) overwrites() string {
 		}
 	}
 	return text
+}
+
+// word is what a person has to type: the name of a device that is erased.
+func (p *restorePlan) word() string {
+	for _, f := range p.Files {
+		if f.Device {
+			return f.Path
+		}
+	}
+	return "yes"
 }
 
 func (a *app) showRestorePlan(p *restorePlan) {
@@ -245,6 +255,12 @@ func (a *app) restoreDisk(ctx context.Context, d *openedDrive, r *run, plan *res
 	defer os.Remove(partial)
 	if err := a.writeDisk(ctx, d, r, plan, f, partial); err != nil {
 		return err
+	}
+	// A machine may have been started from the old file meanwhile.
+	if f.Overwrites != "" {
+		if err := diskfile.CheckFree(f.Path); err != nil {
+			return err
+		}
 	}
 	return os.Rename(partial, f.Path)
 }

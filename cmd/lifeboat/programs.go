@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"lifeboat"
@@ -75,6 +76,43 @@ func (a *app) refreshPrograms(d *openedDrive) error {
 	a.warn("the programs on %s were not those of this version and were written again; print its recovery sheet anew: lifeboat key sheet --drive %s",
 		d.name(), shellWord(d.found.Drive.Label))
 	return nil
+}
+
+// checkPrograms compares the programs on a drive with those of this version, by
+// reading them from the medium.
+func (a *app) checkPrograms(d *openedDrive) ([]rotation.ProgramFinding, error) {
+	sources, _ := a.programs()
+	dir, err := durable.OpenOS(d.found.Path, true)
+	if err != nil {
+		return nil, fmt.Errorf("look at the programs of %s: %w", d.name(), err)
+	}
+	defer closeDir(dir)
+	findings, err := rotation.CheckPrograms(dir, sources)
+	if err != nil {
+		return nil, fmt.Errorf("look at the programs of %s: %w", d.name(), err)
+	}
+	if findings == nil {
+		findings = []rotation.ProgramFinding{}
+	}
+	return findings, nil
+}
+
+// programWords says what checkPrograms found.
+func programWords(findings []rotation.ProgramFinding) string {
+	says := map[rotation.ProgramState]string{
+		rotation.ProgramRight:   "is that of this version",
+		rotation.ProgramMissing: "is missing; the next export writes it",
+		rotation.ProgramOther:   "is another version's or damaged; the next export writes it again",
+		rotation.ProgramForeign: "is not Lifeboat's: do not run it",
+	}
+	var words []string
+	for _, f := range findings {
+		words = append(words, f.File+" "+says[f.State])
+	}
+	if len(words) == 0 {
+		return "not compared: this computer has none of its own beside lifeboat (make build makes them)"
+	}
+	return strings.Join(words, "; ")
 }
 
 // sheetFacts collects what the recovery sheet of a drive says. The hashes are
