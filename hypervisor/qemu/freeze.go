@@ -43,8 +43,8 @@ func (h *Host) Freeze(ctx context.Context, name string, o hypervisor.FreezeOptio
 		err = s.freezeRunning(ctx)
 	}
 	if err != nil {
-		s.fail()
-		return nil, fmt.Errorf("hold %s still: %w", m.name(), s.explain(err))
+		err = s.explain(err)
+		return nil, fmt.Errorf("hold %s still: %w", m.name(), errors.Join(err, s.fail()))
 	}
 	return s, nil
 }
@@ -225,7 +225,15 @@ func (s *still) holdInstant(ctx context.Context) error {
 		return s.swap(ctx)
 	})
 	s.paused = time.Since(pausedAt)
+	if errors.Is(err, errStands) {
+		// Not "thaw": the guard has to remember that it stands. It goes on trying,
+		// as if we had died.
+		s.stands = true
+		s.guard.abandon()
+		return err
+	}
 	thawErr := s.guard.tell("thaw")
+	s.mayBeFrozen = s.mayBeFrozen && thawErr != nil
 	if s.consistency == lifeboat.ConsistentFilesystems {
 		s.frozen = time.Since(frozenAt)
 	}
@@ -245,6 +253,7 @@ func (s *still) freezeGuest() (heldAt time.Time, err error) {
 	s.consistency = lifeboat.ConsistentCrash
 	if s.machine.def.Machine.Agent {
 		heldAt = time.Now()
+		s.mayBeFrozen = true
 		err := s.guard.tell("freeze")
 		if err == nil {
 			s.consistency = lifeboat.ConsistentFilesystems

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -66,7 +67,9 @@ func plainNode(nodes map[string]blockNode, key string) (string, error) {
 
 // clearExport takes from a running machine everything that an export put into
 // it: exports, server, nodes and scratch files. It does nothing where there is
-// nothing. With resume, a guest that the dead export left standing goes on.
+// nothing. With resume, a guest that the dead export left standing goes on. The
+// scratch folder goes last, and not before the guest runs: it tells whoever
+// comes next that an export was here.
 func (m *machine) clearExport(ctx context.Context, mon *monitor, resume bool) error {
 	nodes, err := blockNodes(ctx, mon)
 	if err != nil {
@@ -75,7 +78,7 @@ func (m *machine) clearExport(ctx context.Context, mon *monitor, resume bool) er
 	if err := stopServing(ctx, mon); err != nil {
 		return err
 	}
-	left := false
+	left := m.hasScratch()
 	for _, disk := range m.def.Machine.Disks {
 		for _, prefix := range []string{nodeStill, nodeCopy, nodeScratch} {
 			_, ok := nodes[nodeName(prefix, disk.Key)]
@@ -92,28 +95,79 @@ func (m *machine) clearExport(ctx context.Context, mon *monitor, resume bool) er
 			return nil
 		})
 	}
+	if errors.Is(err, errStands) {
+		return err
+	}
 	return errors.Join(err, m.removeScratch())
 }
 
+// errStands says that we stopped the guest's CPUs and do not know whether they
+// run again.
+var errStands = errors.New("the guest may stand still: qemu did not answer when it was told to go on")
+
 // still runs f while the guest's CPUs stand, for milliseconds. A guest that stood
-// before goes on afterwards only if resume says so.
+// before goes on afterwards only if resume says so. It tries for a minute to let
+// the guest go on; an error that wraps errStands says that it could not.
 func (m *machine) still(ctx context.Context, mon *monitor, resume bool, f func() error) error {
 	power, err := powerState(ctx, mon)
 	if err != nil {
 		return err
 	}
+	var lost error
 	if power == hypervisor.PowerOn {
-		if err := mon.run(ctx, "stop", nil, nil); err != nil {
-			return err
+		lost = mon.run(ctx, "stop", nil, nil)
+		if refused(lost) {
+			return lost
 		}
+		// Also without an answer: QEMU may stop the guest later, when a disk that
+		// hangs lets it.
 		resume = true
 	}
-	err = f()
+	if lost == nil {
+		err = f()
+	}
 	if resume {
-		// Also after an ended context: a guest is never left standing.
-		err = errors.Join(err, mon.run(context.WithoutCancel(ctx), "cont", nil, nil))
+		err = errors.Join(err, m.goOn(ctx, mon, lost))
 	}
 	return err
+}
+
+// goOn lets a guest go on that we stopped, also after an ended context: a guest
+// is never left standing. If QEMU did not answer, now or with the error in lost,
+// it is asked on a fresh line. Closing the old one takes back what QEMU has not
+// begun, so that no late "stop" follows our "cont". The old line is of no use
+// then, and that is an error even if the guest runs.
+func (m *machine) goOn(ctx context.Context, mon *monitor, lost error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rescuePatience)
+	defer cancel()
+	if lost == nil {
+		lost = mon.run(ctx, "cont", nil, nil)
+	}
+	if lost == nil || refused(lost) {
+		return lost
+	}
+	mon.close()
+	for {
+		switch err := m.cont(ctx, filepath.Base(mon.path)); {
+		case err == nil, errors.Is(err, errOff):
+			return lost
+		case refused(err):
+			return err
+		}
+		if pause(ctx, 20*time.Millisecond) != nil {
+			return fmt.Errorf("%w: %w", errStands, lost)
+		}
+	}
+}
+
+// cont lets a guest go on, on a line of its own.
+func (m *machine) cont(ctx context.Context, socket string) error {
+	mon, err := m.monitor(ctx, socket)
+	if err != nil {
+		return err
+	}
+	defer mon.close()
+	return mon.run(ctx, "cont", nil, nil)
 }
 
 // clearDisk puts a disk's device back on its own node and removes those of the

@@ -119,6 +119,22 @@ func TestARealGuestIsExportedWhileItWrites(t *testing.T) {
 		was := written(m)
 		eventually(t, 10*time.Second+time.Second, "the guest writes again", func() bool { return written(m) > was+1 })
 	})
+	t.Run("ItWritesAgainAfterItsGuardWasKilledWhileItWasFrozen", func(t *testing.T) {
+		s := halfway(t, h, m.name())
+		_, err := s.freezeGuest()
+		must(t, err)
+		if s.consistency != lifeboat.ConsistentFilesystems {
+			t.Fatalf("it was not frozen: %s", s.note)
+		}
+		must(t, s.guard.cmd.Process.Kill())
+		s.guard.cmd.Wait()
+		if err := s.holdInstant(t.Context()); err == nil {
+			t.Error("without its guard it is held")
+		}
+		was := written(m)
+		must(t, s.Release(t.Context()))
+		eventually(t, 10*time.Second, "the guest writes again", func() bool { return written(m) > was+1 })
+	})
 	t.Run("ItShutsDownWhenAsked", func(t *testing.T) {
 		must(t, h.PowerOff(t.Context(), m.name(), bootCeiling))
 		if text := serialText(m); !strings.Contains(text, "STOPPED") {

@@ -15,13 +15,14 @@ import (
 )
 
 // commandLimit bounds one command of the machine protocol, so that a QEMU that
-// hangs never hangs us with it.
-const commandLimit = 30 * time.Second
+// hangs never hangs us with it. Only tests change it.
+var commandLimit = 30 * time.Second
 
 // monitor is a connection to the machine protocol of one QEMU. It is used by
 // one goroutine at a time, and never again after a command failed by anything
 // but a [commandError].
 type monitor struct {
+	path  string
 	conn  net.Conn
 	lines *bufio.Reader
 	// last is the id of the last command. It begins with a random number:
@@ -45,7 +46,7 @@ func dialMonitor(ctx context.Context, path string) (*monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &monitor{conn: conn, lines: bufio.NewReader(conn), last: rand.Uint64() >> 12}
+	m := &monitor{path: path, conn: conn, lines: bufio.NewReader(conn), last: rand.Uint64() >> 12}
 	if err := m.greet(ctx); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("speak with qemu at %s: %w", path, err)

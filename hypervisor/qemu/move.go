@@ -45,6 +45,9 @@ func (h *Host) Settle(ctx context.Context, name string, progress func(done, tota
 	if err := m.settle(ctx, mon, progress); err != nil {
 		// The guard undoes what was begun, as it would if we had died.
 		mon.close()
+		if errors.Is(err, errStands) {
+			_ = guard.tell("hold")
+		}
 		guard.abandon()
 		if isClosed(err) {
 			err = fmt.Errorf("%w: %w", hypervisor.ErrMachineGone, err)

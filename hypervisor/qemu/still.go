@@ -30,12 +30,14 @@ type still struct {
 	paused      time.Duration
 	disks       map[string]*stillDisk
 
-	mu        sync.Mutex // for what follows
-	monitor   *monitor   // nil where the machine was off
-	committed bool
-	released  bool
-	broken    error
-	stopWatch func()
+	mu          sync.Mutex // for what follows
+	monitor     *monitor   // nil where the machine was off
+	committed   bool
+	released    bool
+	broken      error
+	stands      bool // we stopped its CPUs and do not know that they run
+	mayBeFrozen bool // its file systems may be frozen and nobody said otherwise
+	stopWatch   func()
 }
 
 // stillDisk is one disk of it.
@@ -117,6 +119,7 @@ func (s *still) Release(ctx context.Context) error {
 	}
 	s.monitor.close()
 	err := s.letGo(ctx)
+	s.stands = s.stands || errors.Is(err, errStands)
 	switch {
 	case err == nil:
 		s.guard.dismiss()
@@ -124,6 +127,11 @@ func (s *still) Release(ctx context.Context) error {
 		s.guard.dismiss()
 		return s.machine.removeScratch()
 	default:
+		if s.stands {
+			// The guard goes on trying when we are long gone. If it is gone
+			// itself, the scratch folder tells the next Freeze.
+			_ = s.guard.tell("hold")
+		}
 		s.guard.abandon()
 		err = fmt.Errorf("let %s go: %w", s.machine.name(), err)
 	}
@@ -134,10 +142,24 @@ func (s *still) Release(ctx context.Context) error {
 // the still's may have been left in the middle of an answer.
 func (s *still) letGo(ctx context.Context) error {
 	mon, err := s.machine.monitor(ctx, workSocket)
-	if err != nil {
+	if errors.Is(err, errOff) {
 		return err
 	}
-	defer mon.close()
+	if err == nil {
+		defer mon.close()
+		err = s.goOn(ctx, mon)
+	}
+	// The agent needs no monitor, and a guest that stands gives no answer.
+	thawErr := s.thaw(ctx)
+	if err == nil {
+		err = s.clear(ctx, mon)
+	}
+	return errors.Join(err, thawErr)
+}
+
+// clear takes out what the export put in, and leaves the bitmaps as they have to
+// be after it.
+func (s *still) clear(ctx context.Context, mon *monitor) error {
 	if err := s.machine.clearExport(ctx, mon, false); err != nil {
 		return err
 	}
@@ -153,15 +175,46 @@ func (s *still) letGo(ctx context.Context) error {
 	return nil
 }
 
-// fail undoes a Freeze that did not come to its end.
-func (s *still) fail() {
+// goOn lets the guest go on if we left it standing.
+func (s *still) goOn(ctx context.Context, mon *monitor) error {
+	if !s.stands {
+		return nil
+	}
+	if err := mon.run(ctx, "cont", nil, nil); err != nil {
+		return err
+	}
+	s.stands = false
+	return nil
+}
+
+// thawPatience is how long we try to thaw a guest ourselves.
+const thawPatience = 20 * time.Second
+
+// thaw thaws the guest's file systems where the guard did not say that it has:
+// it may have been killed while they were frozen.
+func (s *still) thaw(ctx context.Context) error {
+	if !s.mayBeFrozen {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, thawPatience)
+	defer cancel()
+	if err := s.machine.thaw(ctx); err != nil {
+		return fmt.Errorf("its file systems may still be frozen: %w", err)
+	}
+	s.mayBeFrozen = false
+	return nil
+}
+
+// fail undoes a Freeze that did not come to its end. Its error says that the
+// machine may not be as it was.
+func (s *still) fail() error {
 	if s.monitor != nil && s.guard == nil {
 		// Nothing was put into the machine yet.
 		s.monitor.close()
 		s.lock.Close()
-		return
+		return nil
 	}
-	s.Release(context.Background())
+	return s.Release(context.Background())
 }
 
 // explain says of an error whether it means that the machine went away.
@@ -200,7 +253,8 @@ func (s *still) breakNow(why error) {
 	ctx, cancel := context.WithTimeout(context.Background(), rescuePatience)
 	defer cancel()
 	// What fails here is done again by Release.
-	_ = s.machine.clearExport(ctx, s.monitor, false)
+	err := s.machine.clearExport(ctx, s.monitor, false)
+	s.stands = errors.Is(err, errStands)
 }
 
 // spaceInterval is how often the scratch space is looked at.
@@ -248,6 +302,11 @@ func (m *machine) scratchDir() string {
 		return filepath.Join(m.dir, "scratch")
 	}
 	return filepath.Join(m.host.o.ScratchDir, "lifeboat-scratch-"+m.folder)
+}
+
+func (m *machine) hasScratch() bool {
+	_, err := os.Lstat(m.scratchDir())
+	return err == nil
 }
 
 func (m *machine) removeScratch() error {
