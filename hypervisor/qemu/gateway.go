@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -45,7 +45,8 @@ type Gateway struct {
 	mac   [6]byte
 
 	mu sync.Mutex
-	// answers holds the guests' ports that took a connection last time.
+	// answers says of each guest's port that a forward leads to whether it took
+	// the last connection. It never grows: a guest may send whatever it likes.
 	answers map[netip.AddrPort]bool
 
 	ended   chan struct{}
@@ -63,23 +64,37 @@ func (h *Host) OpenGateway(ctx context.Context, s Segment) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{group: segmentGroup(s.Name), mac: userNetworkMAC(s.HostAddress), answers: map[netip.AddrPort]bool{}, ended: make(chan struct{})}
+	g := &Gateway{group: segmentGroup(s.Name), mac: userNetworkMAC(s.HostAddress), answers: s.guestPorts(), ended: make(chan struct{})}
 	if err := g.join(); err != nil {
 		g.Close()
 		return nil, fmt.Errorf("join segment %q: %w", s.Name, err)
 	}
 	if err := g.start(ctx, binary, user); err != nil {
 		g.Close()
-		return nil, &lifeboat.Problem{
-			What: fmt.Sprintf("segment %q: its gateway does not start", s.Name),
-			Safe: "no machine was changed",
-			Next: "choose host ports that are free",
-			Err:  err,
-		}
+		return nil, cannotOpen(s.Name, err)
 	}
 	g.working.Go(g.inward)
 	g.working.Go(g.outward)
 	return g, nil
+}
+
+// noUserNetwork is how QEMU says that it was built without its user network, as
+// that of Red Hat's distributions is.
+const noUserNetwork = "network backend 'user' is not compiled into"
+
+// cannotOpen is the problem of a gateway that QEMU refused.
+func cannotOpen(segment string, err error) error {
+	p := &lifeboat.Problem{
+		What: fmt.Sprintf("segment %q: its gateway does not start", segment),
+		Safe: "no machine was changed",
+		Next: "choose host ports that are free",
+		Err:  err,
+	}
+	if strings.Contains(err.Error(), noUserNetwork) {
+		p.What = fmt.Sprintf("segment %q: the QEMU of this host has no user network, so nothing leads into a segment", segment)
+		p.Next = "use a host with Debian or Ubuntu, or plug the machines into a bridge: --network bridge:NAME"
+	}
+	return p
 }
 
 // userNetworkMAC is the Ethernet address that QEMU's user network has on its
@@ -251,20 +266,31 @@ func (g *Gateway) observe(frame []byte) {
 	flags := ip[header+13]
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if _, ours := g.answers[from]; !ours {
+		return
+	}
 	switch {
 	case flags&(tcpSYN|tcpACK) == tcpSYN|tcpACK:
 		g.answers[from] = true
 	case flags&tcpRST != 0:
-		delete(g.answers, from)
+		g.answers[from] = false
 	}
 }
 
-// Answers lists the guests' ports that took the last connection that came
-// through the gateway, sorted.
+// Answers lists the guests' ports that a forward leads to and that took the last
+// connection, sorted. A hostile guest on the segment can speak in the name of
+// another: an answer is no proof of who gave it.
 func (g *Gateway) Answers() []netip.AddrPort {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.SortedFunc(maps.Keys(g.answers), netip.AddrPort.Compare)
+	var took []netip.AddrPort
+	for port, yes := range g.answers {
+		if yes {
+			took = append(took, port)
+		}
+	}
+	slices.SortFunc(took, netip.AddrPort.Compare)
+	return took
 }
 
 // outward passes the gateway's frames to the segment.

@@ -73,6 +73,17 @@ func (s *Segment) netdev() (string, error) {
 	return word, nil
 }
 
+// guestPorts are the ports of guests that forwards lead to. None has answered.
+func (s *Segment) guestPorts() map[netip.AddrPort]bool {
+	ports := map[netip.AddrPort]bool{}
+	for _, f := range s.Forwards {
+		if a, err := netip.ParseAddr(f.Address); err == nil {
+			ports[netip.AddrPortFrom(a, uint16(f.GuestPort))] = false
+		}
+	}
+	return ports
+}
+
 // spare is an address for the name server that the stack insists on: the highest
 // one that is nobody's we know, so that it answers for no guest.
 func (s *Segment) spare(prefix netip.Prefix, host netip.Addr) (netip.Addr, bool) {

@@ -73,7 +73,8 @@ func TestAGatewayHearsOnlyWhatIsMeantForIt(t *testing.T) {
 }
 
 func TestAGatewayKnowsWhichGuestTookAConnection(t *testing.T) {
-	g := &Gateway{answers: map[netip.AddrPort]bool{}}
+	s := Segment{Forwards: []SegmentForward{{HostPort: 1, Address: "10.77.0.10", GuestPort: 5432}}}
+	g := &Gateway{answers: s.guestPorts()}
 	frame := func(flags byte) []byte {
 		f := make([]byte, 14+20+20)
 		f[12], f[13] = 8, 0
@@ -93,6 +94,17 @@ func TestAGatewayKnowsWhichGuestTookAConnection(t *testing.T) {
 		if got := slices.Contains(g.Answers(), db); got != c.want {
 			t.Errorf("after flags %#x: %v", c.flags, got)
 		}
+	}
+	for n := range 1000 {
+		spoofed := frame(tcpSYN | tcpACK)
+		spoofed[14+12+n%4]++ // another address
+		if n%5 == 4 {
+			spoofed[14+20]++ // or another port
+		}
+		g.observe(spoofed)
+	}
+	if len(g.answers) != 1 || len(g.Answers()) != 0 {
+		t.Errorf("frames of ports that no forward leads to are kept: %d, %v", len(g.answers), g.Answers())
 	}
 	for n := range frame(tcpSYN | tcpACK) {
 		g.observe(frame(tcpSYN | tcpACK)[:n]) // cut short anywhere: no panic
