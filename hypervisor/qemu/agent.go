@@ -10,10 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"path/filepath"
-	"strings"
 	"time"
-
-	"lifeboat"
 )
 
 // agentPatience is how long a guest's agent may take to answer at all. A guest
@@ -62,7 +59,11 @@ func (a *agent) sync(ctx context.Context) error {
 		var reply struct {
 			Return int32 `json:"return"`
 		}
-		line, err := a.lines.ReadBytes('\n')
+		// In the buffer that is there. What does not fit is no answer of ours.
+		line, err := a.lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
 		if err != nil {
 			return orCause(ctx, err)
 		}
@@ -122,7 +123,8 @@ func (a *agent) receive(ctx context.Context, limit time.Duration, command string
 		return fmt.Errorf("%s: %w", command, orCause(ctx, err))
 	}
 	if reply.Error != nil {
-		reply.Error.Command = command
+		reply.Error.Command, reply.Error.Class = command, guestWords(reply.Error.Class)
+		reply.Error.Desc = guestWords(reply.Error.Desc)
 		return reply.Error
 	}
 	if result == nil {
@@ -146,44 +148,4 @@ func (m *machine) agentShutdown(ctx context.Context) {
 	defer a.close()
 	// The agent answers nothing when it succeeds.
 	a.send(ctx, agentPatience, "guest-shutdown", args{"mode": "powerdown"})
-}
-
-// guestInterface is what the agent tells of a network card.
-type guestInterface struct {
-	Name      string `json:"name"`
-	MAC       string `json:"hardware-address"`
-	Addresses []struct {
-		Address string `json:"ip-address"`
-		Prefix  int    `json:"prefix"`
-	} `json:"ip-addresses"`
-}
-
-// seeAddresses asks the guest for its addresses and writes them to the cards of
-// the description. Without an agent the description stays as it is.
-func (m *machine) seeAddresses(ctx context.Context, d *lifeboat.Machine) {
-	if !m.def.Machine.Agent || len(d.NICs) == 0 {
-		return
-	}
-	a, err := dialAgent(ctx, filepath.Join(m.sockets(), agentSocket))
-	if err != nil {
-		return
-	}
-	defer a.close()
-	var list []guestInterface
-	if a.run(ctx, agentPatience, "guest-network-get-interfaces", nil, &list) != nil {
-		return
-	}
-	now := time.Now().UTC()
-	for i := range d.NICs {
-		for _, g := range list {
-			if !strings.EqualFold(g.MAC, d.NICs[i].MAC) {
-				continue
-			}
-			d.NICs[i].Interface, d.NICs[i].Addresses, d.NICs[i].SeenAt = g.Name, nil, now
-			for _, address := range g.Addresses {
-				cidr := fmt.Sprintf("%s/%d", address.Address, address.Prefix)
-				d.NICs[i].Addresses = append(d.NICs[i].Addresses, cidr)
-			}
-		}
-	}
 }

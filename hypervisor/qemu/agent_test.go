@@ -1,0 +1,109 @@
+package qemu
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// lyingAgent answers the greeting with a flood, and then truly; every later
+// command with the given line.
+func lyingAgent(t *testing.T, flood int64, answer string) (socket string) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "a")
+	l, err := net.Listen("unix", socket)
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		lines := bufio.NewReader(conn)
+		line, _ := lines.ReadString('\n')
+		var asked struct {
+			Arguments struct{ ID int32 }
+		}
+		json.Unmarshal([]byte(strings.TrimPrefix(line, "\xff")), &asked)
+		conn.Write([]byte{0xff})
+		io.CopyN(conn, endless{}, flood)
+		fmt.Fprintf(conn, "\n\xff{\"return\":%d}\n", asked.Arguments.ID)
+		for {
+			if _, err := lines.ReadString('\n'); err != nil {
+				return
+			}
+			fmt.Fprintln(conn, answer)
+		}
+	}()
+	return socket
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
+}
+
+func TestAGuestThatFloodsItsAgentsLineCostsNoMemory(t *testing.T) {
+	socket := lyingAgent(t, 64<<20, "")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	a, err := dialAgent(t.Context(), socket)
+	must(t, err)
+	a.close()
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 8<<20 {
+		t.Errorf("%d MiB were used", grown>>20)
+	}
+}
+
+func TestWhatAnAgentSaysOfAnErrorIsOneShortPrintableLine(t *testing.T) {
+	words, err := json.Marshal("\x1b[2J no\r\n" + strings.Repeat("ä", 5000))
+	must(t, err)
+	a, err := dialAgent(t.Context(), lyingAgent(t, 0, fmt.Sprintf(`{"error":{"class":"C","desc":%s}}`, words)))
+	must(t, err)
+	defer a.close()
+	err = a.run(t.Context(), agentPatience, "guest-fsfreeze-freeze", nil, nil)
+	var said *commandError
+	if !errors.As(err, &said) || len(said.Desc) > longestWords+3 || strings.ContainsAny(said.Desc, "\x1b\r\n") || !utf8.ValidString(said.Desc) {
+		t.Errorf("it says %q", err)
+	}
+}
+
+func TestOnlyAddressesAndNamesAreTakenFromAnAgent(t *testing.T) {
+	var g guestInterface
+	must(t, json.Unmarshal([]byte(`{"name":"Ethernet 2 – Büro","ip-addresses":[
+		{"ip-address":"10.0.0.5","prefix":24},{"ip-address":"fe80::1","prefix":64},{"ip-address":"10.0.0.6","prefix":33},
+		{"ip-address":"\u001b[2J","prefix":1},{"ip-address":"10.0.0.7/8","prefix":8},{"ip-address":"fe80::1%eth0","prefix":64},
+		{"ip-address":"10.0.0.8","prefix":-1}]}`), &g))
+	if got, want := g.prefixes(), []string{"10.0.0.5/24", "fe80::1/64"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("the addresses are %q", got)
+	}
+	if g.name() != "Ethernet 2 – Büro" {
+		t.Errorf("the name is %q", g.name())
+	}
+	for _, bad := range []string{"eth0\n", "\x1b[2J", "a\x00", strings.Repeat("x", 1<<20), "\xff"} {
+		if g.Name = bad; g.name() != "" {
+			t.Errorf("%.20q is taken for a name", bad)
+		}
+	}
+	for range 1000 {
+		g.Addresses = append(g.Addresses, g.Addresses[0])
+	}
+	if n := len(g.prefixes()); n != mostAddresses {
+		t.Errorf("%d addresses are taken", n)
+	}
+}
