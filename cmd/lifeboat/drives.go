@@ -117,6 +117,9 @@ func (a *app) openAsking(ctx context.Context, found rotation.Found, mode imagest
 		return d, err
 	}
 	text, aerr := a.askPassphrase(ctx, "Secret of drive "+found.Drive.Label)
+	if ctx.Err() != nil {
+		return nil, aerr
+	}
 	if aerr != nil {
 		return nil, errors.Join(aerr, err)
 	}
