@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
 	"lifeboat"
+	"lifeboat/diskfile"
+	"lifeboat/rotation"
 )
 
 // The exit codes are an interface: job schedulers branch on them.
@@ -80,7 +83,11 @@ func exitCode(err error) int {
 func problemOf(err error) lifeboat.Problem {
 	var p *lifeboat.Problem
 	if errors.As(err, &p) {
-		return *p
+		said := *p
+		if errors.Is(err, diskfile.ErrNoTool) {
+			said.Next = installNext(osRelease(), said.Next)
+		}
+		return said
 	}
 	var other runEnded
 	if errors.As(err, &other) && other.f.Problem != nil {
@@ -103,6 +110,20 @@ func problemOf(err error) lifeboat.Problem {
 		Safe: "every restore point that was listed before is still there; this command deletes none",
 		Next: "run the same command with --verbose, and keep what it prints",
 	}
+}
+
+func osRelease() string {
+	text, _ := os.ReadFile("/etc/os-release")
+	return string(text)
+}
+
+// installNext is the line that installs QEMU on the distribution that a text of
+// os-release describes, or else what was to be said.
+func installNext(osRelease, otherwise string) string {
+	if command, known := rotation.InstallQEMU(osRelease); known {
+		return "as root, run: " + command
+	}
+	return otherwise
 }
 
 // printProblem writes the three lines, or one JSON document.

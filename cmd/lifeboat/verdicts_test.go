@@ -45,6 +45,14 @@ func TestTheScriptThatStartsARestoredMachineAsksNothingOfTheHost(t *testing.T) {
 	}
 }
 
+func TestAMissingToolIsNamedWithTheCommandThatInstallsItHere(t *testing.T) {
+	for release, want := range map[string]string{"ID=debian\n": "as root, run: apt-get install -y qemu", "ID=unheard-of\n": "otherwise"} {
+		if got := installNext(release, "otherwise"); !strings.HasPrefix(got, want) {
+			t.Errorf("%q: %s", release, got)
+		}
+	}
+}
+
 func TestAMachineOfFilesKeepsItsAddress(t *testing.T) {
 	one, other := fileMachineMAC("1"), fileMachineMAC("2")
 	if one == other || one != fileMachineMAC("1") || !strings.HasPrefix(one, "52:54:00:") || len(one) != 17 {
