@@ -219,11 +219,12 @@ func (m *machine) takePower(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := mon.run(ctx, "quit", nil, nil); err != nil && !isClosed(err) {
-		return fmt.Errorf("take the power from %s: %w", m.name(), err)
-	}
 	limited, cancel := context.WithTimeout(ctx, quitLimit)
 	defer cancel()
+	err = mon.run(limited, "quit", nil, nil)
+	if err != nil && !isClosed(err) && limited.Err() == nil {
+		return fmt.Errorf("take the power from %s: %w", m.name(), err)
+	}
 	if p.wait(limited) == nil {
 		return nil
 	}
