@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 
 	"lifeboat/hypervisor"
@@ -14,7 +13,7 @@ import (
 // Check says what works on this host, without changing anything.
 func (h *Host) Check(ctx context.Context) []hypervisor.Finding {
 	findings := []hypervisor.Finding{
-		h.checkProgram(ctx, h.o.Binary), h.checkProgram(ctx, "qemu-img"), h.checkProgram(ctx, "qemu-storage-daemon"),
+		h.checkQEMU(ctx), h.checkTool(ctx, "qemu-img"), h.checkTool(ctx, "qemu-storage-daemon"),
 	}
 	if findings[0].OK {
 		findings = append(findings, h.checkKVM(ctx))
@@ -26,9 +25,18 @@ func (h *Host) Check(ctx context.Context) []hypervisor.Finding {
 	return append(findings, h.checkDefinitions())
 }
 
-func (h *Host) checkProgram(ctx context.Context, name string) hypervisor.Finding {
-	f := hypervisor.Finding{What: filepath.Base(name)}
+func (h *Host) checkQEMU(ctx context.Context) hypervisor.Finding {
+	path, err := h.program()
+	return checkProgram(ctx, h.programName(), path, err)
+}
+
+func (h *Host) checkTool(ctx context.Context, name string) hypervisor.Finding {
 	path, err := h.tool(name)
+	return checkProgram(ctx, name, path, err)
+}
+
+func checkProgram(ctx context.Context, name, path string, err error) hypervisor.Finding {
+	f := hypervisor.Finding{What: name}
 	if err != nil {
 		f.Detail = "not installed; on Debian and Ubuntu: apt-get install qemu-system-x86 qemu-utils"
 		return f

@@ -60,7 +60,7 @@ func (h *Host) OpenGateway(ctx context.Context, s Segment) (*Gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open segment %q: %w", s.Name, err)
 	}
-	binary, err := h.tool(h.o.Binary)
+	binary, err := h.program()
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ type Options struct {
 	// that would need them breaks instead. Zero means 1 GiB, or a twentieth of a
 	// small file system.
 	ScratchReserveBytes int64
-	// Binary is the QEMU to run. Empty means qemu-system-x86_64 from the PATH.
+	// Binary is the QEMU to run. Empty means what [Program] finds.
 	Binary string
 	// Accelerator is used for machines whose definition names none.
 	Accelerator Accelerator
@@ -88,9 +88,6 @@ func Open(o Options) (*Host, error) {
 		if o.ScratchDir, err = filepath.Abs(o.ScratchDir); err != nil {
 			return nil, fmt.Errorf("find the scratch folder of host %q: %w", o.Name, err)
 		}
-	}
-	if o.Binary == "" {
-		o.Binary = "qemu-system-x86_64"
 	}
 	if o.Note == nil {
 		o.Note = func(string, string) {}

@@ -24,12 +24,14 @@ const probeLimit = 2 * time.Second
 // long mode, takes timer interrupts and ends, within two seconds. The answer is
 // kept until the computer is started again.
 func ProbeKVM(ctx context.Context) (usable bool, why string) {
-	return probeKVM(ctx, "qemu-system-x86_64", defaultRunDir())
+	path, err := Program()
+	return probeKVM(ctx, path, err, defaultRunDir())
 }
 
 // probe is ProbeKVM with the QEMU of this host.
 func (h *Host) probe(ctx context.Context) (usable bool, why string) {
-	return probeKVM(ctx, h.o.Binary, h.o.RunDir)
+	path, err := h.program()
+	return probeKVM(ctx, path, err, h.o.RunDir)
 }
 
 // probed is an answer, and the QEMU and the start of the computer that it is
@@ -43,15 +45,15 @@ type probed struct {
 
 var probing sync.Mutex // one guest at a time is enough
 
-func probeKVM(ctx context.Context, binary, runDir string) (bool, string) {
+// probeKVM asks the QEMU at path, or says that it was not found.
+func probeKVM(ctx context.Context, path string, notFound error, runDir string) (bool, string) {
 	probing.Lock()
 	defer probing.Unlock()
 	if err := unix.Access("/dev/kvm", unix.R_OK|unix.W_OK); err != nil {
 		return false, noDevice(err)
 	}
-	path, err := exec.LookPath(binary)
-	if err != nil {
-		return false, binary + " is not installed"
+	if notFound != nil {
+		return false, "QEMU is not installed"
 	}
 	now := probed{BootID: bootID(), Binary: path}
 	file := filepath.Join(runDir, "kvm.json")

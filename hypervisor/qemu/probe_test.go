@@ -19,13 +19,14 @@ func TestTheBootImageOfTheProbeRunsToItsEnd(t *testing.T) {
 func TestTheProbeAnswersInWordsAndKeepsItsAnswer(t *testing.T) {
 	needQEMU(t)
 	dir := t.TempDir()
-	usable, why := probeKVM(t.Context(), "qemu-system-x86_64", dir)
+	path, err := Program()
+	usable, why := probeKVM(t.Context(), path, err, dir)
 	t.Logf("usable %v: %s", usable, why)
 	if why == "" {
 		t.Error("the probe gives no reason")
 	}
 	began := time.Now()
-	again, _ := probeKVM(t.Context(), "qemu-system-x86_64", dir)
+	again, _ := probeKVM(t.Context(), path, err, dir)
 	if again != usable || time.Since(began) > time.Second {
 		t.Errorf("the second answer is %v after %v", again, time.Since(began))
 	}
