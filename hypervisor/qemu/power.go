@@ -82,7 +82,7 @@ func (m *machine) chooseAccelerator(ctx context.Context) (Accelerator, string) {
 
 // launch starts QEMU in a session of its own and returns when its guest runs.
 func (m *machine) launch(ctx context.Context, accel Accelerator, note string) error {
-	binary, err := m.host.tool(m.host.o.Binary)
+	binary, err := m.host.program()
 	if err != nil {
 		return err
 	}
@@ -276,5 +276,9 @@ func (m *machine) prepareBridges() (prefix string, err error) {
 
 func lastLine(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.TrimPrefix(strings.TrimSpace(lines[len(lines)-1]), "qemu-system-x86_64: ")
+	last := strings.TrimSpace(lines[len(lines)-1])
+	for _, program := range []string{plainProgram, filepath.Base(libexecProgram)} {
+		last = strings.TrimPrefix(last, program+": ")
+	}
+	return last
 }
