@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"lifeboat"
 )
 
 func TestRawImagesAreReadToTheLastByteAndHolesStayHoles(t *testing.T) {
