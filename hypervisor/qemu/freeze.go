@@ -115,7 +115,7 @@ func (s *still) prepareDisks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(m.scratchDir(), 0o700); err != nil {
+	if err := m.makeScratch(); err != nil {
 		return fmt.Errorf("make the scratch folder: %w", err)
 	}
 	for _, disk := range s.wanted() {

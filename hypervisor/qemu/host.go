@@ -147,13 +147,18 @@ func (h *Host) makeSocketDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make a folder for sockets: %w", err)
 	}
-	info, err := os.Lstat(h.o.RunDir)
+	return oursAlone(h.o.RunDir)
+}
+
+// oursAlone refuses a folder that somebody else made or where others can write.
+func oursAlone(dir string) error {
+	info, err := os.Lstat(dir)
 	if err != nil {
-		return fmt.Errorf("make a folder for sockets: %w", err)
+		return fmt.Errorf("see whose folder it is: %w", err)
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.IsDir() || int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("the folder for sockets %s belongs to somebody else, or others can write there", h.o.RunDir)
+		return fmt.Errorf("the folder %s belongs to somebody else, or others can write there", dir)
 	}
 	return nil
 }

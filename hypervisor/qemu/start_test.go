@@ -116,6 +116,36 @@ func TestAStillBreaksBeforeScratchFillsTheFileSystem(t *testing.T) {
 	guestWrite(t, h, "web01", "root", 0, 4096, 1)
 }
 
+func TestAScratchFolderOfSomebodyElseIsNotUsed(t *testing.T) {
+	scratch := t.TempDir()
+	h := newHost(t, func(o *Options) { o.ScratchDir = scratch })
+	must(t, h.Define(t.Context(), hypervisor.Definition{Machine: sample("web01")}))
+	m, err := h.find("web01")
+	must(t, err)
+	elsewhere := t.TempDir()
+	for what, make := range map[string]func() error{
+		"a folder where others can write": func() error {
+			return errors.Join(os.Mkdir(m.scratchDir(), 0o700), os.Chmod(m.scratchDir(), 0o777))
+		},
+		"a link": func() error { return os.Symlink(elsewhere, m.scratchDir()) },
+		"a folder of another user": func() error {
+			if os.Geteuid() != 0 {
+				t.Log("a folder of another user needs root: run the tests as root")
+				return errors.Join(os.Mkdir(m.scratchDir(), 0o700), os.Chmod(m.scratchDir(), 0o777))
+			}
+			return errors.Join(os.Mkdir(m.scratchDir(), 0o700), os.Chown(m.scratchDir(), 12345, -1))
+		},
+	} {
+		must(t, make())
+		if err := m.makeScratch(); err == nil {
+			t.Errorf("%s is used", what)
+		}
+		must(t, m.removeScratch())
+	}
+	must(t, m.makeScratch())
+	must(t, m.removeScratch())
+}
+
 func TestAGuestThatDoesNothingIsSeen(t *testing.T) {
 	h := newHost(t)
 	busy, idle := sample("busy"), sample("idle")

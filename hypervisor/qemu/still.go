@@ -304,6 +304,17 @@ func (m *machine) scratchDir() string {
 	return filepath.Join(m.host.o.ScratchDir, "lifeboat-scratch-"+m.folder)
 }
 
+// makeScratch makes the folder of the scratch files. Its name is easy to guess
+// and it may lie where everybody can write; what the guest overwrites must go to
+// no folder that somebody else put there.
+func (m *machine) makeScratch() error {
+	dir := m.scratchDir()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return oursAlone(dir)
+}
+
 func (m *machine) hasScratch() bool {
 	_, err := os.Lstat(m.scratchDir())
 	return err == nil
