@@ -65,7 +65,10 @@ type Host interface {
 	// anything. It returns findings even when it cannot reach the host.
 	Check(ctx context.Context) []Finding
 
-	// List returns every machine, in the order of their names.
+	// List returns every machine, in the order of their names. A machine that
+	// cannot be read is named in the error and leaves the others in the list: an
+	// error beside a list says that the list is not all. The methods below take a
+	// machine's name, its Lifeboat id or its HostID.
 	List(ctx context.Context) ([]Listed, error)
 
 	// Freeze holds all disks of a machine at one instant and returns them for
