@@ -161,11 +161,16 @@ func TestAGuestThatIsStoppedLateGoesOn(t *testing.T) {
 		strings.Contains(err.Error(), "it stands already") {
 		t.Fatalf("QEMU stopped it at once (%v), so nothing is shown", err)
 	}
-	power, err := m.power(t.Context())
-	must(t, err)
-	if power != hypervisor.PowerOn {
-		t.Errorf("it is left %s", power)
-	}
+	mustRun(t, m)
+}
+
+// mustRun fails if a guest does not come to run; a busy QEMU may be slow to say.
+func mustRun(t *testing.T, m *machine) {
+	t.Helper()
+	eventually(t, 10*time.Second, "the guest runs", func() bool {
+		power, err := m.power(t.Context())
+		return err == nil && power == hypervisor.PowerOn
+	})
 }
 
 // hang makes QEMU answer nothing for a while.
@@ -184,18 +189,19 @@ func TestAGuardTriesUntilTheGuestGoesOn(t *testing.T) {
 	h := newHost(t)
 	defineAndStart(t, h, sample("web01"))
 	s := halfway(t, h, "web01")
-	impatient(t)
 	must(t, s.guard.tell("hold"))
 	must(t, s.monitor.run(t.Context(), "stop", nil, nil))
 	s.monitor.close()
 	w := &watcher{machine: s.machine, holding: true}
-	hang(t, s.machine, 4*commandLimit)
+	hang(t, s.machine, 2*time.Second)
+	impatient(t)
 	if w.letGo() || !w.holding {
 		t.Error("it takes silence for an answer")
 	}
 	w.rescue()
-	if power, err := s.machine.power(t.Context()); err != nil || power != hypervisor.PowerOn || w.holding {
-		t.Errorf("the guest is %s (%v)", power, err)
+	mustRun(t, s.machine)
+	if w.holding {
+		t.Error("it does not know that the guest runs")
 	}
 	s.lock.Close()
 	s.guard.abandon()
