@@ -339,6 +339,9 @@ func (s *still) dial(ctx context.Context, socket string) error {
 			o.MetaContexts = append(o.MetaContexts, nbd.ContextDirtyBitmap+sd.base)
 		}
 		client, err := nbd.Dial(ctx, "unix", socket, sd.key, o)
+		if err != nil && s.monitor != nil && s.isOff(ctx) {
+			err = fmt.Errorf("%w: %w", hypervisor.ErrMachineGone, err)
+		}
 		if err != nil {
 			return fmt.Errorf("connect to disk %s: %w", sd.key, err)
 		}
