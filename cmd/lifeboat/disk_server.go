@@ -88,9 +88,11 @@ func (s *diskServer) run(ctx context.Context, guard process) error {
 	s.serving.Process, s.serving.Guard = self, guard
 	s.reads, s.gone = &readCounter{}, make(chan *openedDrive, 1)
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	// Whatever ends the serving, an error too, ends the rest before it is waited
+	// for: a process that hangs here would be taken for a server that serves.
 	var work sync.WaitGroup
 	defer work.Wait()
+	defer cancel()
 	work.Go(func() { s.watch(ctx, cancel) })
 	work.Go(func() { s.keepDrive(ctx) })
 	work.Go(func() { s.keepGateway(ctx) })

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// A server of disks that cannot serve has to end, so that its guard starts
+// another one: one that hung would be taken for alive.
+func TestAServerOfDisksThatCannotListenEnds(t *testing.T) {
+	a := newApp(bytes.NewReader(nil), os.Stdout, os.Stderr)
+	a.stateDir = t.TempDir()
+	b := &bootedRun{Run: newID()}
+	dir := b.dir(a)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b.Socket = filepath.Join(dir, "boot.json", "disks") // a file stands where its folder would be
+	if err := b.save(dir); err != nil {
+		t.Fatal(err)
+	}
+	self, err := thisProcess()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- (&diskServer{a: a, dir: dir, booted: b, log: openRunLog(dir)}).run(context.Background(), self)
+	}()
+	select {
+	case err := <-ended:
+		if err == nil || errors.Is(err, context.Canceled) {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it hangs")
+	}
+}
