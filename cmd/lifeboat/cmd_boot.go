@@ -132,24 +132,26 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 
 // needQEMU says, where QEMU is missing, which one command installs it here.
 func needQEMU() error {
-	for _, tool := range []string{"qemu-system-x86_64", "qemu-img"} {
-		_, err := exec.LookPath(tool)
-		if err == nil {
-			continue
-		}
-		release, _ := os.ReadFile("/etc/os-release")
-		next := "install QEMU with this system's package manager, and run the command again"
-		if command, known := rotation.InstallQEMU(string(release)); known {
-			next = "as root, run: " + command
-		}
-		return &lifeboat.Problem{
-			What: "this computer has no " + tool + ", which machines run on",
-			Safe: "nothing was started; the drive is unchanged",
-			Next: next,
-			Err:  err,
-		}
+	tool := "qemu-system-x86_64"
+	_, err := qemu.Program()
+	if err == nil {
+		tool = "qemu-img"
+		_, err = exec.LookPath(tool)
 	}
-	return nil
+	if err == nil {
+		return nil
+	}
+	release, _ := os.ReadFile("/etc/os-release")
+	next := "install QEMU with this system's package manager, and run the command again"
+	if command, known := rotation.InstallQEMU(string(release)); known {
+		next = "as root, run: " + command
+	}
+	return &lifeboat.Problem{
+		What: "this computer has no " + tool + ", which machines run on",
+		Safe: "nothing was started; the drive is unchanged",
+		Next: next,
+		Err:  err,
+	}
 }
 
 // bootHost opens the host that machines are booted on.
