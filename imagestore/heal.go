@@ -83,7 +83,7 @@ func (s *Store) removeEmpty(pack format.RunPack) error {
 		return nil
 	}
 	s.log.Info("removing a pack that holds nothing", "pack", name)
-	return s.index.remove(name)
+	return s.removePack(pack)
 }
 
 func (s *Store) isEmpty(name string) (bool, error) {

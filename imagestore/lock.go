@@ -16,7 +16,7 @@ const (
 )
 
 func (s *Store) lock() error {
-	if s.mode == Write && s.dir.ReadOnly() {
+	if s.mode.writes() && s.dir.ReadOnly() {
 		return &lifeboat.Problem{
 			What: fmt.Sprintf("nothing can be written to %s", s.label()),
 			Safe: "its restore points are as they were",
@@ -27,13 +27,13 @@ func (s *Store) lock() error {
 	if s.dir.ReadOnly() {
 		return nil
 	}
-	err := s.takeLock(lockUse, false)
+	err := s.takeLock(lockUse, s.mode == Alone)
 	if s.mode == Read && err != nil && !errors.Is(err, durable.ErrLocked) {
 		// Whoever may only look cannot make a lock file, and removes nothing.
 		s.log.Warn("reading without a lock", "why", err)
 		return nil
 	}
-	if err == nil && s.mode == Write {
+	if err == nil && s.mode.writes() {
 		err = s.takeLock(lockWrite, true)
 	}
 	if err != nil {

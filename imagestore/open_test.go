@@ -59,6 +59,22 @@ func TestOneWriterWorksBesideManyReaders(t *testing.T) {
 	openStore(t, drive.Dir(), Write)
 }
 
+func TestWhoRemovesIsAlone(t *testing.T) {
+	drive := newDrive(t)
+	r := openStore(t, drive.Dir(), Read)
+	if _, err := openWith(drive.Dir(), Alone); !errors.Is(err, lifeboat.ErrDriveHeld) {
+		t.Fatalf("beside a reader: %v", err)
+	}
+	r.Close()
+	alone := openStore(t, drive.Dir(), Alone)
+	for _, mode := range []Mode{Read, Write, Alone} {
+		if _, err := openWith(drive.Dir(), mode); !errors.Is(err, lifeboat.ErrDriveHeld) {
+			t.Errorf("mode %d beside one who removes: %v", mode, err)
+		}
+	}
+	mustCapture(t, alone, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 1<<20)}}))
+}
+
 func TestReadOnlyDriveIsOpenedWithoutAnyChange(t *testing.T) {
 	drive := newDrive(t)
 	w := openStore(t, drive.Dir(), Write)

@@ -86,6 +86,19 @@ func packKind(tree bool) format.Kind {
 	return format.KindDataPack
 }
 
+// removePack takes a pack from the drive, and everything that only serves it.
+// Nothing may refer to it any more; whoever removes has the store alone.
+func (s *Store) removePack(p format.RunPack) error {
+	number := s.packs.add(p)
+	s.packs.mu.Lock()
+	if o := s.packs.open[number]; o != nil && o.users == 0 {
+		o.file.Close()
+		delete(s.packs.open, number)
+	}
+	s.packs.mu.Unlock()
+	return s.index.remove(packName(p))
+}
+
 // acquire opens a pack, or finds it open. The caller gives it back.
 func (p *packs) acquire(n uint32) (*openPack, error) {
 	p.mu.Lock()

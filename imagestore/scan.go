@@ -78,7 +78,7 @@ func parsePackName(folder string, e fs.DirEntry) (format.RunPack, bool) {
 func (s *Store) catchUp(ctx context.Context, sequence uint64) error {
 	s.scanMu.Lock()
 	defer s.scanMu.Unlock()
-	if s.mode == Write || sequence <= s.caughtUp {
+	if s.mode.writes() || sequence <= s.caughtUp {
 		return nil
 	}
 	if err := s.index.load(ctx); err != nil {

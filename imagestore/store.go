@@ -25,7 +25,13 @@ const (
 	Read Mode = iota
 	// Write captures as well. One writer at a time, beside any readers.
 	Write
+	// Alone also changes and removes what others might be reading: it writes
+	// beside nobody, and is refused while anybody has the store open.
+	Alone
 )
+
+// writes says whether anything may be written in this mode.
+func (m Mode) writes() bool { return m != Read }
 
 // OpenOptions say how to open a store. The zero value reads.
 type OpenOptions struct {
@@ -185,7 +191,7 @@ func (s *Store) checkFeatures() error {
 	if s.super.Incompatible&^knownIncompatible != 0 {
 		return s.newer()
 	}
-	if s.mode == Write && s.super.ReadOnlyCompatible&^knownReadOnlyCompatible != 0 {
+	if s.mode.writes() && s.super.ReadOnlyCompatible&^knownReadOnlyCompatible != 0 {
 		return s.newer()
 	}
 	return nil
@@ -221,7 +227,7 @@ func (s *Store) newer() error {
 // load makes the store ready for use, once it is unlocked and locked.
 func (s *Store) load(ctx context.Context) error {
 	s.index.namers = newNamers(s.super.ChunkKey)
-	if s.mode == Write {
+	if s.mode.writes() {
 		for _, folder := range []string{"slots", "index", "points", "heads", "marks", "."} {
 			if err := durable.RemoveTemps(s.dir, folder); err != nil {
 				return err
@@ -239,7 +245,7 @@ func (s *Store) load(ctx context.Context) error {
 		return err
 	}
 	s.state = state
-	if s.mode == Write {
+	if s.mode.writes() {
 		s.index.distrustMarked()
 		err := s.healCopies()
 		if errors.Is(err, lifeboat.ErrDriveFull) {
@@ -324,7 +330,7 @@ type Head struct {
 }
 
 func (s *Store) writable() error {
-	if s.mode != Write {
+	if !s.mode.writes() {
 		return fmt.Errorf("the store at %s was opened for reading", s.dir)
 	}
 	return nil
