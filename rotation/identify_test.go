@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lifeboat"
-	"lifeboat/fixtures/dirsuite"
+	"lifeboat/fixtures/medium"
 	"lifeboat/rotation"
 )
 
@@ -90,7 +90,7 @@ func TestConfirmComparesTheDriveWithItsStore(t *testing.T) {
 }
 
 func TestAttachedFindsMountedDrivesAndRecordedFolders(t *testing.T) {
-	fs := dirsuite.MountExt4(t, 32<<20, "", "")
+	fs := medium.New(t, medium.Ext4, 32<<20)
 	mounted, err := rotation.Init(t.Context(), fs.Path, options("mounted"))
 	if err != nil {
 		t.Fatal(err)
@@ -137,11 +137,11 @@ func TestAMediumThatDoesNotAnswerHoldsNobodyUp(t *testing.T) {
 }
 
 func TestAReadOnlyMountIsAReadOnlyDrive(t *testing.T) {
-	content := t.TempDir()
-	if _, err := rotation.Init(t.Context(), content, options("A")); err != nil {
+	fs := medium.New(t, medium.Ext4, 32<<20)
+	if _, err := rotation.Init(t.Context(), fs.Path, options("A")); err != nil {
 		t.Fatal(err)
 	}
-	fs := dirsuite.MountExt4(t, 32<<20, content, "ro,noload")
+	fs.Again(t, "ro,noload")
 	found, err := rotation.Identify(fs.Path)
 	if err != nil || found.Kind != rotation.KindDrive || !found.ReadOnly || found.Filesystem != "ext4" {
 		t.Errorf("%+v, %v", found, err)

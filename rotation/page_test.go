@@ -14,7 +14,7 @@ import (
 	"unicode/utf8"
 
 	"lifeboat"
-	"lifeboat/fixtures/dirsuite"
+	"lifeboat/fixtures/medium"
 	"lifeboat/rotation"
 )
 
@@ -95,7 +95,7 @@ func TestDriveAndSheetHaveTheSameCommandLines(t *testing.T) {
 // The lines are typed as they are printed, with the device's name put in, on a
 // mounted-nowhere ext4, with a stand-in for the program.
 func TestTheCommandLinesOfTheSheetDoWhatTheySay(t *testing.T) {
-	fs := dirsuite.MountExt4(t, 32<<20, "", "")
+	fs := medium.New(t, medium.Ext4, 32<<20)
 	for _, program := range []string{"unshare", "lsblk", "losetup", "sha256sum"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("needs the program %s: install the packages util-linux and coreutils to enable it", program)

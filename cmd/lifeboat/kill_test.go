@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lifeboat/fixtures/medium"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -129,39 +131,19 @@ func TestTheSecondOfTwoExportsIsToldWhoHoldsTheDriveAndReadersGoOn(t *testing.T)
 	p.must("verify", "--drive", p.drive)
 }
 
-const (
-	ext4Shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN
-	noLogFlush   = 2
-)
-
 func TestADriveThatIsPulledOutHalfwayKeepsWhatWasCommitted(t *testing.T) {
 	t.Parallel()
-	if why := canMount(); why != "" {
-		t.Skip(why)
-	}
-	image, at := t.TempDir()+"/image", t.TempDir()
-	if err := makeExt4(image, 1<<30); err != nil {
-		t.Fatal(err)
-	}
-	mount := func() {
-		if err := mountExt4(image, at, "loop"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	mount()
-	t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
+	m := medium.New(t, medium.Ext4, 1<<30)
+	at := m.Path
 	if err := os.Remove(at + "/lost+found"); err != nil {
 		t.Fatal(err)
 	}
 	p := newPlace(t, at, bigDisk)
 	cmd := p.startHalfway()
-	shutDownExt4(t, at)
+	m.Pull(t)
 	goOn(cmd)
 	p.wait(cmd).mustEnd(exitFailed).mustSay("big: drive K.* stopped answering", "holds no point of it yet", "cable.*lifeboat verify")
-	if err := unix.Unmount(at, 0); err != nil {
-		t.Fatalf("something still holds the drive: %v", err)
-	}
-	mount()
+	m.Again(t, "") // which fails if something still holds the drive
 	if got := p.points(); !slices.Equal(got, []string{"before"}) {
 		t.Errorf("points: %v", got)
 	}
@@ -177,7 +159,7 @@ func TestADriveThatIsPulledOutHalfwayKeepsWhatWasCommitted(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.standStill(cmd, func() bool { return written(out+".partial") > 0 })
-	shutDownExt4(t, at)
+	m.Pull(t)
 	goOn(cmd)
 	p.wait(cmd).mustEnd(exitFailed).mustSay("drive K.* does not answer any more", "is on the drive|only read", "attach the drive again")
 	if written(out) != 0 || written(out+".partial") != 0 {
@@ -193,18 +175,6 @@ func written(path string) int64 {
 		return 0
 	}
 	return stat.Blocks * 512
-}
-
-func shutDownExt4(t *testing.T, at string) {
-	t.Helper()
-	f, err := os.Open(at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := unix.IoctlSetPointerInt(int(f.Fd()), ext4Shutdown, noLogFlush); err != nil {
-		t.Skipf("this kernel cannot shut a file system down: %v", err)
-	}
 }
 
 func mustInt(t *testing.T, text string) int64 {

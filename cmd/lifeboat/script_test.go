@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"lifeboat/fixtures/medium"
 )
 
 // The scripts run this test binary under the name of the program, as a process
@@ -45,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"capture":     scriptCapture,
 			"tmpfs":       scriptTmpfs,
 			"ext4":        scriptExt4,
+			"medium":      scriptMedium,
 			"unmount":     scriptUnmount,
 			"loop":        scriptLoop,
 			"await":       scriptAwait,
@@ -77,7 +80,11 @@ const scriptSecret = "barrel violet mongoose teacup lantern orchid"
 func scriptCondition(cond string) (bool, error) {
 	switch cond {
 	case "mount":
-		return canMount() == "", nil
+		return medium.Missing(medium.Ext4) == "", nil
+	case "exfat":
+		return medium.Missing(medium.ExFAT) == "", nil
+	case "ntfs":
+		return medium.Missing(medium.NTFS) == "", nil
 	case "lonely":
 		return !driveMounted(), nil
 	}

@@ -12,31 +12,34 @@ import (
 
 	"lifeboat"
 	"lifeboat/fixtures/dirsuite"
+	"lifeboat/fixtures/medium"
 	"lifeboat/internal/durable"
 )
 
-const (
-	mib          = 1 << 20
-	ext4Shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN
-	noLogFlush   = 2
-)
+const mib = 1 << 20
 
-func TestOnExt4DirKeepsItsContract(t *testing.T) {
-	fs := dirsuite.MountExt4(t, 32*mib, "", "")
-	dirsuite.Run(t, func(t *testing.T, readOnly bool) durable.Dir {
-		path, err := os.MkdirTemp(fs.Path, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if readOnly {
-			write(t, filepath.Join(path, "here"), "there")
-		}
-		return openOS(t, path, readOnly)
-	})
+func TestOnRealFileSystemsDirKeepsItsContract(t *testing.T) {
+	for _, kind := range medium.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			fs := medium.New(t, kind, 32*mib)
+			dirsuite.Run(t, func(t *testing.T, readOnly bool) durable.Dir {
+				path, err := os.MkdirTemp(fs.Path, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if readOnly {
+					write(t, filepath.Join(path, "here"), "there")
+				}
+				return openOS(t, path, readOnly)
+			})
+		})
+	}
 }
 
 func TestAReadOnlyMountIsNoticed(t *testing.T) {
-	fs := dirsuite.MountExt4(t, 32*mib, folderWithHere(t, true), "ro,noload")
+	fs := medium.New(t, medium.Ext4, 32*mib)
+	fs.Write(t, "here", "there")
+	fs.Again(t, "ro,noload")
 	d := openOS(t, fs.Path, false)
 	if !d.ReadOnly() {
 		t.Fatal("it was opened for writing")
@@ -47,7 +50,9 @@ func TestAReadOnlyMountIsNoticed(t *testing.T) {
 }
 
 func TestReadingADriveThatIsMountedForWritingLeavesNoTraceOnIt(t *testing.T) {
-	fs := dirsuite.MountExt4(t, 32*mib, folderWithHere(t, true), "strictatime")
+	fs := medium.New(t, medium.Ext4, 32*mib)
+	fs.Write(t, "here", "there")
+	fs.Again(t, "strictatime")
 	d := openOS(t, fs.Path, true)
 	accessed := func(name string) unix.Timespec {
 		var stat unix.Stat_t
@@ -69,7 +74,7 @@ func TestReadingADriveThatIsMountedForWritingLeavesNoTraceOnIt(t *testing.T) {
 }
 
 func TestAFullDriveIsSaidToBeFull(t *testing.T) {
-	fs := dirsuite.MountExt4(t, 8*mib, "", "")
+	fs := medium.New(t, medium.Ext4, 8*mib)
 	d := openOS(t, fs.Path, false)
 	before, _, err := d.Space()
 	if err != nil {
@@ -84,7 +89,8 @@ func TestAFullDriveIsSaidToBeFull(t *testing.T) {
 }
 
 func TestADriveThatStopsIsGoneAndNothingIsTriedAgain(t *testing.T) {
-	fs := dirsuite.MountExt4(t, 32*mib, folderWithHere(t, true), "")
+	fs := medium.New(t, medium.Ext4, 32*mib)
+	fs.Write(t, "here", "there")
 	d := openOS(t, fs.Path, false)
 	f, err := d.Create("a")
 	if err != nil {
@@ -99,7 +105,7 @@ func TestADriveThatStopsIsGoneAndNothingIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer here.Close()
-	shutDown(t, fs.Path)
+	fs.Pull(t)
 	first := f.Sync()
 	if !errors.Is(first, lifeboat.ErrDriveGone) || f.Sync() != first {
 		t.Errorf("sync: %v, then %v", first, f.Sync())
@@ -115,7 +121,7 @@ func TestADriveThatStopsIsGoneAndNothingIsTriedAgain(t *testing.T) {
 
 func TestOnExt4WhatWasAcknowledgedSurvivesAShutdownMidway(t *testing.T) {
 	for round := range 5 {
-		fs := dirsuite.MountExt4(t, 32*mib, "", "")
+		fs := medium.New(t, medium.Ext4, 32*mib)
 		d := openOS(t, fs.Path, false)
 		journal, _, err := durable.OpenJournal(d, "j")
 		if err != nil {
@@ -130,11 +136,10 @@ func TestOnExt4WhatWasAcknowledgedSurvivesAShutdownMidway(t *testing.T) {
 			f.Write(make([]byte, mib))
 			f.Close()
 		}
-		shutDown(t, fs.Path)
+		fs.Pull(t)
 		journal.Close()
 		d.(*durable.OSDir).Close()
-		fs.Unmount(t)
-		fs.Mount(t, "")
+		fs.Again(t, "")
 		again := openOS(t, fs.Path, false)
 		last := 3 + round - 1
 		records, err := durable.ReadJournal(again, "j")
@@ -145,18 +150,17 @@ func TestOnExt4WhatWasAcknowledgedSurvivesAShutdownMidway(t *testing.T) {
 			t.Errorf("round %d: %d bytes, %v", round, len(got), err)
 		}
 		again.(*durable.OSDir).Close()
-		fs.Unmount(t)
 	}
 }
 
 func TestABadSectorIsDamageAndNotADriveThatIsGone(t *testing.T) {
-	fs := dirsuite.MountExt4(t, 32*mib, "", "")
+	fs := medium.New(t, medium.Ext4, 32*mib)
 	d := openOS(t, fs.Path, false)
 	bad := durable.ExplainRead(d, unix.EIO)
 	if !errors.Is(bad, lifeboat.ErrDamaged) || errors.Is(bad, lifeboat.ErrDriveGone) {
 		t.Errorf("got %v", bad)
 	}
-	shutDown(t, fs.Path)
+	fs.Pull(t)
 	gone := durable.ExplainRead(d, unix.EIO)
 	if !errors.Is(gone, lifeboat.ErrDriveGone) || errors.Is(gone, lifeboat.ErrDamaged) {
 		t.Errorf("got %v", gone)
@@ -164,7 +168,7 @@ func TestABadSectorIsDamageAndNotADriveThatIsGone(t *testing.T) {
 }
 
 func TestDropCacheMakesTheNextReadComeFromTheMedium(t *testing.T) {
-	fs := dirsuite.MountExt4(t, 32*mib, "", "")
+	fs := medium.New(t, medium.Ext4, 32*mib)
 	d := openOS(t, fs.Path, false)
 	if err := durable.WriteFileAtomic(d, "a", make([]byte, 8*mib)); err != nil {
 		t.Fatal(err)
@@ -213,18 +217,6 @@ func cached(t *testing.T, path string) int {
 		n += int(p & 1)
 	}
 	return n
-}
-
-func shutDown(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := unix.IoctlSetPointerInt(int(f.Fd()), ext4Shutdown, noLogFlush); err != nil {
-		t.Skipf("this kernel cannot shut a file system down: %v", err)
-	}
 }
 
 func mkfifo(t *testing.T, path string) {
