@@ -48,6 +48,23 @@ func TestWhatIsRememberedIsThereAfterReopening(t *testing.T) {
 	}
 }
 
+func TestADriveThatProvesItsNewKeyIsFollowed(t *testing.T) {
+	ctx, cat := t.Context(), fresh(t)
+	known := someDrive("d1", 5)
+	must(t, cat.RecordDrive(ctx, known))
+	rotated := known
+	rotated.Fingerprint, rotated.Earlier = "new", []string{"older", known.Fingerprint}
+	must(t, cat.RecordDrive(ctx, rotated))
+	if err := cat.RecordDrive(ctx, known); !errors.Is(err, catalog.ErrKeyChanged) {
+		t.Errorf("a rotation that was undone: %v", err)
+	}
+	forged := known
+	forged.Fingerprint, forged.Earlier = "forged", []string{"older", known.Fingerprint}
+	if err := cat.RecordDrive(ctx, forged); !errors.Is(err, catalog.ErrKeyChanged) {
+		t.Errorf("a drive that proves the old key only: %v", err)
+	}
+}
+
 func TestADriveThatWentBackOrChangedItsKeyIsRefused(t *testing.T) {
 	known := someDrive("d1", 5)
 	for name, c := range map[string]struct {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"lifeboat"
@@ -20,12 +21,15 @@ type Head struct {
 type Drive struct {
 	lifeboat.Drive
 	// Fingerprint identifies the drive's master key.
-	Fingerprint string    `json:"fingerprint"`
-	Head        Head      `json:"head"`
-	SeenPath    string    `json:"seenPath"`
-	SeenAt      time.Time `json:"seenAt"`
-	FreeBytes   int64     `json:"freeBytes"`
-	TotalBytes  int64     `json:"totalBytes"`
+	Fingerprint string `json:"fingerprint"`
+	// Earlier are the fingerprints of the keys that the drive had before, as the
+	// drive itself proves them when it is seen; they are not remembered.
+	Earlier    []string  `json:"-"`
+	Head       Head      `json:"head"`
+	SeenPath   string    `json:"seenPath"`
+	SeenAt     time.Time `json:"seenAt"`
+	FreeBytes  int64     `json:"freeBytes"`
+	TotalBytes int64     `json:"totalBytes"`
 	// WriteBytesPerSecond is what an export measured; 0 when none has yet.
 	WriteBytesPerSecond int64 `json:"writeBytesPerSecond,omitempty"`
 }
@@ -113,7 +117,7 @@ func (c *Catalog) Drives(ctx context.Context) ([]Drive, error) {
 func suspect(known, seen Drive) error {
 	var reason error
 	switch {
-	case known.Fingerprint != seen.Fingerprint:
+	case known.Fingerprint != seen.Fingerprint && !slices.Contains(seen.Earlier, known.Fingerprint):
 		reason = ErrKeyChanged
 	case seen.Head.Sequence < known.Head.Sequence:
 		reason = ErrRolledBack

@@ -55,9 +55,9 @@ func Create(ctx context.Context, dir durable.Dir, o CreateOptions) error {
 	if err := makeFolders(ctx, dir); err != nil {
 		return fmt.Errorf("create a store: %w", err)
 	}
-	masters := format.Masters{newMaster(1)}
+	keyring := format.Keyring{Masters: format.Masters{newMaster(1)}}
 	for _, slot := range o.Slots {
-		name, file, err := newSlot(super.Drive, masters, slot, o.Now)
+		name, file, err := newSlot(super.Drive, keyring, slot, o.Now)
 		if err == nil {
 			err = writeTwin(dir, name, file)
 		}
@@ -66,7 +66,7 @@ func Create(ctx context.Context, dir durable.Dir, o CreateOptions) error {
 		}
 	}
 	header := format.Header{Kind: format.KindSuperblock, Generation: 1, Drive: super.Drive, File: newFileID()}
-	sealed, err := format.SealSmall(header, masters.Newest().Key, super.Append(nil))
+	sealed, err := format.SealSmall(header, keyring.Masters.Newest().Key, super.Append(nil))
 	if err != nil {
 		return fmt.Errorf("create a store: %w", err)
 	}
@@ -90,8 +90,8 @@ func (o CreateOptions) superblock() (format.Superblock, error) {
 	if o.Site.ChunkKey == (Key{}) || o.Site.CutKey == (Key{}) {
 		return none, errors.New("the site has no keys")
 	}
-	if len(o.Slots) == 0 {
-		return none, errors.New("at least one secret must open it")
+	if len(o.Slots) == 0 || len(o.Slots) > maxSlots {
+		return none, fmt.Errorf("one to %d secrets must open it, not %d", maxSlots, len(o.Slots))
 	}
 	names := map[string]bool{}
 	for _, slot := range o.Slots {

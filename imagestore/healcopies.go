@@ -14,8 +14,8 @@ const healedPoints = 64
 // healCopies makes the two copies of small files equal again: one may be
 // missing after a power cut, or rotten.
 func (s *Store) healCopies() error {
-	if err := healTwin(s.dir, superblockName, format.MaxSmallFile, s.sealedAs(format.KindSuperblock)); err != nil {
-		return fmt.Errorf("complete the superblock: %w", err)
+	if err := s.healSuper(); err != nil {
+		return err
 	}
 	if err := healTwin(s.dir, headName(s.state.head.Sequence), format.MaxSmallFile, s.sealedAs(format.KindHead)); err != nil {
 		return fmt.Errorf("complete the last commit: %w", err)
@@ -66,21 +66,43 @@ func (s *Store) sealedAs(kind format.Kind) func([]byte) error {
 	}
 }
 
-func (s *Store) healSlots() error {
-	names, err := listTwins(s.dir, "slots")
-	if err != nil {
-		return fmt.Errorf("list the key slots: %w", err)
+// healSuper makes both superblocks those of the generation that the store was
+// opened with. Where that fails nothing may be written: who opened the other one
+// would not find the key of new files.
+func (s *Store) healSuper() error {
+	if err := healTwin(s.dir, superblockName, format.MaxSmallFile, s.sameSuper); err != nil {
+		for _, c := range s.superCopies() {
+			if c.err == nil && s.sameSuper(c.bytes) != nil {
+				return fmt.Errorf("complete the superblock, of which there are two: %v", err)
+			}
+		}
+		return fmt.Errorf("complete the superblock: %w", err)
 	}
-	for _, name := range names[:min(len(names), maxSlots)] {
-		err := healTwin(s.dir, "slots/"+name, format.MaxSlotFile, func(b []byte) error {
+	return nil
+}
+
+// healSlots completes slots of which one copy is lost, and removes those that a
+// rotation replaced: they open nothing that was written since.
+func (s *Store) healSlots() error {
+	files, err := s.slotFiles()
+	if err != nil {
+		return err
+	}
+	for _, f := range files.own {
+		err := healTwin(s.dir, f.path(), format.MaxSlotFile, func(b []byte) error {
 			slot, err := format.DecodeSlot(b)
 			if err == nil {
-				_, err = slot.OpenNote(s.masters.Newest().Key)
+				_, err = slot.OpenNote(s.presentKeys().Masters.Newest().Key)
 			}
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("complete key slot %s: %w", name, err)
+			return fmt.Errorf("complete key slot %q: %w", f.note.Name, err)
+		}
+	}
+	for _, f := range files.stale {
+		if err := removeTwin(s.dir, f.path()); err != nil {
+			return fmt.Errorf("remove key slot %q, which a rotation replaced: %w", f.note.Name, err)
 		}
 	}
 	return nil

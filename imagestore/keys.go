@@ -1,35 +1,15 @@
 package imagestore
 
 import (
-	"bytes"
-	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
-
-	"filippo.io/age"
 
 	"lifeboat"
 	"lifeboat/imagestore/format"
-	"lifeboat/internal/durable"
 )
-
-// scryptWorkFactor costs 64 MiB and about a fifth of a second: little enough
-// for a small rescue machine, while generated passphrases of 80 bits need no
-// more. A slot that asks for more is refused, because a hostile drive could ask
-// for all memory there is.
-const scryptWorkFactor = 16
-
-// maxSlots bounds how long a hostile drive can make somebody wait who types a
-// passphrase: each slot costs its work factor.
-const maxSlots = 64
 
 // Slot is a key slot of the drive.
 type Slot struct {
@@ -39,22 +19,59 @@ type Slot struct {
 	CreatedAt time.Time `json:"createdAt"`
 	// Recipient is the public key, for a recipient's slot.
 	Recipient string `json:"recipient,omitempty"`
+	// Generations are those of the master key that the slot opens, the newest
+	// last.
+	Generations []uint32 `json:"generations"`
+	// Used says that it opened the store just now.
+	Used bool `json:"used"`
 }
 
 // Slots lists the key slots, oldest first.
 func (s *Store) Slots(ctx context.Context) ([]Slot, error) {
-	files, err := s.ownSlots()
+	files, err := s.slotFiles()
 	if err != nil {
 		return nil, err
 	}
-	slots := make([]Slot, len(files))
-	for i, f := range files {
-		slots[i] = Slot{Name: f.note.Name, Kind: "recipient", CreatedAt: time.Unix(0, f.note.CreatedAt).UTC(), Recipient: f.note.Recipient}
-		if f.slot.Type == format.SlotPassphrase {
-			slots[i].Kind = "passphrase"
-		}
+	var slots []Slot
+	for _, f := range firstOfEachName(files.own) {
+		slots = append(slots, Slot{Name: f.note.Name, Kind: f.kind(), CreatedAt: time.Unix(0, f.note.CreatedAt).UTC(),
+			Recipient: f.note.Recipient, Generations: s.Generations(), Used: f.note.Name == s.usedSlot})
 	}
 	return slots, nil
+}
+
+// Generations are those of the master keys that open the drive's files, the one
+// that seals new files last.
+func (s *Store) Generations() []uint32 {
+	var all []uint32
+	for _, m := range s.presentKeys().Masters {
+		all = append(all, m.Generation)
+	}
+	return all
+}
+
+// StraySlots names the files among the key slots that are not of the drive's
+// present key: of a rotation that was cut off, of another drive, damaged, or put
+// there by somebody. A rotation removes them.
+func (s *Store) StraySlots(ctx context.Context) ([]string, error) {
+	files, err := s.slotFiles()
+	names := slices.Concat(files.stray, files.unreadable)
+	for _, f := range slices.Concat(files.ahead, files.stale) {
+		names = append(names, f.name)
+	}
+	slices.Sort(names)
+	return names, err
+}
+
+// firstOfEachName drops the second of two slots of one name, which a rotation
+// that was cut off may leave: they open the same.
+func firstOfEachName(files []slotFile) []slotFile {
+	seen := map[string]bool{}
+	return slices.DeleteFunc(slices.Clone(files), func(f slotFile) bool {
+		again := seen[f.note.Name]
+		seen[f.note.Name] = true
+		return again
+	})
 }
 
 // AddSlot makes another secret open the drive. A name that exists is refused.
@@ -62,19 +79,18 @@ func (s *Store) AddSlot(ctx context.Context, n NewSlot) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
-	files, err := s.ownSlots()
+	files, err := s.slotFiles()
 	if err != nil {
 		return err
 	}
-	for _, f := range files {
-		if f.note.Name == n.Name {
-			return fmt.Errorf("there is a key slot named %q already", n.Name)
-		}
+	own := firstOfEachName(files.own)
+	if slices.ContainsFunc(own, named(n.Name)) {
+		return fmt.Errorf("there is a key slot named %q already", n.Name)
 	}
-	if len(files) >= maxSlots {
-		return fmt.Errorf("the drive has %d key slots, which is the limit", len(files))
+	if len(own) >= maxSlots {
+		return fmt.Errorf("the drive has %d key slots, which is the limit", len(own))
 	}
-	name, slot, err := newSlot(s.driveID, s.masters, n, s.now())
+	name, slot, err := newSlot(s.driveID, s.presentKeys(), n, s.now())
 	if err != nil {
 		return err
 	}
@@ -87,21 +103,55 @@ func (s *Store) RemoveSlot(ctx context.Context, name string) error {
 	if err := s.writable(); err != nil {
 		return err
 	}
-	files, err := s.ownSlots()
+	files, err := s.slotFiles()
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(files, func(f slotFile) bool { return f.note.Name == name })
-	if i < 0 {
+	if !slices.ContainsFunc(files.own, named(name)) {
 		return fmt.Errorf("there is no key slot named %q", name)
 	}
-	if len(files) == 1 {
+	if !slices.ContainsFunc(files.own, func(f slotFile) bool { return f.note.Name != name }) {
 		return errors.New("the last key slot cannot be removed: nothing would open the drive any more")
 	}
-	if err := s.wrote(removeTwin(s.dir, "slots/"+files[i].name)); err != nil {
-		return fmt.Errorf("remove key slot %q: %w", name, err)
+	// A rotation that was cut off may have made it twice.
+	for _, f := range slices.Concat(files.ahead, files.own) {
+		if f.note.Name != name {
+			continue
+		}
+		if err := s.wrote(removeTwin(s.dir, f.path())); err != nil {
+			return fmt.Errorf("remove key slot %q: %w", name, err)
+		}
 	}
 	return nil
+}
+
+// CheckSecret says whether a secret opens the slot of that name; the error wraps
+// lifeboat.ErrWrongSecret where it does not.
+func (s *Store) CheckSecret(ctx context.Context, name string, secret Secret) error {
+	files, err := s.slotFiles()
+	if err != nil {
+		return err
+	}
+	for _, f := range files.own {
+		if f.note.Name != name {
+			continue
+		}
+		if _, err := openSlot(f.slot, secret); err != nil {
+			return fmt.Errorf("%w: key slot %q does not open with it", lifeboat.ErrWrongSecret, name)
+		}
+		return nil
+	}
+	return fmt.Errorf("there is no key slot named %q", name)
+}
+
+func named(name string) func(slotFile) bool {
+	return func(f slotFile) bool { return f.note.Name == name }
+}
+
+// presentKeys is the keyring without keys that the store does not use yet: a
+// rotation that was cut off made them.
+func (s *Store) presentKeys() format.Keyring {
+	return format.Keyring{Past: s.keyring.Past, Masters: s.masters.Until(s.super.Generation)}
 }
 
 // wrote passes on the result of a write beside the exports. One that went wrong
@@ -113,169 +163,23 @@ func (s *Store) wrote(err error) error {
 	return s.explain(err)
 }
 
-// slotFile is a slot that belongs to this store's keys.
-type slotFile struct {
-	name string
-	slot format.Slot
-	note format.SlotNote
-}
+// Fingerprint identifies the drive's master key. A control machine remembers it
+// and refuses a drive whose fingerprint changed, unless the one that it remembers
+// is among EarlierFingerprints.
+func (s *Store) Fingerprint() string { return s.presentKeys().Masters.Newest().Fingerprint(s.driveID) }
 
-func (s *Store) ownSlots() ([]slotFile, error) {
-	all, err := listSlots(s.dir)
-	if err != nil {
-		return nil, s.explain(err)
+// EarlierFingerprints are those of the drive's master keys before the present
+// one. Only who had such a key can make a drive that lists it, so a drive that
+// lists the fingerprint somebody remembers was given its new key by somebody who
+// could open it.
+func (s *Store) EarlierFingerprints() []string {
+	var all []string
+	for _, p := range s.keyring.Past {
+		all = append(all, p.Fingerprint())
 	}
-	var own []slotFile
-	for _, f := range all {
-		note, err := f.slot.OpenNote(s.masters.Newest().Key)
-		if err != nil || f.slot.Header.Drive != s.driveID {
-			continue // somebody else's; it cannot open this store
-		}
-		f.note = note
-		own = append(own, f)
+	masters := s.presentKeys().Masters
+	for _, m := range masters[:len(masters)-1] {
+		all = append(all, m.Fingerprint(s.driveID))
 	}
-	slices.SortFunc(own, func(a, b slotFile) int {
-		return cmp.Or(cmp.Compare(a.note.CreatedAt, b.note.CreatedAt), strings.Compare(a.note.Name, b.note.Name))
-	})
-	return own, nil
-}
-
-// listSlots reads every slot that can be read, each once.
-func listSlots(dir durable.Dir) ([]slotFile, error) {
-	names, err := listTwins(dir, "slots")
-	if err != nil {
-		return nil, fmt.Errorf("list the key slots: %w", err)
-	}
-	var slots []slotFile
-	for _, name := range names[:min(len(names), maxSlots)] {
-		var slot format.Slot
-		_, err := readTwin(dir, "slots/"+name, format.MaxSlotFile, func(b []byte) (err error) {
-			slot, err = format.DecodeSlot(b)
-			return err
-		})
-		if err == nil {
-			slots = append(slots, slotFile{name: name, slot: slot})
-		}
-	}
-	return slots, nil
-}
-
-// newSlot makes a key slot for n, and the name of its file.
-func newSlot(drive format.ShortID, masters format.Masters, n NewSlot, now time.Time) (name string, file []byte, err error) {
-	if n.Name == "" {
-		return "", nil, errors.New("a key slot needs a name")
-	}
-	slot := format.Slot{Header: format.Header{Kind: format.KindSlot, Drive: drive, File: newFileID()}, Type: format.SlotRecipient}
-	note := format.SlotNote{Name: n.Name, CreatedAt: now.UnixNano()}
-	recipient, err := n.recipient()
-	if err != nil {
-		return "", nil, err
-	}
-	if _, ok := recipient.age.(*age.ScryptRecipient); ok {
-		slot.Type = format.SlotPassphrase
-	}
-	note.Recipient = recipient.text
-	slot.Age, err = sealAge(recipient.age, format.AppendKeyring(nil, drive, masters))
-	if err != nil {
-		return "", nil, fmt.Errorf("make key slot %q: %w", n.Name, err)
-	}
-	if err := slot.SealNote(note, masters.Newest().Key); err != nil {
-		return "", nil, fmt.Errorf("make key slot %q: %w", n.Name, err)
-	}
-	return "slots/" + hex.EncodeToString(slot.Header.File[:8]), slot.Append(nil), nil
-}
-
-// recipient is whom the slot is for.
-func (n NewSlot) recipient() (Recipient, error) {
-	switch {
-	case n.Secret.empty() == (n.Recipient.age == nil):
-		return Recipient{}, fmt.Errorf("key slot %q needs either a secret or a recipient", n.Name)
-	case n.Recipient.age != nil:
-		return n.Recipient, nil
-	case n.Secret.identity != nil:
-		return n.Secret.recipient, nil
-	}
-	r, err := age.NewScryptRecipient(n.Secret.passphrase)
-	if err != nil {
-		return Recipient{}, fmt.Errorf("key slot %q: %w", n.Name, err)
-	}
-	r.SetWorkFactor(scryptWorkFactor)
-	return Recipient{age: r}, nil
-}
-
-func sealAge(to age.Recipient, plain []byte) ([]byte, error) {
-	var b bytes.Buffer
-	w, err := age.Encrypt(&b, to)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(plain); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
-}
-
-// unlock finds the first secret that opens a slot, and returns the keys of the
-// drive.
-func unlock(slots []slotFile, secrets []Secret) (format.Masters, format.ShortID, error) {
-	for _, secret := range secrets {
-		for _, f := range slots {
-			if (f.slot.Type == format.SlotPassphrase) != (secret.identity == nil) {
-				continue
-			}
-			if masters, err := openSlot(f.slot, secret); err == nil {
-				return masters, f.slot.Header.Drive, nil
-			}
-		}
-	}
-	return nil, format.ShortID{}, lifeboat.ErrWrongSecret
-}
-
-func openSlot(slot format.Slot, secret Secret) (format.Masters, error) {
-	identity := secret.identity
-	if identity == nil {
-		scrypt, err := age.NewScryptIdentity(secret.passphrase)
-		if err != nil {
-			return nil, err
-		}
-		scrypt.SetMaxWorkFactor(scryptWorkFactor)
-		identity = scrypt
-		// The 64 MiB of a passphrase are not kept for the rest of the run.
-		defer debug.FreeOSMemory()
-	}
-	r, err := age.Decrypt(bytes.NewReader(slot.Age), identity)
-	if err != nil {
-		return nil, err
-	}
-	plain, err := io.ReadAll(io.LimitReader(r, format.MaxSlotFile))
-	if err != nil {
-		return nil, err
-	}
-	masters, err := format.DecodeKeyring(plain, slot.Header.Drive)
-	if err != nil {
-		return nil, err
-	}
-	// An attacker who knows a public key can make a slot, but not one whose
-	// note was sealed with the key that is inside.
-	_, err = slot.OpenNote(masters.Newest().Key)
-	return masters, err
-}
-
-func newMaster(generation uint32) format.Master {
-	m := format.Master{Generation: generation}
-	rand.Read(m.Key[:])
-	return m
-}
-
-func newFileID() (id format.ID) {
-	rand.Read(id[:])
-	return id
-}
-
-func fingerprint(masters format.Masters, drive format.ShortID) string {
-	key := format.DeriveKey(masters[0].Key, drive[:], "fingerprint")
-	return hex.EncodeToString(key[:16])
+	return all
 }

@@ -66,8 +66,13 @@ type Store struct {
 	log     *slog.Logger
 	driveID format.ShortID
 	super   format.Superblock
+	// keyring is what the slot held; masters are its keys, of which the store's
+	// generation seals new files.
+	keyring format.Keyring
 	masters format.Masters
-	limits  limits
+	// usedSlot is the name of the slot that opened the store.
+	usedSlot string
+	limits   limits
 
 	packs  *packs
 	frames *frameCache
@@ -145,37 +150,6 @@ func newStore(dir durable.Dir, o OpenOptions) *Store {
 	s.frames = newFrameCache(s.packs, o.CacheBytes)
 	s.index = newIndex(s)
 	return s
-}
-
-// unlock reads slots and superblock.
-func (s *Store) unlock(secrets []Secret) error {
-	slots, err := listSlots(s.dir)
-	if err != nil || len(slots) == 0 {
-		return s.notAStore(err)
-	}
-	s.masters, s.driveID, err = unlock(slots, secrets)
-	if err != nil {
-		return &lifeboat.Problem{
-			What: fmt.Sprintf("the drive at %s does not open with the secret that was given", s.dir),
-			Safe: "nothing was changed on it; its restore points are as they were",
-			Next: "type the passphrase of this drive, as it stands on its recovery sheet, or give its file with --passphrase-file",
-			Err:  lifeboat.ErrWrongSecret,
-		}
-	}
-	second, err := readTwin(s.dir, superblockName, format.MaxSmallFile, func(b []byte) error {
-		_, body, err := format.OpenSmall(b, s.driveID, format.KindSuperblock, s.masters)
-		if err == nil {
-			s.super, err = format.DecodeSuperblock(body)
-		}
-		return err
-	})
-	if err != nil {
-		return s.notAStore(err)
-	}
-	if second != nil {
-		s.log.Warn("the superblock's second copy served", "why", second)
-	}
-	return s.checkFeatures()
 }
 
 // The features that this program knows: none yet.
@@ -306,10 +280,6 @@ func (s *Store) Drive() lifeboat.Drive {
 func (s *Store) Site() Site {
 	return Site{ID: s.super.Site.String(), Name: s.super.SiteName, ChunkKey: s.super.ChunkKey, CutKey: s.super.CutKey}
 }
-
-// Fingerprint identifies the drive's master key. A control machine remembers it
-// and refuses a drive whose fingerprint changed.
-func (s *Store) Fingerprint() string { return fingerprint(s.masters, s.driveID) }
 
 // Head is the newest commit. A drive whose head is older than one that was seen
 // before, or has another hash at the same sequence, was rolled back or forked.

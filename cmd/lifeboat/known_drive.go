@@ -62,7 +62,7 @@ func (a *app) acceptDrive(ctx context.Context, cat *catalog.Catalog, d *openedDr
 // asSeen is what the catalogue remembers of a drive that is open.
 func (d *openedDrive) asSeen() catalog.Drive {
 	head := d.store.Head()
-	seen := catalog.Drive{Drive: d.store.Drive(), Fingerprint: d.store.Fingerprint(), Head: catalog.Head{Sequence: head.Sequence, Hash: head.Hash},
+	seen := catalog.Drive{Drive: d.store.Drive(), Fingerprint: d.store.Fingerprint(), Earlier: d.store.EarlierFingerprints(), Head: catalog.Head{Sequence: head.Sequence, Hash: head.Hash},
 		SeenPath: d.found.Path, SeenAt: time.Now(), WriteBytesPerSecond: int64(d.speed)}
 	seen.FreeBytes, seen.TotalBytes, _ = d.dir.Space()
 	return seen

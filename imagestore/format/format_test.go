@@ -151,13 +151,8 @@ func allDecoders() []decoder {
 			}
 			return AppendNode(nil, 1, ids), nil
 		}},
-		{"keyring", AppendKeyring(nil, sample.drive, Masters{{1, [32]byte{1}}, {3, [32]byte{2}}}), func(b []byte) ([]byte, error) {
-			k, err := DecodeKeyring(b, sample.drive)
-			if err != nil {
-				return nil, err
-			}
-			return AppendKeyring(nil, sample.drive, k), nil
-		}},
+		{"keyring", sampleKeyring().Append(nil, sample.drive), keyringAgain},
+		{"keyring-past", sampleKeyring().DropBefore(3, sample.drive).Append(nil, sample.drive), keyringAgain},
 		{"slot", sampleSlot(), func(b []byte) ([]byte, error) { return again(DecodeSlot(b)) }},
 		{"frame-header", sampleFrameHeader(), func(b []byte) ([]byte, error) {
 			h, err := DecodeFrameHeader(b, sample.pack.File)
@@ -184,6 +179,18 @@ func allDecoders() []decoder {
 			return again(DecodeRunTail(b, f))
 		}},
 	}
+}
+
+func sampleKeyring() Keyring {
+	return Keyring{Masters: Masters{{1, [32]byte{1}}, {3, [32]byte{2}}}}
+}
+
+func keyringAgain(b []byte) ([]byte, error) {
+	k, err := DecodeKeyring(b, sample.drive)
+	if err != nil {
+		return nil, err
+	}
+	return k.Append(nil, sample.drive), nil
 }
 
 func again[T interface{ Append([]byte) []byte }](v T, err error) ([]byte, error) {
@@ -264,6 +271,8 @@ func vectorFiles(t *testing.T) map[string][]byte {
 	files["point-json-torn.bin"] = append(bytes.Clone(files["point.bin"][:len(files["point.bin"])-1]), ' ')
 	files["slot-flipped-bit.bin"] = change("slot.bin", 81, 0)
 	files["keyring-generations-not-ascending.bin"] = change("keyring.bin", 28+36, 1)
+	files["keyring-drops-a-later-key.bin"] = change("keyring.bin", 28+36+3, 0x80)
+	files["keyring-without-a-key.bin"] = change("keyring-past.bin", 28+36+3, 0x80)
 	return files
 }
 
@@ -283,7 +292,7 @@ func TestVectorsAreReadAsTheirNamesSay(t *testing.T) {
 			t.Errorf("%s: the program writes other bytes than it used to", name)
 		}
 		err = readVector(name, b)
-		good := !strings.Contains(strings.TrimSuffix(name, ".bin"), "-") || slices.Contains([]string{"frame-header.bin", "pack-footer.bin", "run-footer.bin", "run-tail.bin"}, name)
+		good := !strings.Contains(strings.TrimSuffix(name, ".bin"), "-") || slices.Contains([]string{"keyring-past.bin", "frame-header.bin", "pack-footer.bin", "run-footer.bin", "run-tail.bin"}, name)
 		if good != (err == nil) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -446,6 +455,26 @@ func TestNamerIsKeyedBLAKE3(t *testing.T) {
 		const want = "39e67b76b5a007d4921969779fe666da67b5213b096084ab674742f0d5ec62b9"
 		if got := n.Chunk([]byte{0, 1, 2}); hex.EncodeToString(got[:]) != want {
 			t.Errorf("%s", got)
+		}
+	}
+}
+
+// A control machine remembers a fingerprint: it must not change when the key
+// behind it is dropped, nor from one version to the next.
+func TestFingerprintOutlivesItsKey(t *testing.T) {
+	const want = "d5a4b90dbb8589ffed6fc4ae0e18557e"
+	k := sampleKeyring()
+	dropped := k.DropBefore(3, sample.drive)
+	if len(dropped.Past) != 1 || len(dropped.Masters) != 1 {
+		t.Fatalf("%+v", dropped)
+	}
+	derived := DeriveKey(k.Masters[0].Key, sample.drive[:], "fingerprint")
+	for name, got := range map[string]string{
+		"of the key": k.Masters[0].Fingerprint(sample.drive), "of its seed": dropped.Past[0].Fingerprint(),
+		"as format.md says": hex.EncodeToString(derived[:16]),
+	} {
+		if got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
 }

@@ -12,10 +12,8 @@ const (
 )
 
 const (
-	maxSlotAge   = 64 << 10
-	maxSlotNote  = 64<<10 + tagSize
-	keyringMagic = "LBKEYS01"
-	maxKeys      = 1024
+	maxSlotAge  = 64 << 10
+	maxSlotNote = 64<<10 + tagSize
 )
 
 // MaxSlotFile is the length of the longest key slot.
@@ -106,42 +104,4 @@ func (s Slot) OpenNote(master [32]byte) (SlotNote, error) {
 	n.Name, n.Recipient = r.text(), r.text()
 	n.CreatedAt = int64(r.u64())
 	return n, r.end()
-}
-
-// AppendKeyring writes the keyring of a drive behind b.
-func AppendKeyring(b []byte, drive ShortID, keys Masters) []byte {
-	b = append(b, keyringMagic...)
-	b = append(b, drive[:]...)
-	b = le.AppendUint32(b, uint32(len(keys)))
-	for _, k := range keys {
-		b = le.AppendUint32(b, k.Generation)
-		b = append(b, k.Key[:]...)
-	}
-	return b
-}
-
-// DecodeKeyring reads the keyring of the given drive.
-func DecodeKeyring(b []byte, drive ShortID) (Masters, error) {
-	r := reader{b: b}
-	if string(r.take(8)) != keyringMagic {
-		return nil, corrupt("no keyring")
-	}
-	var got ShortID
-	r.bytes(got[:])
-	n := r.count(4, 36)
-	if r.err == nil && got != drive {
-		return nil, ErrForeign
-	}
-	if n < 1 || n > maxKeys {
-		return nil, corrupt("a keyring of %d keys", n)
-	}
-	keys := make(Masters, n)
-	for i := range keys {
-		keys[i].Generation = r.u32()
-		r.bytes(keys[i].Key[:])
-		if i == 0 && keys[i].Generation != 1 || i > 0 && keys[i].Generation <= keys[i-1].Generation {
-			return nil, corrupt("a keyring whose generations do not ascend")
-		}
-	}
-	return keys, r.end()
 }

@@ -83,28 +83,6 @@ func checkSmall(b []byte) (h Header, sealed int, err error) {
 	return h, sealed, checkChecksum(b)
 }
 
-// Masters are the master keys of a drive, generation 1 first.
-type Masters []Master
-
-// Master is the master key of one generation.
-type Master struct {
-	Generation uint32
-	Key        [32]byte
-}
-
-// Key returns the key of a generation.
-func (m Masters) Key(generation uint32) ([32]byte, bool) {
-	for _, k := range m {
-		if k.Generation == generation {
-			return k.Key, true
-		}
-	}
-	return [32]byte{}, false
-}
-
-// Newest returns the key of the highest generation.
-func (m Masters) Newest() Master { return m[len(m)-1] }
-
 func appendChecksum(b []byte) []byte {
 	sum := blake3.Sum256(b)
 	return append(b, sum[:]...)
