@@ -96,6 +96,17 @@ func (m *marks) hasFile(id format.ID) bool {
 	return m.whole[id]
 }
 
+// packNumbers are the packs of which anything is marked.
+func (m *marks) packNumbers() map[uint32]bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	numbers := map[uint32]bool{}
+	for key := range m.places {
+		numbers[key.pack] = true
+	}
+	return numbers
+}
+
 func (m *marks) empty() bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

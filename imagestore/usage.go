@@ -41,7 +41,7 @@ func (s *Store) usage(ctx context.Context) (Usage, error) {
 		u.Packs++
 	}
 	u.StoredBytes = u.PackBytes
-	for _, folder := range []string{".", "slots", "index", "points", "heads", "marks"} {
+	for _, folder := range []string{".", "slots", "index", "points", "heads", "marks", checksFolder} {
 		entries, err := s.dir.List(folder)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return u, fmt.Errorf("list %s: %w", folder, err)

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,7 +20,15 @@ import (
 type VerifyOptions struct {
 	// Points limits the verification to these points: their trees are walked,
 	// and the packs are read that hold something of them.
-	Points   []string
+	Points []string
+	// Sample, between 0 and 1, is the share of the packs' bytes to read: those
+	// that were read longest ago. 0 reads all. It goes with no Points.
+	Sample float64
+	// Resume goes on with the same verification if it was interrupted less than
+	// a week after it began: what it has read by then keeps its own date.
+	Resume bool
+	// Planned, if set, is called once, before the packs are read.
+	Planned  func(VerifyPlan)
 	Progress func(Progress)
 }
 
@@ -37,6 +45,21 @@ type VerifyReport struct {
 	Faults []Fault `json:"faults,omitempty"`
 	// Hurt lists what of which points cannot be restored, point by point.
 	Hurt []Hurt `json:"hurt,omitempty"`
+
+	// Sample is the share that was asked for; 0 means everything.
+	Sample float64    `json:"sample,omitempty"`
+	Plan   VerifyPlan `json:"plan"`
+	// Seconds and BytesPerSecond are those of reading the packs.
+	Seconds        float64 `json:"seconds"`
+	BytesPerSecond int64   `json:"bytesPerSecond"`
+	// Slow says that the drive was more than twice as fast before, or is empty.
+	Slow     string   `json:"slow,omitempty"`
+	Coverage Coverage `json:"coverage"`
+	// Checked says of each point what is known after this verification.
+	Checked []CheckedPoint `json:"checked,omitempty"`
+	// NotRecorded says why the drive does not remember this verification, or is
+	// empty.
+	NotRecorded string `json:"notRecorded,omitempty"`
 }
 
 // Hurt is a part of a point that cannot be restored from this drive.
@@ -51,13 +74,22 @@ type Hurt struct {
 // Verify reads every byte of the store from the medium, past the page cache,
 // and recomputes every id. When it finds damage it returns the report and an
 // error that wraps lifeboat.ErrDamaged; on a drive that can be written it also
-// marks the damaged chunks, so that the next export writes them again.
+// marks the damaged chunks, so that the next export writes them again, and
+// records there when each pack was read and good. A verification that was
+// interrupted, by the context or by the drive, can be gone on with: see Resume.
+//
+// A sample reads all small files and the whole index, some of the packs, and
+// all trees: so it says what the packs hurt that it found damaged.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, error) {
 	if err := s.begin(); err != nil {
 		return VerifyReport{}, err
 	}
 	defer s.end()
+	if o.Sample < 0 || o.Sample > 1 || o.Sample > 0 && len(o.Points) > 0 {
+		return VerifyReport{}, fmt.Errorf("a sample of %v of %d points", o.Sample, len(o.Points))
+	}
 	v := &verification{s: s, o: o, meter: &meter{}, packs: map[uint32]*packState{}, badLeaves: map[format.ID][]blockRun{}, badNodes: map[format.ID]bool{}}
+	v.report.Sample = o.Sample
 	v.late.v = v
 	err := v.run(ctx)
 	v.report.ReadBytes = v.meter.read.Load()
@@ -73,10 +105,20 @@ type verification struct {
 	o       VerifyOptions
 	meter   *meter
 	records []record
+	// listed are all points there are, whichever are verified.
+	listed map[format.ShortID]bool
+	// present are the packs on the drive with their sizes.
+	present map[format.ID]int64
+	checks  *checks
+	// began is when this verification began, the part before an interruption
+	// included, in seconds.
+	began uint64
 
 	mu     sync.Mutex
 	report VerifyReport
 	marks  format.Mark
+	// marked are those that are noted on the drive already.
+	marked map[format.MarkEntry]bool
 	packs  map[uint32]*packState
 
 	// late reads what turns out to be needed only when the points are walked.
@@ -90,6 +132,8 @@ type verification struct {
 type packState struct {
 	// lost: nothing of it can be read.
 	lost bool
+	// at is when it was read, in seconds.
+	at uint64
 	// good holds the offsets of the frames that opened; only for a pack whose
 	// directory cannot be read. Otherwise bad holds those that did not.
 	good, bad map[uint32]bool
@@ -103,6 +147,10 @@ func (v *verification) run(ctx context.Context) error {
 		return err
 	}
 	v.report.Faults = faults
+	v.listed = map[format.ShortID]bool{}
+	for _, r := range records {
+		v.listed[r.ID] = true
+	}
 	v.records = slices.DeleteFunc(records, func(r record) bool {
 		return len(v.o.Points) > 0 && !slices.Contains(v.o.Points, r.point.ID)
 	})
@@ -123,19 +171,21 @@ func (v *verification) run(ctx context.Context) error {
 	if err := v.readIndex(ctx); err != nil {
 		return err
 	}
-	if err := v.readPacks(ctx); err != nil {
+	if v.checks, err = v.s.loadChecks(); err != nil {
 		return err
 	}
-	if err := v.walkPoints(ctx); err != nil {
+	list, err := v.plan(ctx)
+	if err != nil {
 		return err
 	}
-	err = v.s.remember(v.newMarks())
-	if err != nil && !isGone(err) {
-		// What was found is worth more than that it could not be noted.
-		v.s.log.Warn("the damage could not be marked on the drive", "why", err)
-		return nil
+	if v.o.Planned != nil {
+		v.o.Planned(v.report.Plan)
 	}
-	return err
+	err = v.readPacks(ctx, list)
+	if err == nil {
+		err = v.walkPoints(ctx)
+	}
+	return v.finish(err)
 }
 
 func (v *verification) fault(f Fault) {
@@ -152,9 +202,9 @@ func (v *verification) fault(f Fault) {
 // smallFiles reads both copies of every small file.
 func (v *verification) smallFiles(ctx context.Context) error {
 	names := []string{superblockName}
-	for _, folder := range []string{"slots", "points", "heads"} {
+	for _, folder := range []string{"slots", "points", "heads", checksFolder} {
 		list, err := listTwins(v.s.dir, folder)
-		if err != nil {
+		if err != nil && !(folder == checksFolder && errors.Is(err, fs.ErrNotExist)) {
 			return fmt.Errorf("list %s: %w", folder, err)
 		}
 		for _, name := range list {
@@ -227,47 +277,20 @@ func (v *verification) smallFile(name string) error {
 	return err
 }
 
-// readPacks reads every pack that the index covers, or those that the points
-// need which were asked for.
-func (v *verification) readPacks(ctx context.Context) error {
-	// What is covered is asked before the drive is listed: a capture may commit
-	// meanwhile, and its packs must not look as if they were missing.
-	covered := v.s.index.coveredNow()
-	if len(v.o.Points) > 0 {
-		needed, err := v.neededPacks(ctx)
-		if err != nil {
-			return err
-		}
-		maps.DeleteFunc(covered, func(p format.RunPack, _ bool) bool { return !needed[p] })
-	}
-	files, err := v.s.listPacks(ctx)
-	if err != nil {
-		return err
-	}
-	present := map[format.RunPack]bool{}
-	work := make(chan format.RunPack)
-	for _, f := range files {
-		present[f.RunPack] = true
-		if covered[f.RunPack] {
-			v.meter.total.Add(fileSize(f.entry))
-		}
-	}
-	for p := range covered {
-		if !present[p] {
-			v.lostPack(p, errors.New("the file is missing"))
-		}
-	}
+// readPacks reads the packs of a list, several at a time.
+func (v *verification) readPacks(ctx context.Context, list []planned) error {
+	v.meter.total.Store(v.report.Plan.TotalBytes)
+	v.meter.done.Store(v.report.Plan.ResumedBytes)
 	stop := v.meter.report(v.o.Progress)
 	defer stop()
+	defer v.timed(time.Now(), v.meter.read.Load())
+	work := make(chan planned)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(work)
-		for _, f := range files {
-			if !covered[f.RunPack] {
-				continue // the beginnings of an export; nothing refers to them
-			}
+		for _, p := range list {
 			select {
-			case work <- f.RunPack:
+			case work <- p:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -277,8 +300,8 @@ func (v *verification) readPacks(ctx context.Context) error {
 	for range runtime.GOMAXPROCS(0) {
 		group.Go(func() error {
 			r := packReader{v: v}
-			for pack := range work {
-				if err := r.read(ctx, pack); err != nil {
+			for p := range work {
+				if err := v.readPack(ctx, &r, p); err != nil {
 					return err
 				}
 			}
@@ -286,6 +309,29 @@ func (v *verification) readPacks(ctx context.Context) error {
 		})
 	}
 	return group.Wait()
+}
+
+// readPack reads a pack and notes what it is.
+func (v *verification) readPack(ctx context.Context, r *packReader, p planned) error {
+	at := seconds(v.s.now())
+	if err := r.read(ctx, p.RunPack); err != nil {
+		return err
+	}
+	number := v.s.packs.add(p.RunPack)
+	v.mu.Lock()
+	state := v.packs[number]
+	state.at = at
+	v.mu.Unlock()
+	switch {
+	case state.lost || len(state.bad) > 0 || state.good != nil && !v.s.packs.isTorn(number):
+		v.checks.revoke(p.ID)
+	case state.good == nil:
+		v.checks.good(p.ID, at)
+	}
+	if !v.checks.due() {
+		return nil
+	}
+	return v.save()
 }
 
 func (v *verification) lostPack(p format.RunPack, why error) {
@@ -298,6 +344,7 @@ func (v *verification) lostPack(p format.RunPack, why error) {
 
 // damaged notes a frame, or with offset 0 a whole pack, that failed.
 func (v *verification) damaged(p format.RunPack, offset uint32, why error) {
+	v.checks.revoke(p.ID)
 	place := format.NewPlace(v.s.packs.add(p), offset, 0, 0, 1)
 	if v.s.marks.has(place, format.ID{}) {
 		return // known, and either healed or told with the points it hurts
@@ -310,15 +357,6 @@ func (v *verification) damaged(p format.RunPack, offset uint32, why error) {
 	v.mu.Lock()
 	v.marks = append(v.marks, format.MarkEntry{Pack: p.ID, Offset: offset})
 	v.mu.Unlock()
-}
-
-// newMarks are the marks to keep, each once.
-func (v *verification) newMarks() format.Mark {
-	seen := map[format.MarkEntry]bool{}
-	return slices.DeleteFunc(v.marks, func(e format.MarkEntry) bool {
-		defer func() { seen[e] = true }()
-		return seen[e]
-	})
 }
 
 // bad says whether a place was found to be damaged. A pack that was not read
@@ -351,9 +389,17 @@ func (v *verification) verdict() error {
 	}
 	p := &lifeboat.Problem{
 		What: fmt.Sprintf("%s is damaged in %d places; %d restore points cannot be restored whole", v.s.label(), len(v.report.Faults)+len(v.report.Hurt), len(hurt)+lost),
-		Safe: fmt.Sprintf("the other %d restore points on it are whole", len(v.records)-len(hurt)),
+		Safe: v.whole(len(v.records) - len(hurt)),
 		Next: "export to this drive again, which writes damaged blocks anew, and keep another drive at hand until lifeboat verify finds nothing",
 		Err:  lifeboat.ErrDamaged,
 	}
 	return p
+}
+
+// whole says what is known of the points that are not hurt.
+func (v *verification) whole(others int) string {
+	if v.o.Sample > 0 {
+		return fmt.Sprintf("nothing that was read hurts the other %d restore points on it", others)
+	}
+	return fmt.Sprintf("the other %d restore points on it are whole", others)
 }

@@ -49,6 +49,13 @@ func sampleHead() Head {
 	return Head{Sequence: 9, Previous: ID{3}, Points: []HeadPoint{{ShortID{1}, 4, ID{1}}, {ShortID{2}, 9, ID{2}}}}
 }
 
+func sampleChecks() Checks {
+	return Checks{Sequence: 4, Begun: 1_800_000_100, Scope: ID{1}, Verified: 1_790_000_000,
+		Speeds: []CheckSpeed{{1_790_000_000, 150 << 20}},
+		Points: []CheckedPoint{{ShortID{1}, 1_790_000_000, 1_800_000_000}, {ShortID{2}, 0, 1_800_000_000}},
+		Packs:  []CheckedPack{{ID{1}, 1_800_000_000}, {ID{2}, 1_800_000_001}}}
+}
+
 func sampleSuperblock() Superblock {
 	return Superblock{Generation: 1, Drive: sample.drive, Site: ShortID{9}, ChunkKey: [32]byte{1}, CutKey: [32]byte{2},
 		CreatedAt: 1_800_000_000_000_000_000, Label: "B2", SiteName: "Büro", Program: "1.0"}
@@ -132,6 +139,7 @@ func allDecoders() []decoder {
 		{"point", samplePoint().Append(nil), func(b []byte) ([]byte, error) { return again(DecodePoint(b)) }},
 		{"head", sampleHead().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeHead(b)) }},
 		{"mark", Mark{{ID{1}, 64, ID{}}}.Append(nil), func(b []byte) ([]byte, error) { return again(DecodeMark(b)) }},
+		{"checks", sampleChecks().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeChecks(b)) }},
 		{"directory", sampleDirectory().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeDirectory(b)) }},
 		{"leaf", AppendLeaf(nil, sampleEntries()), func(b []byte) ([]byte, error) {
 			e, err := DecodeLeaf(nil, b)
@@ -267,6 +275,9 @@ func vectorFiles(t *testing.T) map[string][]byte {
 	files["node-ends-in-emptiness.bin"] = AppendNode(nil, 1, []ID{{1}, {2}})[:4+64]
 	clear(files["node-ends-in-emptiness.bin"][4+32:])
 	files["head-points-not-ascending.bin"] = change("head.bin", 44+16, 10)
+	files["checks-packs-not-ascending.bin"] = change("checks.bin", len(files["checks.bin"])-40, 1)
+	files["checks-points-not-ascending.bin"] = change("checks.bin", 56+2+16+4+32, 1)
+	files["checks-impossible-count.bin"] = change("checks.bin", len(files["checks.bin"])-2*40-1, 255)
 	files["directory-impossible-count.bin"] = change("directory.bin", 3, 255)
 	files["point-json-torn.bin"] = append(bytes.Clone(files["point.bin"][:len(files["point.bin"])-1]), ' ')
 	files["slot-flipped-bit.bin"] = change("slot.bin", 81, 0)

@@ -14,6 +14,7 @@ func FuzzSuperblock(f *testing.F)  { fuzzDecoder(f, "superblock") }
 func FuzzPoint(f *testing.F)       { fuzzDecoder(f, "point") }
 func FuzzHead(f *testing.F)        { fuzzDecoder(f, "head") }
 func FuzzMark(f *testing.F)        { fuzzDecoder(f, "mark") }
+func FuzzChecks(f *testing.F)      { fuzzDecoder(f, "checks") }
 func FuzzDirectory(f *testing.F)   { fuzzDecoder(f, "directory") }
 func FuzzLeaf(f *testing.F)        { fuzzDecoder(f, "leaf") }
 func FuzzNode(f *testing.F)        { fuzzDecoder(f, "node") }

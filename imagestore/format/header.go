@@ -18,6 +18,7 @@ const (
 	KindPoint      Kind = 3
 	KindHead       Kind = 4
 	KindMark       Kind = 5
+	KindChecks     Kind = 6
 	KindDataPack   Kind = 16
 	KindTreePack   Kind = 17
 	// KindParity is reserved for the parity of a pack.
