@@ -1,0 +1,118 @@
+package imagestore
+
+import (
+	"bytes"
+	"encoding/hex"
+	"io/fs"
+	"path"
+	"testing"
+	"testing/fstest"
+
+	"filippo.io/age"
+
+	"lifeboat/fixtures/secondreader"
+	"lifeboat/internal/durable"
+)
+
+// filesOf copies what is in a folder into memory, as the second reader takes it.
+func filesOf(t testing.TB, dir durable.Dir) fs.FS {
+	t.Helper()
+	all := fstest.MapFS{}
+	var walk func(folder string)
+	walk = func(folder string) {
+		entries, err := dir.List(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			name := path.Join(folder, e.Name())
+			if e.IsDir() {
+				walk(name)
+				continue
+			}
+			b, err := durable.ReadWhole(dir, name, 1<<30)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[name] = &fstest.MapFile{Data: b}
+		}
+	}
+	walk(".")
+	return all
+}
+
+// secondReader opens a store with the reader that was written from docs/format.md alone.
+func secondReader(t testing.TB, files fs.FS) *secondreader.Store {
+	t.Helper()
+	identity, err := age.ParseX25519Identity(testIdentity().SecretText())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := secondreader.Open(files, identity)
+	if err != nil {
+		t.Fatalf("second reader: %v", err)
+	}
+	return s
+}
+
+// wantSecond checks that the second reader restores a disk byte for byte, and finds
+// the root that it computes from those bytes.
+func wantSecond(t testing.TB, s *secondreader.Store, point, key string, want []byte) {
+	t.Helper()
+	for _, p := range s.Points() {
+		if hex.EncodeToString(p.ID[:]) != point {
+			continue
+		}
+		got := &memoryTarget{data: make([]byte, len(want))}
+		if err := s.Restore(p, key, got); err != nil {
+			t.Fatalf("second reader: restore %s of %s: %v", key, point, err)
+		}
+		if !bytes.Equal(got.data, want) {
+			t.Fatalf("second reader: disk %s of point %s is not what was captured", key, point)
+		}
+		root, err := s.Root(bytes.NewReader(want), int64(len(want)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range p.Disks {
+			if d.Key == key && (d.Root != root || d.Size != int64(len(want))) {
+				t.Fatalf("second reader: disk %s of point %s has root %x and %d bytes, not %x and %d", key, point, d.Root, d.Size, root, len(want))
+			}
+		}
+		return
+	}
+	t.Fatalf("second reader: point %s is not listed", point)
+}
+
+// wantClean checks that the second reader finds nothing wrong anywhere.
+func wantClean(t testing.TB, s *secondreader.Store) {
+	t.Helper()
+	for _, fault := range s.Check() {
+		t.Errorf("second reader: %s", fault)
+	}
+}
+
+func TestSecondReaderReadsWhatWasExported(t *testing.T) {
+	d := newDrive(t)
+	disks := map[string][]byte{
+		"root":  randomDisk(1, 9<<20+512),
+		"data":  randomDisk(2, 4<<20+5),
+		"empty": make([]byte, 13<<20),
+		"none":  {},
+		"tiny":  []byte("one"),
+	}
+	s := openStore(t, d.Dir(), Write)
+	sources := map[string]Source{}
+	for key, b := range disks {
+		sources[key] = &memoryDisk{data: b}
+	}
+	p := mustCapture(t, s, testMachine("m1", sources))
+	second := secondReader(t, filesOf(t, d.Dir()))
+	for key, b := range disks {
+		wantSecond(t, second, p.ID, key, b)
+	}
+	wantClean(t, second)
+	if second.Fingerprint() != s.Fingerprint() {
+		t.Errorf("fingerprint %s, not %s", second.Fingerprint(), s.Fingerprint())
+	}
+}
