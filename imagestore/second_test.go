@@ -14,8 +14,8 @@ import (
 	"lifeboat/internal/durable"
 )
 
-// filesOf copies what is in a folder into memory, as the second reader takes it.
-func filesOf(t testing.TB, dir durable.Dir) fs.FS {
+// storeFiles copies what is in a folder into memory, as the second reader takes it.
+func storeFiles(t testing.TB, dir durable.Dir) fs.FS {
 	t.Helper()
 	all := fstest.MapFS{}
 	var walk func(folder string)
@@ -107,7 +107,7 @@ func TestSecondReaderReadsWhatWasExported(t *testing.T) {
 		sources[key] = &memoryDisk{data: b}
 	}
 	p := mustCapture(t, s, testMachine("m1", sources))
-	second := secondReader(t, filesOf(t, d.Dir()))
+	second := secondReader(t, storeFiles(t, d.Dir()))
 	for key, b := range disks {
 		wantSecond(t, second, p.ID, key, b)
 	}
