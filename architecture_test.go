@@ -53,6 +53,7 @@ var doors = map[string][]string{
 	"filippo.io/age":                   {"imagestore", "fixtures/secondreader"},
 	"github.com/klauspost/compress":    {"imagestore", "imagestore/format", "fixtures/secondreader"},
 	"github.com/klauspost/reedsolomon": {"imagestore"},
+	"github.com/DataDog/zstd":          {"imagestore/format"},
 	"github.com/zeebo/blake3":          {"imagestore", "imagestore/format"},
 	"github.com/cespare/xxhash/v2":     {"imagestore/format"},
 	"golang.org/x/text":                {"imagestore", "fixtures/secondreader"},
