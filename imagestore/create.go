@@ -55,6 +55,9 @@ func Create(ctx context.Context, dir durable.Dir, o CreateOptions) error {
 	if err := makeFolders(ctx, dir); err != nil {
 		return fmt.Errorf("create a store: %w", err)
 	}
+	if err := removeSlots(dir); err != nil {
+		return fmt.Errorf("create a store: %w", err)
+	}
 	keyring := format.Keyring{Masters: format.Masters{newMaster(1)}}
 	for _, slot := range o.Slots {
 		name, file, err := newSlot(super.Drive, keyring, slot, o.Now)
@@ -101,6 +104,7 @@ func (o CreateOptions) superblock() (format.Superblock, error) {
 		names[slot.Name] = true
 	}
 	return format.Superblock{
+		Compatible: format.FeatureParity,
 		Generation: 1, Drive: drive, Site: site,
 		ChunkKey: o.Site.ChunkKey, CutKey: o.Site.CutKey,
 		CreatedAt: o.Now.UnixNano(),
@@ -108,9 +112,12 @@ func (o CreateOptions) superblock() (format.Superblock, error) {
 	}, nil
 }
 
+// storeFolders are the folders of a store; that of the packs has 256 more.
+var storeFolders = []string{"slots", "packs", "index", "points", "heads", "marks"}
+
 // makeFolders makes every folder once, so that an export never has to.
 func makeFolders(ctx context.Context, dir durable.Dir) error {
-	for _, name := range []string{"slots", "packs", "index", "points", "heads", "marks"} {
+	for _, name := range storeFolders {
 		if err := dir.Mkdir(name); err != nil {
 			return err
 		}
@@ -123,7 +130,15 @@ func makeFolders(ctx context.Context, dir durable.Dir) error {
 			return err
 		}
 	}
-	// Slots of an earlier try would never open this store, but they confuse.
+	if err := dir.SyncDir("packs"); err != nil {
+		return err
+	}
+	return dir.SyncDir(".")
+}
+
+// removeSlots removes what an earlier try left: such slots would never open this
+// store, but they confuse.
+func removeSlots(dir durable.Dir) error {
 	slots, err := listTwins(dir, "slots")
 	if err != nil {
 		return err
@@ -133,8 +148,5 @@ func makeFolders(ctx context.Context, dir durable.Dir) error {
 			return err
 		}
 	}
-	if err := dir.SyncDir("packs"); err != nil {
-		return err
-	}
-	return dir.SyncDir(".")
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync"
 
 	"lifeboat"
@@ -87,16 +88,25 @@ func packKind(tree bool) format.Kind {
 }
 
 // removePack takes a pack from the drive, and everything that only serves it.
-// Nothing may refer to it any more; whoever removes has the store alone.
+// Nothing may refer to it any more; whoever removes has the store alone. The pack
+// goes first: parity without a pack that the index knows is removed by the next
+// writer.
 func (s *Store) removePack(p format.RunPack) error {
-	number := s.packs.add(p)
-	s.packs.mu.Lock()
-	if o := s.packs.open[number]; o != nil && o.users == 0 {
-		o.file.Close()
-		delete(s.packs.open, number)
+	s.packs.forget(s.packs.add(p))
+	if err := s.index.remove(packName(p)); err != nil {
+		return err
 	}
-	s.packs.mu.Unlock()
-	return s.index.remove(packName(p))
+	return s.index.remove(parityName(p))
+}
+
+// forget closes a pack, so that the next reader opens what has its name then.
+func (p *packs) forget(number uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if o := p.open[number]; o != nil && o.users == 0 {
+		o.file.Close()
+		delete(p.open, number)
+	}
 }
 
 // acquire opens a pack, or finds it open. The caller gives it back.
@@ -155,6 +165,9 @@ func (p *packs) close() {
 func (s *Store) openPack(pack format.RunPack) (*openPack, error) {
 	name := packName(pack)
 	f, err := s.dir.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = s.openHealed(pack, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}

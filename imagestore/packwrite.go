@@ -23,6 +23,9 @@ type packWriter struct {
 
 	frames []packFrame
 	chunks []format.DirectoryChunk
+
+	// parity follows what is written, in a store whose packs have it.
+	parity *parityMaker
 }
 
 type packFrame struct {
@@ -51,6 +54,9 @@ func (s *Store) newPack(tree bool) (*packWriter, error) {
 	}
 	p := &packWriter{s: s, pack: pack, number: s.packs.add(pack), file: f, key: key, size: format.HeaderSize}
 	p.buf = h.Append(make([]byte, 0, packWriteSize+format.MaxFrameSize))
+	if s.hasParity() {
+		p.parity = s.newParity(pack)
+	}
 	return p, nil
 }
 
@@ -93,6 +99,11 @@ func (p *packWriter) append(b []byte) error {
 func (p *packWriter) flush() error {
 	if _, err := p.file.Write(p.buf); err != nil {
 		return fmt.Errorf("write %s: %w", packName(p.pack), err)
+	}
+	if p.parity != nil {
+		if err := p.parity.write(p.buf); err != nil {
+			return err
+		}
 	}
 	p.buf = p.buf[:0]
 	return nil

@@ -39,35 +39,57 @@ type packFile struct {
 
 // listPacks lists every pack on the drive.
 func (s *Store) listPacks(ctx context.Context) ([]packFile, error) {
+	var list []packFile
+	healed := map[format.RunPack]fs.DirEntry{}
+	present := map[format.RunPack]bool{}
+	err := s.walkPacks(ctx, func(folder string, e fs.DirEntry) {
+		name, isHealed := strings.CutSuffix(e.Name(), healedSuffix)
+		p, ok := parsePackName(folder, name)
+		switch {
+		case !ok || e.IsDir():
+		case isHealed:
+			healed[p] = e
+		default:
+			present[p] = true
+			list = append(list, packFile{p, e})
+		}
+	})
+	for p, e := range healed {
+		if !present[p] {
+			list = append(list, packFile{p, e})
+		}
+	}
+	return list, err
+}
+
+// walkPacks visits everything in the folders of packs.
+func (s *Store) walkPacks(ctx context.Context, visit func(folder string, e fs.DirEntry)) error {
 	folders, err := s.dir.List("packs")
 	if err != nil {
-		return nil, fmt.Errorf("list the packs: %w", err)
+		return fmt.Errorf("list the packs: %w", err)
 	}
-	var list []packFile
 	for _, folder := range folders {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
 		if !folder.IsDir() || len(folder.Name()) != 2 {
 			continue
 		}
 		entries, err := s.dir.List("packs/" + folder.Name())
 		if err != nil {
-			return nil, fmt.Errorf("list the packs: %w", err)
+			return fmt.Errorf("list the packs: %w", err)
 		}
 		for _, e := range entries {
-			if p, ok := parsePackName(folder.Name(), e); ok {
-				list = append(list, packFile{p, e})
-			}
+			visit(folder.Name(), e)
 		}
 	}
-	return list, nil
+	return nil
 }
 
-func parsePackName(folder string, e fs.DirEntry) (format.RunPack, bool) {
-	text, kind, ok := strings.Cut(e.Name(), ".")
+func parsePackName(folder, name string) (format.RunPack, bool) {
+	text, kind, ok := strings.Cut(name, ".")
 	id, err := format.ParseID(text)
-	if !ok || err != nil || e.IsDir() || !strings.HasPrefix(text, folder) || kind != "data" && kind != "tree" {
+	if !ok || err != nil || !strings.HasPrefix(text, folder) || kind != "data" && kind != "tree" {
 		return format.RunPack{}, false
 	}
 	return format.RunPack{ID: id, Tree: kind == "tree"}, true

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -201,6 +203,11 @@ func (s *Store) newer() error {
 // load makes the store ready for use, once it is unlocked and locked.
 func (s *Store) load(ctx context.Context) error {
 	s.index.namers = newNamers(s.super.ChunkKey)
+	if s.mode == Alone {
+		if err := s.completeFolders(ctx); err != nil {
+			return err
+		}
+	}
 	if s.mode.writes() {
 		for _, folder := range []string{"slots", "index", "points", "heads", "marks", "."} {
 			if err := durable.RemoveTemps(s.dir, folder); err != nil {
@@ -228,9 +235,36 @@ func (s *Store) load(ctx context.Context) error {
 			return err
 		}
 		s.writer = newWriter(s)
-		return s.salvage(ctx)
+		return s.tidy(ctx)
 	}
 	return nil
+}
+
+// completeFolders makes the folders that got lost, which would stop a repair.
+func (s *Store) completeFolders(ctx context.Context) error {
+	there, err := s.dir.List(".")
+	if err != nil {
+		return fmt.Errorf("list the store: %w", err)
+	}
+	packs, err := s.dir.List("packs")
+	if err == nil && len(packs) >= 256 && !slices.ContainsFunc(storeFolders, func(name string) bool {
+		return !slices.ContainsFunc(there, func(e fs.DirEntry) bool { return e.Name() == name })
+	}) {
+		return nil
+	}
+	return makeFolders(ctx, s.dir)
+}
+
+// tidy takes in or removes what an earlier writer left unfinished.
+func (s *Store) tidy(ctx context.Context) error {
+	folders, err := s.tidyPacks(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.salvage(ctx); err != nil {
+		return err
+	}
+	return s.makeMissingParity(ctx, folders, parityAtOpening)
 }
 
 // Close ends the use of the store, once the operations under way have returned.

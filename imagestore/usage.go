@@ -9,9 +9,11 @@ import (
 
 // Usage is what the store takes up.
 type Usage struct {
-	// StoredBytes counts all files of the store, PackBytes its packs.
+	// StoredBytes counts all files of the store, PackBytes its packs,
+	// ParityBytes what heals them.
 	StoredBytes int64 `json:"storedBytes"`
 	PackBytes   int64 `json:"packBytes"`
+	ParityBytes int64 `json:"parityBytes"`
 	Packs       int   `json:"packs"`
 	// Chunks counts the entries of the index, including those of the trees: a
 	// chunk that is in two packs may count twice.
@@ -40,7 +42,12 @@ func (s *Store) usage(ctx context.Context) (Usage, error) {
 		u.PackBytes += fileSize(p.entry)
 		u.Packs++
 	}
-	u.StoredBytes = u.PackBytes
+	folders, err := s.listFolders(ctx)
+	if err != nil {
+		return u, err
+	}
+	u.ParityBytes = folders.parityBytes
+	u.StoredBytes = u.PackBytes + u.ParityBytes
 	for _, folder := range []string{".", "slots", "index", "points", "heads", "marks", checksFolder} {
 		entries, err := s.dir.List(folder)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -242,6 +242,9 @@ func (s *Store) syncPack(p *packWriter, synced *syncedEntries) error {
 		return fmt.Errorf("close %s: %w", name, err)
 	}
 	p.file = nopClose{}
+	if err := s.syncParity(p); err != nil {
+		return err
+	}
 	if err := s.dir.SyncDir(name[:len("packs/00")]); err != nil {
 		return fmt.Errorf("sync the folder of %s: %w", name, err)
 	}
@@ -277,7 +280,7 @@ func (s *Store) checkRoom() error {
 	if err != nil {
 		return fmt.Errorf("ask for the free space: %w", err)
 	}
-	if keep := s.reserve(total); free < keep+s.limits.packBytes {
+	if keep := s.reserve(total); free < keep+s.limits.packBytes+parityRoom(s.limits.packBytes) {
 		return fmt.Errorf("%w: %d MiB are free, and %d MiB are kept free", lifeboat.ErrDriveFull, free>>20, keep>>20)
 	}
 	return nil

@@ -61,6 +61,10 @@ func sampleSuperblock() Superblock {
 		CreatedAt: 1_800_000_000_000_000_000, Label: "B2", SiteName: "Büro", Program: "1.0"}
 }
 
+func sampleParityHead() ParityHead {
+	return ParityHead{Drive: sample.drive, Pack: sample.pack.File, Kind: KindDataPack, Parity: DefaultParity, Size: 3 << 20, Table: [32]byte{7}}
+}
+
 func sampleRun() (RunFooter, RunTail) {
 	t := RunTail{Replaced: []ID{{1}}, Packs: []RunPack{{ID: ID{2}}, {ID: ID{3}, Tree: true}, {ID: ID{4}, Torn: true}}, First: []uint32{5}, Filter: make(Filter, filterBlock)}
 	return RunFooter{Entries: 3, Packs: 3, Replaced: 1, FilterBlocks: 1}, t
@@ -178,6 +182,7 @@ func allDecoders() []decoder {
 			}
 			return f.Append(nil, sample.pack.File), nil
 		}},
+		{"parity-head", sampleParityHead().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeParityHead(b)) }},
 		{"run-footer", sampleRunFooter(), func(b []byte) ([]byte, error) {
 			f, _ := sampleRun()
 			return again(DecodeRunFooter(b, f.FileSize()))
@@ -281,6 +286,13 @@ func vectorFiles(t *testing.T) map[string][]byte {
 	files["directory-impossible-count.bin"] = change("directory.bin", 3, 255)
 	files["point-json-torn.bin"] = append(bytes.Clone(files["point.bin"][:len(files["point.bin"])-1]), ' ')
 	files["slot-flipped-bit.bin"] = change("slot.bin", 81, 0)
+	head := sampleParityHead()
+	head.Size = MaxPackSize + 1
+	files["parity-head-pack-too-long.bin"] = head.Append(nil)
+	head = sampleParityHead()
+	head.Parity = MaxParity + 1
+	files["parity-head-too-many-cells.bin"] = head.Append(nil)
+	files["parity-head-flipped-bit.bin"] = change("parity-head.bin", 80, 6)
 	files["keyring-generations-not-ascending.bin"] = change("keyring.bin", 28+36, 1)
 	files["keyring-drops-a-later-key.bin"] = change("keyring.bin", 28+36+3, 0x80)
 	files["keyring-without-a-key.bin"] = change("keyring-past.bin", 28+36+3, 0x80)
@@ -303,7 +315,7 @@ func TestVectorsAreReadAsTheirNamesSay(t *testing.T) {
 			t.Errorf("%s: the program writes other bytes than it used to", name)
 		}
 		err = readVector(name, b)
-		good := !strings.Contains(strings.TrimSuffix(name, ".bin"), "-") || slices.Contains([]string{"keyring-past.bin", "frame-header.bin", "pack-footer.bin", "run-footer.bin", "run-tail.bin"}, name)
+		good := !strings.Contains(strings.TrimSuffix(name, ".bin"), "-") || slices.Contains([]string{"keyring-past.bin", "frame-header.bin", "pack-footer.bin", "run-footer.bin", "run-tail.bin", "parity-head.bin"}, name)
 		if good != (err == nil) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -413,6 +425,26 @@ func TestCutsDependOnTheBytesAlone(t *testing.T) {
 			at, end = stop, stop
 		}
 	})
+}
+
+// Each cell of a stripe has a column of its own, however long the pack is.
+func TestCellsOfAStripeHaveDifferentColumns(t *testing.T) {
+	for cells := 1; cells <= ParityColumns*ParityColumns; cells += 1 + cells/7 {
+		h := sampleParityHead()
+		h.Size = int64(cells)*CellSize - 1
+		stripes := h.Stripes()
+		seen := map[[2]int]bool{}
+		for i := range h.Cells() {
+			place := [2]int{i % stripes, ParityColumn(i)}
+			if seen[place] || place[1] >= ParityColumns {
+				t.Fatalf("of %d cells, cell %d is at %v", cells, i, place)
+			}
+			seen[place] = true
+		}
+		if h.FileSize() > MaxParityFile || stripes > ParityColumns {
+			t.Fatalf("%d cells: %d stripes, a file of %d bytes", cells, stripes, h.FileSize())
+		}
+	}
 }
 
 func TestFilterNeverForgetsAndIsSmall(t *testing.T) {

@@ -23,6 +23,7 @@ func FuzzSlot(f *testing.F)        { fuzzDecoder(f, "slot") }
 func FuzzFrameHeader(f *testing.F) { fuzzDecoder(f, "frame-header") }
 func FuzzPackFooter(f *testing.F)  { fuzzDecoder(f, "pack-footer") }
 func FuzzRunFooter(f *testing.F)   { fuzzDecoder(f, "run-footer") }
+func FuzzParityHead(f *testing.F)  { fuzzDecoder(f, "parity-head") }
 func FuzzRunTail(f *testing.F)     { fuzzDecoder(f, "run-tail") }
 
 func fuzzDecoder(f *testing.F, name string) {

@@ -21,9 +21,8 @@ const (
 	KindChecks     Kind = 6
 	KindDataPack   Kind = 16
 	KindTreePack   Kind = 17
-	// KindParity is reserved for the parity of a pack.
-	KindParity Kind = 18
-	KindRun    Kind = 32
+	KindParity     Kind = 18
+	KindRun        Kind = 32
 )
 
 const magic = "LIFEBOAT"
