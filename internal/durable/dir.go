@@ -45,6 +45,9 @@ type Dir interface {
 	Lock(name string, alone bool) (io.Closer, error)
 	// ReadOnly says that nothing can be written here at all, locks included.
 	ReadOnly() bool
+	// Cached says why reads may be answered from a memory that
+	// [ReadFile.DropCache] does not reach, or "" when they come from the medium.
+	Cached() string
 	// Sub returns a folder inside this one as a Dir of its own.
 	Sub(name string) (Dir, error)
 	// String says where the folder is, for messages.

@@ -30,16 +30,18 @@ func (f *readFile) Size() (int64, error) {
 }
 
 // DropCache widens the range to whole pages, because the kernel keeps a page
-// that is only partly inside it. Pages not yet written stay: sync first. A file
-// system that ignores the advice (tmpfs; a driver in user space with a cache of
-// its own; the server behind a network share) answers the next read from
-// memory, and there "read back" proves less than it says.
+// that is only partly inside it. Pages not yet written stay: sync first. Below a
+// file system in user space the memory of the device is emptied too. What is
+// out of reach, [Dir.Cached] tells.
 func (f *readFile) DropCache(offset, length int64) error {
 	page := int64(os.Getpagesize())
 	start := offset / page * page
 	end := (offset + length + page - 1) / page * page
 	if err := unix.Fadvise(int(f.file.Fd()), start, end-start, unix.FADV_DONTNEED); err != nil {
 		return fmt.Errorf("drop %s from the cache: %w", f.file.Name(), explain(err))
+	}
+	if err := f.dir.dropDevice(); err != nil {
+		return fmt.Errorf("drop the device below %s from the cache: %w", f.file.Name(), err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,9 @@ func (d *OSDir) Lock(name string, alone bool) (io.Closer, error) {
 	}
 	if err := d.checkWrite("lock", name); err != nil {
 		return nil, err
+	}
+	if err := d.checkFile("lock", name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, explain(err)
 	}
 	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, d.fileMode())
 	if err != nil {

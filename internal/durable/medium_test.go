@@ -3,6 +3,7 @@ package durable_test
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -187,6 +188,47 @@ func TestDropCacheMakesTheNextReadComeFromTheMedium(t *testing.T) {
 	}
 	if n := cached(t, path); n != 0 {
 		t.Errorf("%d pages are still in memory", n)
+	}
+}
+
+// The file and the device below it are in memory when the medium rots. In user
+// space the second of them hides it from whoever empties the first alone.
+func TestWhatRottedAfterItWasWrittenIsSeenOnceTheCacheIsDropped(t *testing.T) {
+	for _, kind := range medium.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			m := medium.New(t, kind, 32*mib)
+			d := openOS(t, m.Path, false)
+			data := make([]byte, 4*mib)
+			rand.NewChaCha8([32]byte{1}).Read(data)
+			if err := durable.WriteFileAtomic(d, "a", data); err != nil {
+				t.Fatal(err)
+			}
+			if why := d.Cached(); why != "" {
+				t.Fatalf("as root it does not reach the medium: %s", why)
+			}
+			f, err := d.Open("a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			read := func() []byte {
+				got := make([]byte, len(data))
+				if n, err := f.ReadAt(got, 0); n != len(got) {
+					t.Fatal(err)
+				}
+				return got
+			}
+			if !bytes.Equal(read(), data) {
+				t.Fatal("it is not what was written")
+			}
+			m.Rot(t, data[mib:mib+64])
+			if err := f.DropCache(0, int64(len(data))); err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Equal(read(), data) {
+				t.Error("the read came from memory")
+			}
+		})
 	}
 }
 

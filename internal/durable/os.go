@@ -60,6 +60,13 @@ func OpenInside(path, name string, readOnly bool) (Dir, error) {
 }
 
 func open(path string, readOnly, private bool) (Dir, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, explain(err)
+	}
+	if !info.IsDir() {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: unix.ENOTDIR}
+	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, explain(err)
@@ -101,13 +108,16 @@ func (d *OSDir) Open(name string) (ReadFile, error) {
 	if err := CheckName("open", name); err != nil {
 		return nil, err
 	}
-	f, err := d.openRead(name)
+	if err := d.checkFile("open", name); err != nil {
+		return nil, d.explainRead(err)
+	}
+	f, err := d.openRead(name, 0)
 	if err != nil {
 		return nil, d.explainRead(err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: name, Err: errors.New("not a file")}
+		err = notAFile("open", name)
 	}
 	if err != nil {
 		f.Close()
@@ -167,7 +177,7 @@ func (d *OSDir) List(name string) ([]fs.DirEntry, error) {
 	if err := CheckName("list", name); err != nil {
 		return nil, err
 	}
-	f, err := d.openRead(name)
+	f, err := d.openRead(name, unix.O_DIRECTORY)
 	if err != nil {
 		return nil, d.explainRead(err)
 	}
@@ -196,7 +206,7 @@ func (d *OSDir) SyncDir(name string) error {
 	if err := d.checkWrite("sync", name); err != nil {
 		return err
 	}
-	f, err := d.root.Open(name)
+	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return explain(err)
 	}
@@ -227,6 +237,14 @@ func (d *OSDir) Sub(name string) (Dir, error) {
 	if err := CheckName("open", name); err != nil {
 		return nil, err
 	}
+	// What is not a folder is not opened at all: a pipe waits for its other end.
+	info, err := d.root.Stat(name)
+	if err != nil {
+		return nil, explain(err)
+	}
+	if !info.IsDir() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: unix.ENOTDIR}
+	}
 	root, err := d.root.OpenRoot(name)
 	if err != nil {
 		return nil, explain(err)
@@ -241,8 +259,8 @@ func (d *OSDir) Sub(name string) (Dir, error) {
 // openRead does not wait for a pipe, and where nothing may be written it leaves
 // the time of the last access alone too. Only the owner of a file may ask for
 // that; for others a read-only mount sees to it.
-func (d *OSDir) openRead(name string) (*os.File, error) {
-	const flags = os.O_RDONLY | unix.O_NONBLOCK
+func (d *OSDir) openRead(name string, flags int) (*os.File, error) {
+	flags |= os.O_RDONLY | unix.O_NONBLOCK
 	if d.readOnly {
 		f, err := d.root.OpenFile(name, flags|unix.O_NOATIME, 0)
 		if !errors.Is(err, unix.EPERM) {
@@ -250,6 +268,24 @@ func (d *OSDir) openRead(name string) (*os.File, error) {
 		}
 	}
 	return d.root.OpenFile(name, flags, 0)
+}
+
+// checkFile refuses what is there and is not a file, before it is opened: to
+// open the node of a device that somebody made on a drive may already do
+// something to this machine, and to write to it certainly does.
+func (d *OSDir) checkFile(op, name string) error {
+	info, err := d.root.Stat(name)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return notAFile(op, name)
+	}
+	return nil
+}
+
+func notAFile(op, name string) error {
+	return &fs.PathError{Op: op, Path: name, Err: errors.New("not a file")}
 }
 
 func (d *OSDir) fileMode() fs.FileMode {

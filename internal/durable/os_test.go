@@ -3,10 +3,13 @@ package durable_test
 import (
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"lifeboat/fixtures/dirsuite"
 	"lifeboat/internal/durable"
@@ -49,11 +52,37 @@ func TestNoSymbolicLinkLeadsOutOfTheFolder(t *testing.T) {
 	}
 }
 
-func TestAPipeOnTheDriveDoesNotHoldUpAReader(t *testing.T) {
+// A pipe would hold up whoever opens it, and a lock writes its note into the
+// file: on a drive with the node of a disk, that would be into that disk.
+func TestNothingButFilesIsOpenedAsAFile(t *testing.T) {
 	path := t.TempDir()
 	mkfifo(t, filepath.Join(path, "pipe"))
-	if _, err := openOS(t, path, false).Open("pipe"); err == nil {
-		t.Error("a pipe was opened as a file")
+	names := []string{"pipe"}
+	disk := filepath.Join(path, "disk")
+	if err := unix.Mknod(disk, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))); err == nil { // the null device
+		names = append(names, "disk")
+	}
+	socket, err := net.Listen("unix", filepath.Join(path, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	d := openOS(t, path, false)
+	for _, name := range append(names, "socket") {
+		_, openErr := d.Open(name)
+		_, createErr := d.Create(name)
+		_, lockErr := d.Lock(name, true)
+		_, sharedErr := d.Lock(name, false)
+		_, listErr := d.List(name)
+		_, subErr := d.Sub(name)
+		for i, err := range []error{openErr, createErr, lockErr, sharedErr, listErr, subErr, d.SyncDir(name), d.Mkdir(name)} {
+			if err == nil {
+				t.Errorf("%s, call %d: it passed for a file or a folder", name, i)
+			}
+		}
+		if err := d.Remove(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
