@@ -55,6 +55,9 @@ type VerifyReport struct {
 	Coverage Coverage `json:"coverage"`
 	// Checked says of each point what is known after this verification.
 	Checked []CheckedPoint `json:"checked,omitempty"`
+	// FromMemory says why what was read may have come from a memory and not from
+	// the medium, or is empty. Then nothing counts as verified.
+	FromMemory string `json:"fromMemory,omitempty"`
 	// NotRecorded says why the drive does not remember this verification, or is
 	// empty.
 	NotRecorded string `json:"notRecorded,omitempty"`
@@ -88,6 +91,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, erro
 	}
 	v := &verification{s: s, o: o, meter: &meter{}, packs: map[uint32]*packState{}, badLeaves: map[format.ID][]blockRun{}, badNodes: map[format.ID]bool{}}
 	v.report.Sample = o.Sample
+	v.report.FromMemory = s.dir.Cached()
 	v.late.v = v
 	err := v.run(ctx)
 	v.report.ReadBytes = v.meter.read.Load()
@@ -171,6 +175,9 @@ func (v *verification) run(ctx context.Context) error {
 	}
 	if v.checks, err = v.s.loadChecks(); err != nil {
 		return err
+	}
+	if v.report.FromMemory != "" {
+		v.checks.unsaved = v.report.FromMemory
 	}
 	list, err := v.plan(ctx)
 	if err != nil {

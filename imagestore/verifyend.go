@@ -46,6 +46,11 @@ func (v *verification) notePoint(r record, f fact) {
 	v.checks.mu.Lock()
 	defer v.checks.mu.Unlock()
 	p := v.checks.points[r.ID]
+	if v.report.FromMemory != "" && f != broken {
+		p.ID = r.ID
+		v.report.Checked = append(v.report.Checked, checkedPoint(p)) // what was known before
+		return
+	}
 	p.ID, p.ReadSince = r.ID, 0
 	switch {
 	case f == broken:
@@ -96,6 +101,7 @@ func (v *verification) conclude() {
 	switch {
 	case lost || len(v.report.Hurt) > 0:
 		c.known.Verified, c.judged = 0, true
+	case v.report.FromMemory != "":
 	case v.o.Sample == 0 && len(v.o.Points) == 0:
 		c.known.Verified, c.judged = v.began, true
 	}

@@ -64,6 +64,10 @@ func (a *app) verify(ctx context.Context, want string, names []string) error {
 	if errors.Is(err, lifeboat.ErrDamaged) {
 		err = a.damageProblem(d, report, err)
 	}
+	if report.FromMemory != "" {
+		listed = nil // nothing of it is proven
+		a.warn("this verification proves nothing about the medium: %s; verify as root, or on the computer that has the drive", report.FromMemory)
+	}
 	if err == nil || errors.Is(err, lifeboat.ErrDamaged) {
 		a.rememberVerified(ctx, d, listed, report.Hurt)
 	}
@@ -183,6 +187,10 @@ func (a *app) showVerify(r *run, d *openedDrive, report imagestore.VerifyReport,
 			Seconds float64                 `json:"seconds"`
 			Exit    int                     `json:"exit"`
 		}{d.store.Drive(), report, seconds, exitCode(err)}})
+		return
+	}
+	if err == nil && report.FromMemory != "" {
+		a.print("%s: what was read is as it was written, but it may not have come from the drive\n", summary)
 		return
 	}
 	if err == nil {
