@@ -157,16 +157,16 @@ func (s *Store) writeCommit(record format.Point) error {
 		return fmt.Errorf("write the restore point: %w", err)
 	}
 	added := format.HeadPoint{ID: record.ID, Sequence: record.Sequence, Hash: blake3.Sum256(body)}
-	return s.writeHead(append(s.state.points[:len(s.state.points):len(s.state.points)], added))
+	return s.writeHead(added.Sequence, append(s.state.points[:len(s.state.points):len(s.state.points)], added))
 }
 
-// writeHead commits a list of points.
-func (s *Store) writeHead(points []format.HeadPoint) error {
+// writeHead commits a list of points under a sequence that none is above.
+func (s *Store) writeHead(sequence uint64, points []format.HeadPoint) error {
 	points, err := s.withHashes(points)
 	if err != nil {
 		return err
 	}
-	head := format.Head{Sequence: points[len(points)-1].Sequence, Previous: s.state.headHash, Points: points}
+	head := format.Head{Sequence: sequence, Previous: s.state.headHash, Points: points}
 	body := head.Append(nil)
 	if _, err := format.DecodeHead(body); err != nil {
 		return fmt.Errorf("describe the commit: %w", err)
