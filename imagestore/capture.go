@@ -65,6 +65,8 @@ func (s *Store) Capture(ctx context.Context, c Capture) (lifeboat.RestorePoint, 
 		return lifeboat.RestorePoint{}, err
 	}
 	defer s.end()
+	s.moving.RLock()
+	defer s.moving.RUnlock()
 	point, err := s.capture(ctx, c)
 	if err != nil {
 		return lifeboat.RestorePoint{}, s.explain(fmt.Errorf("capture %s: %w", c.Machine.Name, err))

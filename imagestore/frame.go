@@ -56,6 +56,12 @@ func (b *frameBuilder) put(id format.ID, chunk []byte) (bool, error) {
 	if err != nil || known {
 		return false, err
 	}
+	return b.add(id, chunk)
+}
+
+// add is put for a chunk that is to be written whether or not the index has it,
+// unless this process is writing it already.
+func (b *frameBuilder) add(id format.ID, chunk []byte) (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	// Claim and hand over under one lock: a sync that sees the claim also sees

@@ -66,6 +66,7 @@ func (x *index) drop(r *run) error {
 	}
 	x.runs.Store(&kept)
 	x.retired = append(x.retired, r.file)
+	x.coverAgain()
 	x.mu.Unlock()
 	return x.remove(runName(r.id))
 }

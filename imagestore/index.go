@@ -28,6 +28,9 @@ type index struct {
 	found *pending
 	pages pageCache
 
+	// frozen: no run is merged for now. A prune first makes room for that.
+	frozen atomic.Bool
+
 	mu sync.Mutex
 	// retired files belong to runs that were merged into others; a look-up may
 	// still be reading them.
@@ -80,7 +83,16 @@ func (x *index) loadListed(ctx context.Context) (vanished bool, err error) {
 			return false, err
 		}
 	}
-	x.dropReplaced()
+	for _, old := range x.dropReplaced() {
+		if !x.s.mode.writes() {
+			continue
+		}
+		// A power cut left it behind. Once its successor is replaced as well,
+		// nothing would say any more that it is not to be read.
+		if err := x.remove(runName(old)); err != nil {
+			return false, err
+		}
+	}
 	return vanished, nil
 }
 
@@ -204,7 +216,21 @@ func (x *index) dropReplaced() (dropped []format.ID) {
 		dropped = append(dropped, r.id)
 	}
 	x.runs.Store(&kept)
+	x.coverAgain()
 	return dropped
+}
+
+// coverAgain works out which packs the runs cover: one that was taken out may
+// have named packs that are gone. The caller holds mu.
+func (x *index) coverAgain() {
+	clear(x.covered)
+	for _, r := range *x.runs.Load() {
+		for _, p := range r.packs {
+			if !r.broken.Load() {
+				x.covered[x.s.packs.pack(p)] = true
+			}
+		}
+	}
 }
 
 // noteMissing marks the packs that runs cover and the drive does not have any

@@ -57,6 +57,15 @@ func (m *marks) load(s *Store) error {
 	return nil
 }
 
+// reload forgets the marks and reads those on the drive.
+func (m *marks) reload(s *Store) error {
+	m.mu.Lock()
+	clear(m.places)
+	clear(m.whole)
+	m.mu.Unlock()
+	return m.load(s)
+}
+
 func (s *Store) readMark(name string) (format.Mark, error) {
 	b, err := durable.ReadWhole(s.dir, name, format.MaxSmallFile)
 	if err != nil {

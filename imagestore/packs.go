@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"sync"
 
 	"lifeboat"
@@ -23,8 +24,10 @@ type packs struct {
 	list   []format.RunPack
 	number map[format.RunPack]uint32
 	torn   map[uint32]bool
-	open   map[uint32]*openPack
-	turn   uint64
+	// gone are the packs that this store has removed.
+	gone map[uint32]bool
+	open map[uint32]*openPack
+	turn uint64
 }
 
 // openPack is a pack that is being read.
@@ -39,7 +42,7 @@ type openPack struct {
 }
 
 func newPacks(s *Store) *packs {
-	return &packs{s: s, number: map[format.RunPack]uint32{}, torn: map[uint32]bool{}, open: map[uint32]*openPack{}}
+	return &packs{s: s, number: map[format.RunPack]uint32{}, torn: map[uint32]bool{}, gone: map[uint32]bool{}, open: map[uint32]*openPack{}}
 }
 
 // add gives a pack its number, the same each time.
@@ -92,7 +95,11 @@ func packKind(tree bool) format.Kind {
 // goes first: parity without a pack that the index knows is removed by the next
 // writer.
 func (s *Store) removePack(p format.RunPack) error {
-	s.packs.forget(s.packs.add(p))
+	number := s.packs.add(p)
+	s.packs.forget(number)
+	s.packs.mu.Lock()
+	s.packs.gone[number] = true
+	s.packs.mu.Unlock()
 	if err := s.index.remove(packName(p)); err != nil {
 		return err
 	}
@@ -107,6 +114,14 @@ func (p *packs) forget(number uint32) {
 		o.file.Close()
 		delete(p.open, number)
 	}
+}
+
+// goneNow returns the packs that this store has removed so far: an index run
+// that is written from now on does not name them.
+func (p *packs) goneNow() map[uint32]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.gone)
 }
 
 // acquire opens a pack, or finds it open. The caller gives it back.

@@ -74,6 +74,9 @@ func (x *index) replace(id format.ID, old []*run) error {
 
 // mergeable chooses the older runs that a new one of n entries takes in.
 func (x *index) mergeable(n uint64) []*run {
+	if x.frozen.Load() {
+		return nil
+	}
 	runs := slices.DeleteFunc(slices.Clone(*x.runs.Load()), func(r *run) bool { return r.broken.Load() })
 	slices.SortFunc(runs, func(a, b *run) int {
 		if a.footer.Entries < b.footer.Entries {
@@ -114,7 +117,7 @@ func (x *index) writeRunFile(id format.ID, entries []format.RunEntry, covered []
 	if err != nil {
 		return err
 	}
-	w := &runWriter{packs: x.s.packs, file: f, key: key, number: map[uint32]uint32{}}
+	w := &runWriter{packs: x.s.packs, file: f, key: key, number: map[uint32]uint32{}, gone: x.s.packs.goneNow()}
 	for _, r := range instead {
 		w.tail.Replaced = append(w.tail.Replaced, r.id)
 	}
@@ -147,7 +150,12 @@ type runWriter struct {
 	entries uint64
 	tail    format.RunTail
 	number  map[uint32]uint32
+	// gone are packs that were removed; what was in them is left out.
+	gone map[uint32]bool
 }
+
+// errEmptyRun: nothing was left to write a run of.
+var errEmptyRun = errors.New("no chunk is left for this index run")
 
 // runWriteSize is how much of a run is written at once.
 const runWriteSize = 1 << 20
@@ -163,10 +171,15 @@ func (w *runWriter) write(h format.Header, entries []format.RunEntry, covered []
 		covered = append(covered, r.packs...)
 	}
 	for _, p := range covered {
-		w.local(p)
+		if !w.gone[p] {
+			w.local(p)
+		}
 	}
 	if err := w.merge(sources, marks); err != nil {
 		return err
+	}
+	if w.entries == 0 {
+		return errEmptyRun
 	}
 	if err := w.flushPage(); err != nil {
 		return err
@@ -195,6 +208,9 @@ func (w *runWriter) merge(sources []*runCursor, marks *marks) error {
 		}
 		e := next.entries[0]
 		next.entries = next.entries[1:]
+		if w.gone[e.Place.Pack] {
+			continue
+		}
 		if have && e.ID == best.ID {
 			if marks.has(best.Place, best.ID) {
 				best = e

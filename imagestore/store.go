@@ -91,6 +91,10 @@ type Store struct {
 	commitMu sync.Mutex
 	state    *commitState
 
+	// moving is held shared by what adds chunks and alone by what moves or
+	// removes them.
+	moving sync.RWMutex
+
 	// machines remembers which machine a point is of.
 	machines sync.Map // from format.ShortID to string
 

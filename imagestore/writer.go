@@ -268,8 +268,8 @@ func (s *Store) commitEntries(synced *syncedEntries) error {
 
 // reserve is what exports leave free: a prune needs room to work in.
 func (s *Store) reserve(total int64) int64 {
-	if !s.limits.reserveFree {
-		return 0
+	if !s.limits.reserveFree || s.index.frozen.Load() {
+		return 0 // what is kept free is kept for a prune
 	}
 	return max(total/100, 2*s.limits.packBytes)
 }

@@ -154,6 +154,12 @@ func PackFrame(buf []byte, lengths []uint32, payload []byte) Frame {
 		Sealed: len(b) - FrameHeaderSize + tagSize}}
 }
 
+// CarryFrame makes a frame of one that OpenFrame opened in b, compressed as it
+// is, for another pack. It keeps b.
+func CarryFrame(b []byte, h FrameHeader) Frame {
+	return Frame{b[:len(b)-tagSize], h}
+}
+
 // Size is the length of the frame with its header.
 func (f Frame) Size() int { return f.header.Size() }
 
