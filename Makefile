@@ -41,9 +41,9 @@ install: build  ## the program, its completion and its manual page
 dist: build  ## an archive for people without Go, with checksums
 	build/dist $(VERSION)
 
-bench: build  ## speed and memory, as ratios within one run
-	@build/need build guests qemu nbd-tools peers
-	build/run-bench
+bench: build  ## speed, size and memory beside other tools, in one run
+	@build/need build guests qemu nbd-tools peers fleet
+	CACHE=$(CACHE) build/run-bench
 
 soak: build  ## what takes longer than a test may
 	@build/need build guests qemu nbd-tools drives
