@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,6 +110,7 @@ func scaleChild(b *testing.B, step string) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	debug.SetMemoryLimit(MemoryLimit) // as the program does
 	for b.Loop() {
 		for _, s := range scaleSteps {
 			if s.name != step {
@@ -290,20 +292,16 @@ func scaleOpen(b *testing.B, dir durable.Dir, f figures) {
 	f["open-s"] = time.Since(began).Seconds()
 	f["open-anon-MiB"] = anonMiB(b)
 	const tries = 1 << 20
-	absent := make([]format.ID, 4096)
-	for i := range absent {
-		absent[i] = scaleID(uint64(i), uint64(len(absent)), 99)
-	}
 	reads := counted.reads
 	began = time.Now()
-	for i := range tries {
-		if _, ok, err := s.index.find(absent[i%len(absent)]); ok || err != nil {
+	for i := range uint64(tries) {
+		if _, ok, err := s.index.find(scaleID(i, tries, 99)); ok || err != nil {
 			b.Fatal(ok, err)
 		}
 	}
 	f["absent-us"] = time.Since(began).Seconds() * 1e6 / tries
-	f["absent-reads"] = float64(counted.reads-reads) / tries
-	present := scalePresent(b, s, 2000)
+	f["absent-reads-per-thousand"] = 1000 * float64(counted.reads-reads) / tries
+	present := scalePresent(b, s, 500)
 	find := func() float64 {
 		began := time.Now()
 		for _, id := range present {

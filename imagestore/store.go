@@ -39,7 +39,7 @@ func (m Mode) writes() bool { return m != Read }
 type OpenOptions struct {
 	Mode Mode
 	// CacheBytes bounds the decoded frames that are kept for all disks of the
-	// store together; 0 means 64 MiB.
+	// store together; 0 means 64 MiB, less on a drive whose index is large.
 	CacheBytes int64
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -56,8 +56,6 @@ type limits struct {
 	runEntries  int
 	reserveFree bool
 }
-
-const defaultCacheBytes = 64 << 20
 
 // Store is one drive's worth of images, opened. Its methods may be called from
 // several goroutines.
@@ -142,10 +140,7 @@ func newStore(dir durable.Dir, o OpenOptions) *Store {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.limits == (limits{}) {
-		s.limits = limits{packBytes: format.MaxPackSize, runEntries: 256 << 10, reserveFree: true}
-	}
-	if o.CacheBytes <= 0 {
-		o.CacheBytes = defaultCacheBytes
+		s.limits = limits{packBytes: format.MaxPackSize, runEntries: 128 << 10, reserveFree: true}
 	}
 	s.buffers = make(chan []byte, regionBuffers)
 	for range regionBuffers {
@@ -224,6 +219,9 @@ func (s *Store) load(ctx context.Context) error {
 	}
 	if err := s.index.load(ctx); err != nil {
 		return err
+	}
+	if s.frames.limit <= 0 {
+		s.fitCache()
 	}
 	state, _, err := s.readState()
 	if err != nil {

@@ -9,10 +9,16 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
+
+	"lifeboat/imagestore"
 )
 
 func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(imagestore.MemoryLimit)
+	}
 	a := newApp(os.Stdin, os.Stdout, os.Stderr)
 	ctx, stop := a.signals(context.Background())
 	code := a.run(ctx, os.Args[1:])
