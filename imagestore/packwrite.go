@@ -65,8 +65,8 @@ const directoryOverhead = 256
 
 // hasRoom says whether the pack can take the frame and still be ended.
 func (p *packWriter) hasRoom(job *frameJob, limit int64) bool {
-	directory := 10*(len(p.frames)+1) + 36*(len(p.chunks)+len(job.ids)) + directoryOverhead
-	return p.size+int64(job.frame.Size())+int64(directory) <= limit
+	directory := 4 + 10*(len(p.frames)+1) + 36*(len(p.chunks)+len(job.ids))
+	return directory <= format.MaxDirectorySize && p.size+int64(job.frame.Size())+int64(directory)+directoryOverhead <= limit
 }
 
 // add appends a frame and says where its chunks are.

@@ -11,6 +11,7 @@ import (
 	"filippo.io/age"
 
 	"lifeboat/fixtures/secondreader"
+	"lifeboat/imagestore/format"
 	"lifeboat/internal/durable"
 )
 
@@ -114,5 +115,21 @@ func TestSecondReaderReadsWhatWasExported(t *testing.T) {
 	wantClean(t, second)
 	if second.Fingerprint() != s.Fingerprint() {
 		t.Errorf("fingerprint %s, not %s", second.Fingerprint(), s.Fingerprint())
+	}
+}
+
+// Blocks that nearly vanish when compressed make a directory grow faster than its
+// pack: a reader refuses one of more than 16 MiB.
+func TestPackIsFullWhenItsDirectoryIs(t *testing.T) {
+	job := &frameJob{ids: make([]format.ID, 64)}
+	most := (format.MaxDirectorySize - 4 - 10) / 36
+	for _, c := range []struct {
+		chunks int
+		room   bool
+	}{{most - 64, true}, {most - 63, false}} {
+		p := &packWriter{size: format.HeaderSize, chunks: make([]format.DirectoryChunk, c.chunks)}
+		if got := p.hasRoom(job, format.MaxPackSize); got != c.room {
+			t.Errorf("%d chunks, and 64 more: room is %v", c.chunks, got)
+		}
 	}
 }

@@ -17,10 +17,11 @@ const (
 
 	// MaxFrameSize is the length of the longest frame of chunks with its header.
 	MaxFrameSize = FrameHeaderSize + 4*MaxFrameChunks + MaxPayload + tagSize
-	// maxDirectorySize bounds the directory of a pack.
-	maxDirectorySize = 16 << 20
+	// MaxDirectorySize bounds the directory of a pack, not compressed. Chunks that
+	// nearly vanish when compressed reach it before the pack is full.
+	MaxDirectorySize = 16 << 20
 	// maxDirectoryFrame is the length of the longest directory with its header.
-	maxDirectoryFrame = FrameHeaderSize + maxDirectorySize + tagSize
+	maxDirectoryFrame = FrameHeaderSize + MaxDirectorySize + tagSize
 )
 
 // FrameType is what a frame holds.
@@ -85,7 +86,7 @@ func (h FrameHeader) check() error {
 	switch {
 	case h.Type == FrameChunks && h.Chunks >= 1 && h.Chunks <= MaxFrameChunks:
 	case h.Type == FrameDirectory && h.Chunks == 0:
-		limit = maxDirectorySize
+		limit = MaxDirectorySize
 	default:
 		return corrupt("a frame of type %d with %d chunks", h.Type, h.Chunks)
 	}
