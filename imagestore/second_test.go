@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/hex"
 	"io/fs"
+	"math/rand/v2"
 	"path"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -115,6 +117,54 @@ func TestSecondReaderReadsWhatWasExported(t *testing.T) {
 	wantClean(t, second)
 	if second.Fingerprint() != s.Fingerprint() {
 		t.Errorf("fingerprint %s, not %s", second.Fingerprint(), s.Fingerprint())
+	}
+}
+
+// The parity of a pack, computed by the second reader's own slow arithmetic, heals
+// what the writer's parity file promises: four cells of a stripe.
+func TestSecondReaderHealsAPackFromItsParity(t *testing.T) {
+	d := newDrive(t)
+	s := openStore(t, d.Dir(), Write)
+	mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(4, 4<<20+77)}}))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files := storeFiles(t, d.Dir())
+	packs, err := fs.Glob(files, "packs/*/*.par")
+	if err != nil || len(packs) < 2 {
+		t.Fatal("there is no parity", packs, err)
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	for _, name := range packs {
+		par, err := fs.ReadFile(files, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		good, err := fs.ReadFile(files, strings.TrimSuffix(name, ".par"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cells := (len(good) + 4095) / 4096
+		stripes := 1
+		for 128*stripes < cells {
+			stripes *= 2
+		}
+		for _, lost := range []int{0, 1, 4 * stripes, 4*stripes + 1} {
+			lost = min(lost, cells)
+			first := r.IntN(cells - lost + 1)
+			hurt := bytes.Clone(good)
+			for i := first * 4096; i < min((first+lost)*4096, len(hurt)); i++ {
+				hurt[i] ^= byte(1 + r.IntN(255))
+			}
+			healed, err := secondreader.Heal(hurt, par)
+			if lost > 4*stripes {
+				if err == nil {
+					t.Errorf("%s: %d cells of %d stripes were healed, which is more than can be", name, lost, stripes)
+				}
+			} else if err != nil || !bytes.Equal(healed, good) {
+				t.Errorf("%s: %d cells from %d of %d are not healed: %v", name, lost, first, cells, err)
+			}
+		}
 	}
 }
 
