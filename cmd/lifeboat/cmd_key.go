@@ -4,25 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"lifeboat"
 	"lifeboat/imagestore"
-	"lifeboat/rotation"
 )
 
 func (a *app) keyCommand() *cobra.Command {
 	return group("key", "Say who can open a drive, and print the recovery sheet",
 		"  lifeboat key list --drive A\n  lifeboat key sheet --drive A", "look",
-		a.keyListCommand(), a.keyAddCommand(), a.keyRemoveCommand(), a.keySheetCommand())
+		a.keyListCommand(), a.keyAddCommand(), a.keyRemoveCommand(), a.keyRotateCommand(), a.keySheetCommand(), a.keyIdentityCommand())
 }
 
 func (a *app) keyListCommand() *cobra.Command {
 	var drive string
 	c := &cobra.Command{
 		Use: "list", Short: "List the key slots of a drive",
+		Long: "Lists what opens the drive, each alone: passphrases, and the public keys of computers and\n" +
+			"people. KEYS are the generations of the drive's master key that the slot opens; the last one\n" +
+			"seals what is written from now on.",
 		Example:     "  lifeboat key list\n  lifeboat key list --drive A --json",
 		Annotations: exits(exitNoDrive), Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -31,61 +33,80 @@ func (a *app) keyListCommand() *cobra.Command {
 				return err
 			}
 			defer d.Close()
-			slots, err := d.store.Slots(c.Context())
-			if err != nil {
-				return err
-			}
-			if a.json {
-				a.printJSON(slots)
-				return nil
-			}
-			var rows [][]string
-			for _, s := range slots {
-				rows = append(rows, []string{s.Name, s.Kind, stamp(s.CreatedAt), s.Recipient})
-			}
-			a.print("%s", table([]string{"NAME", "KIND", "MADE", "PUBLIC KEY"}, rows))
-			return nil
+			return a.keyList(c.Context(), d)
 		},
 	}
 	a.driveFlag(c, &drive)
 	return c
 }
 
-func (a *app) keyAddCommand() *cobra.Command {
-	var drive, recipient, newFile string
-	c := &cobra.Command{
-		Use: "add NAME", Short: "Let another secret open a drive",
-		Long: "Adds a key slot: a passphrase from --new-passphrase-file (made up and shown if neither it nor\n" +
-			"--recipient is given), or a colleague's public key. The drive is opened with this computer's\n" +
-			"identity or with --passphrase-file.",
-		Example:     "  lifeboat key add board --drive A\n  lifeboat key add anna --recipient age1... --drive A",
-		Annotations: exits(exitNoDrive, exitHeld), Args: exactArgs("a name for the slot"),
-		RunE: func(c *cobra.Command, args []string) error {
-			slot, shown, err := a.newSlot(args[0], recipient, newFile)
-			if err != nil {
-				return err
-			}
-			d, err := a.openDrive(c.Context(), drive, imagestore.Write)
-			if err != nil {
-				return err
-			}
-			defer d.Close()
-			if err := d.store.AddSlot(c.Context(), slot); err != nil {
-				return slotProblem(d, err)
-			}
-			if a.json {
-				a.printJSON(slotChange{args[0], d.store.Drive().ID, shown})
-			} else if shown != "" {
-				a.print("%s\n", shown)
-			}
-			a.note("%s opens %s from now on", args[0], d.name())
-			return nil
-		},
+func (a *app) keyList(ctx context.Context, d *openedDrive) error {
+	slots, err := d.store.Slots(ctx)
+	if err != nil {
+		return err
 	}
-	c.Flags().StringVar(&recipient, "recipient", "", "public key (age1...) of a person or a hardware key")
-	c.Flags().StringVar(&newFile, "new-passphrase-file", "", "read the new passphrase from this file")
-	a.driveFlag(c, &drive)
-	return c
+	if a.json {
+		a.printJSON(slots)
+		return a.warnOfStraySlots(ctx, d)
+	}
+	var rows [][]string
+	for _, s := range slots {
+		used := ""
+		if s.Used {
+			used = "now"
+		}
+		rows = append(rows, []string{s.Name, s.Kind, stamp(s.CreatedAt), spanOf(s.Generations), used, s.Recipient})
+	}
+	a.print("%s", table([]string{"NAME", "KIND", "MADE", "KEYS", "USED", "PUBLIC KEY"}, rows))
+	return a.warnOfStraySlots(ctx, d)
+}
+
+// spanOf writes ascending numbers as "1" or "1-3".
+func spanOf(numbers []uint32) string {
+	first, last := numbers[0], numbers[len(numbers)-1]
+	if first == last {
+		return fmt.Sprint(first)
+	}
+	return fmt.Sprintf("%d-%d", first, last)
+}
+
+// warnOfStraySlots tells of files among the key slots that are not of the
+// drive's present key.
+func (a *app) warnOfStraySlots(ctx context.Context, d *openedDrive) error {
+	stray, err := d.store.StraySlots(ctx)
+	if err == nil && len(stray) > 0 {
+		a.warn("%s has %s more among its key slots, not of its present key: of a rotation that was cut off, damaged, or put there by somebody. A rotation removes them: lifeboat key rotate --drive %s",
+			d.name(), count(len(stray), "file"), shellWord(d.found.Drive.Label))
+	}
+	return err
+}
+
+// changeKeys opens a drive to change who opens it. A control machine first
+// compares it with what it remembers: nobody is let into, or shut out of, a
+// drive that was put back into an older state.
+func (a *app) changeKeys(ctx context.Context, want string, mode imagestore.Mode) (*openedDrive, error) {
+	d, err := a.openDrive(ctx, want, mode)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.knowDrive(ctx, d); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// knowDrive remembers the drive as it is now, where there is a memory.
+func (a *app) knowDrive(ctx context.Context, d *openedDrive) error {
+	if !a.hasState() {
+		return nil
+	}
+	cat, err := a.openCatalog(ctx)
+	if err != nil {
+		return err
+	}
+	defer cat.Close()
+	return a.sawDrive(ctx, cat, d)
 }
 
 // slotChange is the JSON of a key slot that was added or removed.
@@ -96,106 +117,10 @@ type slotChange struct {
 	Passphrase string `json:"passphrase,omitempty"`
 }
 
-// newSlot makes the slot to add; shown is a passphrase that was made up.
-func (a *app) newSlot(name, recipient, newFile string) (slot imagestore.NewSlot, shown string, err error) {
-	slot.Name = name
-	if recipient != "" {
-		slot.Recipient, err = imagestore.ParseRecipient(recipient)
-		if err != nil {
-			return slot, "", usagef("--recipient: %v", err)
-		}
-		return slot, "", nil
-	}
-	text := imagestore.GeneratePassphrase()
-	shown = text
-	if newFile != "" {
-		data, err := os.ReadFile(newFile)
-		if err != nil {
-			return slot, "", usagef("--new-passphrase-file: %v", err)
-		}
-		text, shown = string(data), ""
-		if err := imagestore.CheckPassphrase(text); err != nil {
-			return slot, "", weakPassphrase(err)
-		}
-	}
-	slot.Secret, err = imagestore.Passphrase(text)
-	return slot, shown, err
-}
-
-func (a *app) keyRemoveCommand() *cobra.Command {
-	var drive string
-	var yes, dryRun bool
-	c := &cobra.Command{
-		Use: "remove NAME", Short: "Close a drive to a secret",
-		Long: "Removes a key slot: that secret no longer opens the drive as it is now. It helps against nobody\n" +
-			"who copied the drive before.",
-		Example:     "  lifeboat key remove anna --drive A\n  lifeboat key remove anna --drive A --yes",
-		Annotations: exits(exitNoDrive, exitHeld, exitPerson), Args: exactArgs("the name of a slot"),
-		RunE: func(c *cobra.Command, args []string) error {
-			mode := imagestore.Write
-			if dryRun {
-				mode = imagestore.Read
-			}
-			d, err := a.openDrive(c.Context(), drive, mode)
-			if err != nil {
-				return err
-			}
-			defer d.Close()
-			if dryRun {
-				return a.planRemoveSlot(c.Context(), d, args[0])
-			}
-			if err := a.confirm(c.Context(), yes, fmt.Sprintf("This closes %s to %q.\n", d.name(), args[0])); err != nil {
-				return err
-			}
-			if err := d.store.RemoveSlot(c.Context(), args[0]); err != nil {
-				return slotProblem(d, err)
-			}
-			if a.json {
-				a.printJSON(slotChange{Name: args[0], Drive: d.store.Drive().ID})
-			}
-			a.note("%s no longer opens %s", args[0], d.name())
-			return nil
-		},
-	}
-	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	c.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be closed to whom")
-	a.driveFlag(c, &drive)
-	return c
-}
-
-// planRemoveSlot says what removing a slot would do.
-func (a *app) planRemoveSlot(ctx context.Context, d *openedDrive, name string) error {
-	slots, err := d.store.Slots(ctx)
-	if err != nil {
-		return err
-	}
-	left := []string{}
-	for _, s := range slots {
-		if s.Name != name {
-			left = append(left, s.Name)
-		}
-	}
-	switch {
-	case len(left) == len(slots):
-		return slotProblem(d, fmt.Errorf("there is no key slot %q", name))
-	case len(left) == 0:
-		return slotProblem(d, errors.New("the last key slot cannot be removed: nothing would open the drive"))
-	case a.json:
-		a.printJSON(struct {
-			Name  string   `json:"name"`
-			Drive string   `json:"driveId"`
-			Left  []string `json:"left"`
-		}{name, d.store.Drive().ID, left})
-	default:
-		a.print("would close %s to %q; %s would still open it\n", d.name(), name, list(left))
-	}
-	return nil
-}
-
 // slotProblem says what a refused change of the key slots means.
 func slotProblem(d *openedDrive, err error) error {
 	var p *lifeboat.Problem
-	if errors.As(err, &p) {
+	if err == nil || errors.As(err, &p) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return &lifeboat.Problem{
@@ -206,78 +131,59 @@ func slotProblem(d *openedDrive, err error) error {
 	}
 }
 
-func (a *app) keySheetCommand() *cobra.Command {
-	var drive string
-	var withSecret bool
-	c := &cobra.Command{
-		Use: "sheet", Short: "Print the recovery sheet of a drive",
-		Long: "Prints what a stranger needs beside the drive: the exact command lines of a recovery and the\n" +
-			"SHA-256 of the program on the drive, which only proves something on paper. --with-secret adds\n" +
-			"the secret, after opening the drive with it: such a sheet is never kept with a drive.",
-		Example:     "  lifeboat key sheet --drive A | lp\n  lifeboat key sheet --drive A --with-secret",
-		Annotations: exits(exitNoDrive), Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return a.keySheet(c.Context(), drive, withSecret)
+// passphraseSlots names the slots that a person with words can use.
+func passphraseSlots(slots []imagestore.Slot) (names []string) {
+	for _, s := range slots {
+		if s.Kind == "passphrase" {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// completeSlots completes the names of a drive's slots, where it opens without
+// a question.
+func (a *app) completeSlots(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	want, _ := c.Flags().GetString("drive")
+	d, err := a.openDriveQuietly(c.Context(), want)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer d.Close()
+	slots, _ := d.store.Slots(c.Context())
+	var names []string
+	for _, s := range slots {
+		names = append(names, s.Name+"\t"+s.Kind)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+func (a *app) keyIdentityCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "identity", Short: "Print this computer's public key",
+		Long: "Prints the public half of this control machine's identity. It may be seen by anybody: give it\n" +
+			"to who keeps the drives, and this computer opens them after\n" +
+			"`lifeboat key add NAME --recipient age1...`.",
+		Example:     "  lifeboat key identity\n  lifeboat key identity --json",
+		Annotations: exits(), Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			id, err := a.identity()
+			if err != nil {
+				return err
+			}
+			if id == nil {
+				return &lifeboat.Problem{
+					What: "this computer has no identity in " + strings.TrimSpace(a.secretsDir()),
+					Safe: "nothing was done",
+					Next: "make it a control machine: lifeboat init --site NAME",
+				}
+			}
+			if a.json {
+				a.printJSON(map[string]string{"recipient": id.String()})
+				return nil
+			}
+			a.print("%s\n", id)
+			return nil
 		},
 	}
-	c.Flags().BoolVar(&withSecret, "with-secret", false, "print the secret as well: the site's, or the one of --passphrase-file")
-	a.driveFlag(c, &drive)
-	return c
-}
-
-// secretThatOpens returns the secret to print on a drive's sheet, which opened
-// the drive just now: the one of --passphrase-file, or else the site's. A sheet
-// with a wrong secret would be found out on the worst day.
-func (a *app) secretThatOpens(ctx context.Context, found rotation.Found) (string, error) {
-	text, given, err := a.givenPassphrase()
-	if err != nil {
-		return "", err
-	}
-	which := "the secret in " + a.passphraseFile
-	if !given {
-		_, secrets, err := a.loadSiteSecrets()
-		if err != nil {
-			return "", err
-		}
-		which, text = "the site's secret", secrets.Passphrase
-	}
-	d, err := a.openFound(ctx, found, secretKeys{Passphrase: text}, imagestore.Read, nil)
-	if errors.Is(err, lifeboat.ErrWrongSecret) {
-		return "", &lifeboat.Problem{
-			What: fmt.Sprintf("%s does not open drive %s: no sheet is printed with it", which, found.Drive.Label),
-			Safe: "nothing was changed on the drive; whatever opened it before opens it now",
-			Next: "give the file with the drive's own secret: --passphrase-file FILE; or add the secret to the drive: lifeboat key add",
-			Err:  err,
-		}
-	}
-	if err != nil {
-		return "", err
-	}
-	return lineOf(text), d.Close()
-}
-
-func (a *app) keySheet(ctx context.Context, want string, withSecret bool) error {
-	found, err := a.findDrive(ctx, want)
-	if err != nil {
-		return err
-	}
-	facts, err := a.sheetFacts(found)
-	if err != nil {
-		return err
-	}
-	if withSecret {
-		if facts.Secret, err = a.secretThatOpens(ctx, found); err != nil {
-			return err
-		}
-	}
-	text := rotation.RecoverySheet(facts)
-	if a.json {
-		a.printJSON(struct {
-			Drive lifeboat.Drive `json:"drive"`
-			Sheet string         `json:"sheet"`
-		}{found.Drive, text})
-		return nil
-	}
-	a.print("%s", text)
-	return nil
 }

@@ -116,14 +116,24 @@ func (a *app) openAsking(ctx context.Context, found rotation.Found, mode imagest
 	if !errors.Is(err, lifeboat.ErrWrongSecret) || keys.Passphrase != "" {
 		return d, err
 	}
-	text, aerr := a.askPassphrase(ctx, "Secret of drive "+found.Drive.Label)
-	if ctx.Err() != nil {
-		return nil, aerr
+	for try := 1; ; try++ {
+		text, aerr := a.askPassphrase(ctx, "Secret of drive "+found.Drive.Label)
+		if ctx.Err() != nil {
+			return nil, aerr
+		}
+		if aerr != nil && try > 1 {
+			return nil, err // nobody types any more
+		}
+		if aerr != nil {
+			return nil, errors.Join(aerr, err)
+		}
+		d, err = a.openFound(ctx, found, secretKeys{Passphrase: text}, mode, nil)
+		if !errors.Is(err, lifeboat.ErrWrongSecret) || try == secretTries {
+			return d, err
+		}
+		a.asked = nil
+		a.ask("It does not open the drive.\n")
 	}
-	if aerr != nil {
-		return nil, errors.Join(aerr, err)
-	}
-	return a.openFound(ctx, found, secretKeys{Passphrase: text}, mode, nil)
 }
 
 // openDriveByID opens the very drive that machines were booted from, at the path

@@ -81,6 +81,16 @@ func (a *app) askPassphrase(ctx context.Context, prompt string) (string, error) 
 			Err:  errNeedsPerson,
 		}
 	}
+	text, err := a.typeSecret(ctx, prompt)
+	if err != nil {
+		return "", err
+	}
+	a.asked = &text
+	return text, nil
+}
+
+// typeSecret lets a person at the terminal type a secret, which is not shown.
+func (a *app) typeSecret(ctx context.Context, prompt string) (string, error) {
 	a.ask(prompt + ": ")
 	text, err := a.typed(ctx, func(in *os.File) (string, error) {
 		secret, err := term.ReadPassword(int(in.Fd()))
@@ -93,7 +103,6 @@ func (a *app) askPassphrase(ctx context.Context, prompt string) (string, error) 
 	if err != nil {
 		return "", fmt.Errorf("read the secret: %w", err)
 	}
-	a.asked = &text
 	return text, nil
 }
 
