@@ -3,15 +3,19 @@ package imagestore
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 
 	"filippo.io/age"
+	"pgregory.net/rapid"
 
+	"lifeboat/fixtures/baddrive"
 	"lifeboat/fixtures/secondreader"
 	"lifeboat/imagestore/format"
 	"lifeboat/internal/durable"
@@ -182,4 +186,155 @@ func TestPackIsFullWhenItsDirectoryIs(t *testing.T) {
 			t.Errorf("%d chunks, and 64 more: room is %v", c.chunks, got)
 		}
 	}
+}
+
+// secondStory is a drive that lives on: each step is checked by the second reader.
+type secondStory struct {
+	t      *testing.T
+	drive  *baddrive.Drive
+	disks  map[string][]byte // by point
+	points []string
+}
+
+func (y *secondStory) export(machine string, disk []byte) {
+	y.t.Helper()
+	s := openStore(y.t, y.drive.Dir(), Write)
+	p := mustCapture(y.t, s, testMachine(machine, map[string]Source{"disk0": &memoryDisk{data: disk}}))
+	if err := s.Close(); err != nil {
+		y.t.Fatal(err)
+	}
+	y.disks[p.ID] = slices.Clone(disk)
+	y.points = append(y.points, p.ID)
+}
+
+// alone does what needs a store that is opened alone.
+func (y *secondStory) alone(do func(s *Store) error) {
+	y.t.Helper()
+	s := openStore(y.t, y.drive.Dir(), Alone)
+	if err := errors.Join(do(s), s.Close()); err != nil {
+		y.t.Fatal(err)
+	}
+}
+
+// check reads all points with the second reader. Where the store is clean, it has
+// to agree in everything else as well.
+func (y *secondStory) check(step string, clean bool) {
+	y.t.Helper()
+	second := secondReader(y.t, storeFiles(y.t, y.drive.Dir()))
+	if len(second.Points()) != len(y.points) {
+		y.t.Fatalf("%s: the second reader lists %d points, not %d: %v", step, len(second.Points()), len(y.points), second.Faults)
+	}
+	for i, p := range second.Points() {
+		if hex.EncodeToString(p.ID[:]) != y.points[i] {
+			y.t.Fatalf("%s: point %d is %x, not %s", step, i, p.ID, y.points[i])
+		}
+	}
+	for _, id := range y.points {
+		wantSecond(y.t, second, id, "disk0", y.disks[id])
+	}
+	faults := second.Check()
+	if clean != (len(faults) == 0) {
+		y.t.Errorf("%s: the second reader says %q", step, faults)
+	}
+}
+
+func TestSecondReaderFollowsADriveThroughItsLife(t *testing.T) {
+	y := &secondStory{t: t, drive: newDrive(t), disks: map[string][]byte{}}
+	y.check("new", true)
+	disk := randomDisk(21, 10<<20+777)
+	y.export("m1", disk)
+	y.check("first point", true)
+	for night := range 6 { // many small runs, which are merged
+		copy(disk[night<<20:], randomDisk(uint64(30+night), 600<<10))
+		clear(disk[6<<20 : 7<<20])
+		y.export("m1", disk)
+	}
+	y.export("twin of m1", disk)
+	y.check("nights", true)
+
+	runs, err := y.drive.Dir().List("index")
+	if err != nil || len(runs) == 0 {
+		t.Fatal("there is no run", err)
+	}
+	lost := y.drive.Clone(2)
+	for _, r := range runs {
+		if err := lost.Dir().Remove("index/" + r.Name()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := y.drive
+	y.drive = lost
+	y.check("lost index", true)
+	y.export("m1", disk)
+	y.check("index made anew", true)
+	y.points, y.drive = y.points[:len(y.points)-1], whole.Clone(3)
+
+	heads, err := listTwins(y.drive.Dir(), "heads")
+	if err != nil {
+		t.Fatal(err)
+	}
+	points, err := listTwins(y.drive.Dir(), "points")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slots, err := listTwins(y.drive.Dir(), "slots")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{superblockName + copyA, "heads/" + heads[0] + copyB, "points/" + points[0] + copyA} {
+		y.drive.FlipBit(name, 8*100)
+	}
+	if err := y.drive.Dir().Remove("slots/" + slots[0] + copyA); err != nil {
+		t.Fatal(err)
+	}
+	y.check("one copy of each is bad", false)
+	y.drive = whole
+
+	y.alone(func(s *Store) error { return s.Rotate(t.Context(), RotateOptions{}) })
+	y.check("rotated", true)
+	copy(disk[2<<20:], randomDisk(50, 2<<20))
+	y.export("m1", disk)
+	y.check("exported with the new key", true)
+	y.points = y.points[len(y.points)-2:]
+	y.alone(func(s *Store) error {
+		_, err := s.Prune(t.Context(), PruneOptions{Keep: y.points}, nil)
+		return err
+	})
+	y.check("pruned", true)
+}
+
+// After every cut of the power the second reader lists and restores what the store does.
+func TestSecondReaderAgreesAfterAPowerCutAtEveryCall(t *testing.T) {
+	n := newNight(t, false)
+	baddrive.Sweep(t, 5, n.base, n.export, func(t *testing.T, after durable.Dir, done error) {
+		second := secondReader(t, storeFiles(t, after))
+		points := second.Points()
+		if len(points) == 0 || len(points) > 2 || done == nil && len(points) != 2 {
+			t.Fatalf("%d points", len(points))
+		}
+		for i, p := range points {
+			wantSecond(t, second, hex.EncodeToString(p.ID[:]), "disk0", [][]byte{n.first, n.second}[i])
+		}
+	})
+}
+
+func TestSecondReaderReadsAnyDisk(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		size := rapid.SampledFrom([]int{0, 1, 511, 4096, 4097, 300 << 10, 1 << 20, 4<<20 + 1}).Draw(rt, "size")
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 3))
+		disk := make([]byte, size)
+		kinds := rapid.IntRange(1, 6).Draw(rt, "kinds") // few contents: many duplicates
+		for at := 0; at < size; at += 4096 * (1 + r.IntN(40)) {
+			for i := at; i < min(size, at+4096*(1+r.IntN(70))); i += 4096 {
+				disk[i] = byte(r.IntN(kinds))
+			}
+		}
+		d := newDrive(t)
+		s := openStore(t, d.Dir(), Write)
+		p := mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: disk}}))
+		s.Close()
+		second := secondReader(t, storeFiles(t, d.Dir()))
+		wantSecond(t, second, p.ID, "disk0", disk)
+		wantClean(t, second)
+	})
 }
