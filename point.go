@@ -24,6 +24,19 @@ type RestorePoint struct {
 	Disks   []PointDisk `json:"disks"`
 	// Program is the version of Lifeboat that wrote the point.
 	Program string `json:"program"`
+	// CopiedFrom is the id of the drive that the point was copied from; empty
+	// where it was exported to this one.
+	CopiedFrom string `json:"copiedFrom,omitempty"`
+}
+
+// NewerThan says which of two points of a machine on one drive is the newer one.
+// The order of commits says so, whatever the clocks said; but it says nothing of
+// a point that was copied from another drive, for which its moment counts.
+func (p RestorePoint) NewerThan(q RestorePoint) bool {
+	if p.CopiedFrom == "" && q.CopiedFrom == "" || p.TakenAt.Equal(q.TakenAt) {
+		return p.Sequence > q.Sequence
+	}
+	return p.TakenAt.After(q.TakenAt)
 }
 
 // PointDisk is what a point knows about one of its disks beyond the machine's

@@ -40,14 +40,17 @@ var smallLimits = limits{packBytes: 1 << 20, runEntries: 500}
 
 func createStore(t testing.TB, dir durable.Dir) {
 	t.Helper()
-	err := Create(context.Background(), dir, CreateOptions{
+	if err := Create(context.Background(), dir, storeOptions()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func storeOptions() CreateOptions {
+	return CreateOptions{
 		Drive:   lifeboat.Drive{ID: "0123456789abcdef0123456789abcdef", Label: "B2"},
 		Site:    testSite(),
 		Slots:   []NewSlot{{Name: "control machine", Recipient: testIdentity().Recipient()}},
 		Program: "test", Now: testTime,
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -146,6 +146,8 @@ func (s *Store) newest(ctx context.Context, machineID string) (record, bool, err
 	if err != nil {
 		return record{}, false, s.explain(err)
 	}
+	var newest record
+	found := false
 	for i := len(state.points) - 1; i >= 0; i-- {
 		if err := ctx.Err(); err != nil {
 			return record{}, false, err
@@ -162,11 +164,18 @@ func (s *Store) newest(ctx context.Context, machineID string) (record, bool, err
 			continue
 		}
 		s.machines.Store(p.ID, r.point.Machine.ID)
-		if r.point.Machine.ID == machineID {
-			return r, true, nil
+		if r.point.Machine.ID != machineID {
+			continue
+		}
+		if !found || r.point.NewerThan(newest.point) {
+			newest, found = r, true
+		}
+		// Those that were committed before one of this drive's own are older.
+		if r.point.CopiedFrom == "" {
+			break
 		}
 	}
-	return record{}, false, nil
+	return newest, found, nil
 }
 
 func pointName(sequence uint64, id format.ShortID) string {

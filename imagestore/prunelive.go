@@ -30,8 +30,10 @@ type liveness struct {
 	chunks []format.ID
 	// missing are ids that no run has.
 	missing map[format.ID]bool
-	entries []format.Entry
-	window  []byte
+	// missingTrees are those of them that are leaves or nodes.
+	missingTrees map[format.ID]bool
+	entries      []format.Entry
+	window       []byte
 }
 
 // The lists of ids that are sorted at once: 128 MiB of chunks and 16 MiB of
@@ -63,7 +65,7 @@ func (b bitmap) any(from, to int64) bool {
 }
 
 func (s *Store) newLiveness() *liveness {
-	l := &liveness{s: s, missing: map[format.ID]bool{}}
+	l := &liveness{s: s, missing: map[format.ID]bool{}, missingTrees: map[format.ID]bool{}}
 	for _, r := range *s.index.runs.Load() {
 		if !r.broken.Load() {
 			l.runs = append(l.runs, r)
@@ -146,6 +148,7 @@ func (l *liveness) visit(ctx context.Context, level int) error {
 		}
 		fresh[i].id = id
 		old[i] = l.missing[id]
+		l.missingTrees[id] = true
 		if err := l.miss(id); err != nil {
 			return err
 		}

@@ -57,7 +57,12 @@ func (s *Store) contents(ctx context.Context, o *openPack, number uint32) (forma
 	if err == nil || isGone(err) || !s.packs.isTorn(number) {
 		return d, err
 	}
-	err = s.scanTorn(ctx, o, s.packs.pack(number).Tree, func(e format.RunEntry) {
+	return s.scanContents(ctx, o, s.packs.pack(number).Tree)
+}
+
+// scanContents lists what can be found in a pack without its directory.
+func (s *Store) scanContents(ctx context.Context, o *openPack, tree bool) (d format.Directory, err error) {
+	err = s.scanTorn(ctx, o, tree, func(e format.RunEntry) {
 		if n := len(d); n == 0 || d[n-1].Offset != e.Place.Offset {
 			d = append(d, format.DirectoryFrame{Offset: e.Place.Offset, Size: uint32(e.Place.FrameSize())})
 		}

@@ -104,7 +104,7 @@ func pickPoints(points []lifeboat.RestorePoint, names []string, all bool, drive 
 func newestPoints(points []lifeboat.RestorePoint) []lifeboat.RestorePoint {
 	by := map[string]lifeboat.RestorePoint{}
 	for _, p := range points {
-		if known, ok := by[p.Machine.ID]; !ok || p.Sequence > known.Sequence {
+		if known, ok := by[p.Machine.ID]; !ok || p.NewerThan(known) {
 			by[p.Machine.ID] = p
 		}
 	}
