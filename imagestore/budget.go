@@ -2,9 +2,9 @@ package imagestore
 
 // What a store keeps in memory for as long as it is open: the filters and first
 // numbers of the index, 10.4 bits for each chunk on the drive; opened index
-// pages, 16 MiB at most; decoded frames. What a capture or a verification needs
-// besides (DESIGN.md) does not depend on the drive. All of it stays below 256 MiB
-// for a drive of 100 million chunks.
+// pages; decoded frames. What a capture or a verification needs besides
+// (DESIGN.md) does not depend on the drive. All of it stays below 256 MiB for a
+// drive of 100 million chunks.
 
 // MemoryLimit is what a program that works with a store should let the Go runtime
 // use (debug.SetMemoryLimit), in bytes. Without a limit the garbage collector
@@ -21,9 +21,23 @@ const (
 	leastCacheBytes = 16 << 20
 )
 
-// fitCache gives the decoded frames their share, once the index is loaded.
-func (s *Store) fitCache() {
-	s.frames.limit = max(leastCacheBytes, min(mostCacheBytes, residentBytes-s.index.residentBytes()))
+// An index whose part in memory is larger than largeIndex, some 25 million
+// chunks, gets fewPages slots for its pages: 2 MiB.
+const (
+	largeIndex = 32 << 20
+	fewPages   = 512
+)
+
+// fitCaches gives the decoded frames and the index pages their share, once the
+// index is loaded and before anything is looked up.
+func (s *Store) fitCaches() {
+	index := s.index.residentBytes()
+	if s.frames.limit <= 0 {
+		s.frames.limit = max(leastCacheBytes, min(mostCacheBytes, residentBytes-index))
+	}
+	if index > largeIndex {
+		s.index.pages.used = fewPages
+	}
 }
 
 // residentBytes is what the open runs keep in memory.

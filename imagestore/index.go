@@ -40,7 +40,7 @@ type index struct {
 }
 
 func newIndex(s *Store) *index {
-	x := &index{s: s, pending: newPending(), found: newPending(), covered: map[format.RunPack]bool{}}
+	x := &index{s: s, pending: newPending(), found: newPending(), pages: pageCache{used: pageCacheSlots}, covered: map[format.RunPack]bool{}}
 	x.runs.Store(&[]*run{})
 	return x
 }

@@ -79,11 +79,11 @@ func (s *Store) readRunTail(r *run, size int64) error {
 	if r.footer, err = format.DecodeRunFooter(foot[:], size); err != nil {
 		return err
 	}
-	plain, err := r.openTail(size - format.RunFooterSize)
+	plain, filter, err := r.openTail(size - format.RunFooterSize)
 	if err != nil {
 		return err
 	}
-	tail, err := format.DecodeRunTail(plain, r.footer)
+	tail, err := format.DecodeRunTail(plain, filter, r.footer)
 	if err != nil {
 		return err
 	}
@@ -101,29 +101,67 @@ func (r *run) may(id format.ID) bool {
 	return f == nil || f.May(id)
 }
 
-// openTail reads the tail, which ends at the given offset. The memory for it is
-// taken only when its first part has opened: until then a hostile drive may have
-// made up the footer.
-func (r *run) openTail(end int64) ([]byte, error) {
+// openTail reads the tail, which ends at the given offset: the filter, and what
+// stands before it. The memory for them is taken only when the first part has
+// opened: until then a hostile drive may have made up the footer.
+func (r *run) openTail(end int64) (plain, filter []byte, err error) {
+	before := int(r.footer.TailSize() - r.footer.FilterSize())
+	err = r.eachSegment(end, func(opened []byte) error {
+		if plain == nil {
+			plain, filter = make([]byte, 0, before), make([]byte, 0, r.footer.FilterSize())
+		}
+		n := min(len(opened), before-len(plain))
+		plain, filter = append(plain, opened[:n]...), append(filter, opened[n:]...)
+		return nil
+	})
+	return plain, filter, err
+}
+
+// eachSegment reads and opens the parts of the tail, in order.
+func (r *run) eachSegment(end int64, do func(opened []byte) error) error {
 	at := format.RunPageSize * (1 + r.footer.Pages())
-	var plain []byte
 	var sealed [format.SegmentSize]byte
 	for n := uint64(0); at < end; n++ {
 		b := sealed[:min(int64(len(sealed)), end-at)]
 		if err := readFull(r.file, b, at); err != nil {
-			return nil, err
+			return err
 		}
 		at += int64(len(b))
 		opened, err := r.key.OpenSegment(b, n, r.footer)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if plain == nil {
-			plain = make([]byte, 0, r.footer.TailSize())
+		if err := do(opened); err != nil {
+			return err
 		}
-		plain = append(plain, opened...)
 	}
-	return plain, nil
+	return nil
+}
+
+// checkAgain reads from the medium what was read when the run was opened, and
+// keeps nothing of it. The seals of the tail's parts prove that they are the same
+// ones, and so is the footer.
+func (r *run) checkAgain() error {
+	end := r.footer.FileSize() - format.RunFooterSize
+	var head [format.RunPageSize]byte
+	if err := readFull(r.file, head[:], 0); err != nil {
+		return err
+	}
+	if err := r.key.CheckHeader(head[:]); err != nil {
+		return err
+	}
+	var foot [format.RunFooterSize]byte
+	if err := readFull(r.file, foot[:], end); err != nil {
+		return err
+	}
+	footer, err := format.DecodeRunFooter(foot[:], r.footer.FileSize())
+	if err == nil && footer != r.footer {
+		err = format.ErrCorrupt
+	}
+	if err != nil {
+		return err
+	}
+	return r.eachSegment(end, func([]byte) error { return nil })
 }
 
 // pagesOf returns the pages that may hold an id: nearly always one.
@@ -154,13 +192,15 @@ func (r *run) local(p format.Place) (format.Place, error) {
 }
 
 // pageCacheSlots times a page are 16 MiB: the index of about 340,000 chunks, or
-// 10 GiB of unique data, is looked up without reading it twice.
+// 10 GiB of unique data, is looked up without reading it twice. Of a large index
+// hardly any page is asked for twice: then fewer are used.
 const pageCacheSlots = 4096
 
 // pageCache keeps opened index pages, each in the one slot that its number
 // leads to. It allocates a slot once and never again.
 type pageCache struct {
 	slots [pageCacheSlots]pageSlot
+	used  uint64 // how many of them
 }
 
 type pageSlot struct {
@@ -174,7 +214,7 @@ type pageSlot struct {
 
 // find looks an id up in a page of a run.
 func (c *pageCache) find(r *run, n int64, id format.ID) (format.Place, bool, error) {
-	slot := &c.slots[(uint64(n)*0x9e3779b97f4a7c15+uint64(r.id[0])*0x85ebca6b)>>20%pageCacheSlots]
+	slot := &c.slots[(uint64(n)*0x9e3779b97f4a7c15+uint64(r.id[0])*0x85ebca6b)>>20%c.used]
 	slot.mu.Lock()
 	defer slot.mu.Unlock()
 	if slot.run != r.id || slot.page != n {

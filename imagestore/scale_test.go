@@ -301,7 +301,7 @@ func scaleOpen(b *testing.B, dir durable.Dir, f figures) {
 	}
 	f["absent-us"] = time.Since(began).Seconds() * 1e6 / tries
 	f["absent-reads-per-thousand"] = 1000 * float64(counted.reads-reads) / tries
-	present := scalePresent(b, s, 500)
+	present := scalePresent(b, s, 100)
 	find := func() float64 {
 		began := time.Now()
 		for _, id := range present {

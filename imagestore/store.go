@@ -81,8 +81,10 @@ type Store struct {
 	// writer is nil in a store that only reads.
 	writer *writer
 
-	// buffers are as many as may be in use; one that is nil was not made yet.
-	buffers chan []byte
+	// buffers are those that were made and are free; bufferTurns bounds how many
+	// are in use.
+	buffers     chan []byte
+	bufferTurns chan struct{}
 
 	locks []io.Closer
 
@@ -142,10 +144,7 @@ func newStore(dir durable.Dir, o OpenOptions) *Store {
 	if s.limits == (limits{}) {
 		s.limits = limits{packBytes: format.MaxPackSize, runEntries: 128 << 10, reserveFree: true}
 	}
-	s.buffers = make(chan []byte, regionBuffers)
-	for range regionBuffers {
-		s.buffers <- nil
-	}
+	s.buffers, s.bufferTurns = make(chan []byte, regionBuffers), make(chan struct{}, regionBuffers)
 	s.marks = newMarks()
 	s.packs = newPacks(s)
 	s.frames = newFrameCache(s.packs, o.CacheBytes)
@@ -220,9 +219,7 @@ func (s *Store) load(ctx context.Context) error {
 	if err := s.index.load(ctx); err != nil {
 		return err
 	}
-	if s.frames.limit <= 0 {
-		s.fitCache()
-	}
+	s.fitCaches()
 	state, _, err := s.readState()
 	if err != nil {
 		return err

@@ -2,8 +2,6 @@ package imagestore
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 
 	"lifeboat/imagestore/format"
 )
@@ -49,12 +47,5 @@ func (v *verification) readRun(ctx context.Context, r *run) error {
 	}
 	v.meter.read.Add(r.footer.FileSize())
 	// The tail was checked when the run was opened; now it comes from the medium.
-	again, err := v.s.openRun(r.id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // merged into another one since
-	}
-	if err != nil {
-		return err
-	}
-	return again.file.Close()
+	return r.checkAgain()
 }

@@ -212,14 +212,19 @@ func (w *captureWorker) putObject(b []byte) (format.ID, error) {
 // takeBuffer waits for a buffer of a region's size.
 func (s *Store) takeBuffer(ctx context.Context) ([]byte, error) {
 	select {
-	case b := <-s.buffers:
-		if b == nil {
-			b = make([]byte, format.RegionSize)
-		}
-		return b, nil
+	case s.bufferTurns <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	select {
+	case b := <-s.buffers:
+		return b, nil
+	default: // no more of them are made than are in use at once
+		return make([]byte, format.RegionSize), nil
+	}
 }
 
-func (s *Store) giveBuffer(b []byte) { s.buffers <- b[:format.RegionSize] }
+func (s *Store) giveBuffer(b []byte) {
+	s.buffers <- b[:format.RegionSize]
+	<-s.bufferTurns
+}

@@ -189,7 +189,8 @@ func allDecoders() []decoder {
 		}},
 		{"run-tail", sampleRunTail(), func(b []byte) ([]byte, error) {
 			f, _ := sampleRun()
-			return again(DecodeRunTail(b, f))
+			cut := max(0, len(b)-int(f.FilterSize()))
+			return again(DecodeRunTail(b[:cut], b[cut:], f))
 		}},
 	}
 }

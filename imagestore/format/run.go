@@ -183,8 +183,11 @@ func (f RunFooter) PageEntries(n int64) int {
 
 // TailSize is the length of the plain tail.
 func (f RunFooter) TailSize() int64 {
-	return 32*int64(f.Replaced) + packEntrySize*int64(f.Packs) + 4*f.Pages() + filterBlock*int64(f.FilterBlocks)
+	return 32*int64(f.Replaced) + packEntrySize*int64(f.Packs) + 4*f.Pages() + f.FilterSize()
 }
+
+// FilterSize is the length of the filter, which ends the tail.
+func (f RunFooter) FilterSize() int64 { return filterBlock * int64(f.FilterBlocks) }
 
 // FileSize is the length of the whole run.
 func (f RunFooter) FileSize() int64 {
@@ -258,6 +261,18 @@ func CheckRunHead(b []byte) error {
 	return nil
 }
 
+// CheckHeader says whether the first page of the run is the one that the key was
+// made for.
+func (k *RunKey) CheckHeader(b []byte) error {
+	if err := CheckRunHead(b); err != nil {
+		return err
+	}
+	if !bytes.Equal(b[:HeaderSize], k.header[:]) {
+		return corrupt("an index run with another header")
+	}
+	return nil
+}
+
 // RunTail is what a reader keeps of a run in memory.
 type RunTail struct {
 	Replaced []ID
@@ -301,11 +316,12 @@ func (t RunTail) Append(b []byte) []byte {
 	return append(b, t.Filter...)
 }
 
-// DecodeRunTail reads the tail that fills b; the filter shares its memory.
-func DecodeRunTail(b []byte, f RunFooter) (RunTail, error) {
+// DecodeRunTail reads a tail, whose filter is apart from what stands before it;
+// the result shares the memory of the filter alone.
+func DecodeRunTail(b, filter []byte, f RunFooter) (RunTail, error) {
 	var t RunTail
-	if int64(len(b)) != f.TailSize() {
-		return t, corrupt("an index run's tail of %d bytes, not %d", len(b), f.TailSize())
+	if int64(len(filter)) != f.FilterSize() || int64(len(b)) != f.TailSize()-f.FilterSize() {
+		return t, corrupt("an index run's tail of %d bytes, not %d", len(b)+len(filter), f.TailSize())
 	}
 	r := reader{b: b}
 	t.Replaced = make([]ID, f.Replaced)
@@ -328,7 +344,7 @@ func DecodeRunTail(b []byte, f RunFooter) (RunTail, error) {
 			return t, corrupt("index pages that do not ascend")
 		}
 	}
-	t.Filter = Filter(r.b)
+	t.Filter = Filter(filter)
 	return t, r.err
 }
 
