@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -107,8 +108,11 @@ func (s *Store) nothingIsAhead(files slotFiles, own []slotFile) error {
 			return s.putBack(f.path())
 		}
 	}
-	for _, folder := range []string{"heads", "points", "index", "marks"} {
+	for _, folder := range []string{"heads", "points", "index", "marks", checksFolder} {
 		entries, err := s.dir.List(folder)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("list %s: %w", folder, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +20,9 @@ type keyRotation struct {
 	drop        []string
 	secretOf    []string
 	yes, dryRun bool
+	// allData seals anew what is there; resume goes on with that under the key
+	// that an earlier try made.
+	allData, resume bool
 }
 
 func (a *app) keyRotateCommand() *cobra.Command {
@@ -29,16 +33,23 @@ func (a *app) keyRotateCommand() *cobra.Command {
 		Long: "Seals everything that is written from now on with a new key, and makes every key slot anew.\n" +
 			"Recipients are taken over by themselves. A passphrase is needed once more: the site's is known\n" +
 			"here, others are asked for by name or read with --secret-of NAME=FILE; --drop NAME leaves a\n" +
-			"slot behind. What was stored before stays sealed with the older key.\n" +
+			"slot behind. What was stored before stays sealed with the older key; --all-data reads it, seals\n" +
+			"it anew and drops the older key, which takes as long as copying the drive twice. Nobody else\n" +
+			"may use the drive meanwhile. It can be stopped, and goes on with --resume.\n" +
 			"Nothing of this helps against copies that were taken already.",
-		Example:     "  lifeboat key rotate --drive A --drop anna\n  lifeboat key rotate --drive A --secret-of board=board.txt --yes",
+		Example:     "  lifeboat key rotate --drive A --drop anna\n  lifeboat key rotate --drive A --all-data --dry-run",
 		Annotations: exits(exitNoDrive, exitHeld, exitDamage, exitPerson, exitStopped), Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if r.resume && !r.allData {
+				return usagef("--resume goes with --all-data")
+			}
 			return a.keyRotate(c.Context(), drive, r)
 		},
 	}
 	c.Flags().StringArrayVar(&r.drop, "drop", nil, "a slot that is not taken over; may be given several times")
 	c.Flags().StringArrayVar(&r.secretOf, "secret-of", nil, "NAME=FILE: the file with the passphrase of a slot; may be given several times")
+	c.Flags().BoolVar(&r.allData, "all-data", false, "also seal anew what is on the drive, and drop the older key")
+	c.Flags().BoolVar(&r.resume, "resume", false, "go on with --all-data that was stopped, under the key that it made")
 	c.Flags().BoolVar(&r.yes, "yes", false, "do not ask")
 	c.Flags().BoolVar(&r.dryRun, "dry-run", false, "say what would be done")
 	c.RegisterFlagCompletionFunc("drop", a.completeSlots)
@@ -64,55 +75,147 @@ func (a *app) keyRotate(ctx context.Context, drive string, r keyRotation) error 
 	if err != nil {
 		return err
 	}
+	plan, err := a.planRotation(ctx, d, r, left)
+	if err != nil {
+		return err
+	}
 	if r.dryRun {
-		a.showRotation(d, r.drop, left)
+		a.showRotation(plan)
 		return nil
 	}
 	secrets, err := a.secretsOf(ctx, d, passphraseSlots(left), files)
 	if err != nil {
 		return err
 	}
-	if err := a.confirmShutOut(ctx, r.yes, d, left, rotationPlan(d, r.drop, left)); err != nil {
+	if err := a.confirmShutOut(ctx, r.yes, d, left, plan.String()); err != nil {
 		return err
 	}
-	if err := d.store.Rotate(ctx, imagestore.RotateOptions{Secrets: secrets, Drop: r.drop}); err != nil {
-		return slotProblem(d, err)
-	}
-	// This computer follows its own rotation; others follow by the drive's proof.
-	if err := a.knowDrive(ctx, d); err != nil {
+	if err := a.rotateKey(ctx, d, r, imagestore.RotateOptions{Secrets: secrets, Drop: r.drop}); err != nil {
 		return err
 	}
-	if !a.json {
-		generations := d.store.Generations()
-		a.print("%s has a new key, number %d; it opens for %s\n", d.name(), generations[len(generations)-1], list(slotNames(left)))
+	plan.Generations = d.store.Generations()
+	if a.json && r.allData {
+		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Result: plan})
 		return nil
 	}
-	a.showRotation(d, r.drop, left)
-	return nil
-}
-
-func rotationPlan(d *openedDrive, drop []string, left []imagestore.Slot) string {
-	var plan strings.Builder
-	fmt.Fprintf(&plan, "This gives %s a new key. It then opens for %s.\n", d.name(), list(slotNames(left)))
-	if len(drop) > 0 {
-		fmt.Fprintf(&plan, "Shut out: %s.\n", list(drop))
-	}
-	plan.WriteString("What was stored before stays sealed with the older key. None of this helps against copies already taken.\n")
-	return plan.String()
-}
-
-// showRotation says what was done, or what would be.
-func (a *app) showRotation(d *openedDrive, drop []string, left []imagestore.Slot) {
 	if a.json {
-		a.printJSON(struct {
-			Drive       string   `json:"driveId"`
-			Generations []uint32 `json:"generations"`
-			Left        []string `json:"left"`
-			Dropped     []string `json:"dropped"`
-		}{d.store.Drive().ID, d.store.Generations(), slotNames(left), append([]string{}, drop...)})
+		a.printJSON(plan)
+		return nil
+	}
+	a.print("%s has a new key, number %d; it opens for %s\n", d.name(), plan.Generations[len(plan.Generations)-1], list(plan.Left))
+	return a.warnOfStraySlots(ctx, d)
+}
+
+// rotateKey makes the new key and, if asked to, seals with it what is there.
+func (a *app) rotateKey(ctx context.Context, d *openedDrive, r keyRotation, o imagestore.RotateOptions) error {
+	if !r.resume {
+		if err := d.store.Rotate(ctx, o); err != nil {
+			return slotProblem(d, err)
+		}
+		// This computer follows its own rotation; others follow by the drive's proof.
+		if err := a.knowDrive(ctx, d); err != nil {
+			return err
+		}
+		o.Drop = nil
+	}
+	if !r.allData {
+		return nil
+	}
+	work, err := a.beginRun("key rotate", os.Args[1:])
+	if err != nil {
+		return err
+	}
+	p := a.newProgress(work, "key rotate")
+	err = a.resealProblem(d, d.store.Reseal(ctx, o, func(pr imagestore.Progress) { p.show(pr.DoneBytes, pr.TotalBytes) }))
+	p.end()
+	work.end("drive "+d.found.Drive.Label+": sealed with its new key", err)
+	return err
+}
+
+// resealProblem says how it goes on where sealing anew was stopped.
+func (a *app) resealProblem(d *openedDrive, err error) error {
+	var known *lifeboat.Problem
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s has its new key, but not everything is sealed with it yet: %v", d.name(), err),
+		Safe: "every restore point can be read as before, by everybody who opens the drive now",
+		Next: "go on with: lifeboat key rotate --all-data --resume --drive " + shellWord(d.found.Drive.Label),
+		Err:  err,
+	}
+}
+
+// rotationPlan is what a rotation would do, or did.
+type rotationPlan struct {
+	Drive       string                 `json:"driveId"`
+	Generations []uint32               `json:"generations"`
+	Left        []string               `json:"left"`
+	Dropped     []string               `json:"dropped"`
+	Reseal      *imagestore.ResealPlan `json:"reseal,omitempty"`
+	// Seconds is how long sealing anew takes, as fast as the drive was measured;
+	// 0 where it never was.
+	Seconds float64 `json:"seconds,omitempty"`
+
+	name string
+}
+
+func (a *app) planRotation(ctx context.Context, d *openedDrive, r keyRotation, left []imagestore.Slot) (rotationPlan, error) {
+	plan := rotationPlan{Drive: d.store.Drive().ID, Generations: d.store.Generations(), Left: slotNames(left), Dropped: append([]string{}, r.drop...), name: d.name()}
+	if !r.allData {
+		return plan, nil
+	}
+	reseal, err := d.store.PlanReseal(ctx, !r.resume)
+	if err != nil {
+		return plan, err
+	}
+	if r.resume && len(plan.Generations) == 1 && reseal == (imagestore.ResealPlan{}) {
+		return plan, slotProblem(d, errors.New("there is nothing to resume: everything is sealed with the drive's only key"))
+	}
+	plan.Reseal = &reseal
+	if !a.hasState() {
+		return plan, nil
+	}
+	cat, err := a.openCatalog(ctx)
+	if err != nil {
+		return plan, err
+	}
+	defer cat.Close()
+	if known, err := cat.Drive(ctx, plan.Drive); err == nil && known.WriteBytesPerSecond > 0 {
+		// Every byte is read, written, and read back.
+		plan.Seconds = 3 * float64(reseal.Bytes) / float64(known.WriteBytesPerSecond)
+	}
+	return plan, nil
+}
+
+// String is the plan for a person.
+func (r rotationPlan) String() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "This gives %s a new key. It then opens for %s.\n", r.name, list(r.Left))
+	if len(r.Dropped) > 0 {
+		fmt.Fprintf(&text, "Shut out: %s.\n", list(r.Dropped))
+	}
+	switch {
+	case r.Reseal == nil:
+		text.WriteString("What was stored before stays sealed with the older key.")
+	default:
+		fmt.Fprintf(&text, "%s of the drive are sealed anew", humanBytes(r.Reseal.Bytes))
+		if r.Seconds > 0 {
+			fmt.Fprintf(&text, ", in about %s", humanSeconds(max(1, r.Seconds)))
+		}
+		text.WriteString("; then the older key is dropped.")
+	}
+	text.WriteString(" None of this helps against copies already taken.\n")
+	return text.String()
+}
+
+// showRotation says what would be done.
+func (a *app) showRotation(plan rotationPlan) {
+	if a.json {
+		a.printJSON(plan)
 		return
 	}
-	a.print("%s", rotationPlan(d, drop, left))
+	a.print("%s", plan)
 }
 
 // secretFiles reads the files of --secret-of.
