@@ -45,8 +45,8 @@ func DecodeDirectory(b []byte) (Directory, error) {
 		if r.err != nil || chunks < 1 || chunks > MaxFrameChunks || chunks*36 > r.left() {
 			return nil, corrupt("a directory with an impossible count")
 		}
-		if uint64(f.Offset) < end || f.Size > MaxFrameSize {
-			return nil, corrupt("a directory with overlapping frames")
+		if uint64(f.Offset) != end || f.Size > MaxFrameSize {
+			return nil, corrupt("a directory whose frames do not follow one another")
 		}
 		end = uint64(f.Offset) + uint64(f.Size)
 		f.Chunks = make([]DirectoryChunk, chunks)
