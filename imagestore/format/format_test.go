@@ -284,6 +284,7 @@ func vectorFiles(t *testing.T) map[string][]byte {
 	files["checks-packs-not-ascending.bin"] = change("checks.bin", len(files["checks.bin"])-40, 1)
 	files["checks-points-not-ascending.bin"] = change("checks.bin", 56+2+16+4+32, 1)
 	files["checks-impossible-count.bin"] = change("checks.bin", len(files["checks.bin"])-2*40-1, 255)
+	files["directory-gap-between-frames.bin"] = change("directory.bin", 4+10+2*36, 0x35)
 	files["directory-impossible-count.bin"] = change("directory.bin", 3, 255)
 	files["point-json-torn.bin"] = append(bytes.Clone(files["point.bin"][:len(files["point.bin"])-1]), ' ')
 	files["slot-flipped-bit.bin"] = change("slot.bin", 81, 0)
