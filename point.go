@@ -24,6 +24,9 @@ type RestorePoint struct {
 	Disks   []PointDisk `json:"disks"`
 	// Program is the version of Lifeboat that wrote the point.
 	Program string `json:"program"`
+	// Change says how unusual it was what had changed; nil in a point of before
+	// that was known.
+	Change *Change `json:"change,omitempty"`
 	// CopiedFrom is the id of the drive that the point was copied from; empty
 	// where it was exported to this one.
 	CopiedFrom string `json:"copiedFrom,omitempty"`
@@ -38,6 +41,69 @@ func (p RestorePoint) NewerThan(q RestorePoint) bool {
 	}
 	return p.TakenAt.After(q.TakenAt)
 }
+
+// UnusualScore is the score from which on a change is told to people.
+const UnusualScore = 50
+
+// Change compares what was new in a point with the points before it of the same
+// machine on the same drive. Data that somebody encrypts is new, and cannot be
+// compressed.
+type Change struct {
+	// Score, from 0 to 100, is how much the change looks like that. From
+	// [UnusualScore] on it is told to people.
+	Score int `json:"score"`
+	// Why says it in words; empty below UnusualScore.
+	Why string `json:"why,omitempty"`
+	// First: the drive had no point of the machine before, so all was new.
+	First bool `json:"first,omitempty"`
+	// Share is what was new on the drive as a part of the machine's data, from 0
+	// to 1. Density is what the new data took up on the drive, compressed, as a
+	// part of its plain size: about 1 for data that cannot be compressed.
+	Share   float64 `json:"share"`
+	Density float64 `json:"density"`
+	// Whole is the density of everything the machine had when it was first
+	// exported to the drive.
+	Whole float64 `json:"whole,omitempty"`
+	// History holds the nights before, newest last, at most [ChangeHistory].
+	History []Night `json:"history,omitempty"`
+}
+
+// ChangeHistory is how many nights a point remembers.
+const ChangeHistory = 20
+
+// Night is what changed in one export. A density of 0 means that there was too
+// little new data to tell.
+type Night struct {
+	Share   float64 `json:"share"`
+	Density float64 `json:"density,omitempty"`
+}
+
+// ScoreOrZero is the score, also of a point that has none.
+func (c *Change) ScoreOrZero() int {
+	if c == nil {
+		return 0
+	}
+	return c.Score
+}
+
+// WholeOrZero is Whole, also of a point that has none.
+func (c *Change) WholeOrZero() float64 {
+	if c == nil {
+		return 0
+	}
+	return c.Whole
+}
+
+// IfUnusual is the change if people should be told of it, else nil.
+func (c *Change) IfUnusual() *Change {
+	if !c.Unusual() {
+		return nil
+	}
+	return c
+}
+
+// Unusual says that people should be told.
+func (c *Change) Unusual() bool { return c.ScoreOrZero() >= UnusualScore }
 
 // PointDisk is what a point knows about one of its disks beyond the machine's
 // description of it.

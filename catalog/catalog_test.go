@@ -28,7 +28,7 @@ func TestWhatIsRememberedIsThereAfterReopening(t *testing.T) {
 	drive := someDrive("d1", 3)
 	must(t, c.RecordDrive(ctx, drive))
 	must(t, c.AddPoint(ctx, "d1", somePoint("p1", "m1", 1)))
-	must(t, c.MarkVerified(ctx, "d1", []string{"p1"}, noon))
+	must(t, c.RecordReading(ctx, "d1", verifiedAt(noon, "p1")))
 	must(t, c.StartRun(ctx, "r1", "export", noon))
 	must(t, c.EndRun(ctx, "r1", noon.Add(time.Minute), 3, "2 of 3 machines"))
 	must(t, c.Close())
@@ -126,7 +126,7 @@ func TestReplacePointsMakesTheMemoryEqualToTheDrive(t *testing.T) {
 	must(t, c.RecordDrive(ctx, someDrive("d2", 1)))
 	must(t, c.AddPoint(ctx, "d2", somePoint("p1", "m1", 1)))
 	must(t, c.ReplacePoints(ctx, "d1", []lifeboat.RestorePoint{somePoint("p1", "m1", 1), somePoint("p2", "m2", 2)}))
-	must(t, c.MarkVerified(ctx, "d1", []string{"p1", "p2"}, noon))
+	must(t, c.RecordReading(ctx, "d1", verifiedAt(noon, "p1", "p2")))
 	must(t, c.ReplacePoints(ctx, "d1", []lifeboat.RestorePoint{somePoint("p2", "m2", 2), somePoint("p3", "m1", 3)}))
 	points, err := c.Points(ctx, catalog.PointFilter{DriveID: "d1"})
 	if err != nil || len(points) != 2 || points[0].PointID != "p2" || points[1].PointID != "p3" {
@@ -164,17 +164,59 @@ func TestAFaultRevokesAndAnOlderVerificationDoesNotCount(t *testing.T) {
 		must(t, err)
 		return points[0].VerifiedAt
 	}
-	must(t, c.MarkVerified(ctx, "d1", []string{"p1"}, noon))
-	must(t, c.MarkVerified(ctx, "d1", []string{"p1"}, noon.Add(-time.Hour)))
+	must(t, c.RecordReading(ctx, "d1", verifiedAt(noon, "p1")))
+	must(t, c.RecordReading(ctx, "d1", verifiedAt(noon.Add(-time.Hour), "p1")))
 	if !verified().Equal(noon) {
 		t.Errorf("verified at %v", verified())
 	}
-	must(t, c.RevokeVerified(ctx, "d1", []string{"p1"}))
+	must(t, c.RecordReading(ctx, "d1", catalog.Reading{Hurt: []string{"p1"}}))
 	if !verified().IsZero() {
 		t.Errorf("verified at %v", verified())
 	}
-	if err := c.MarkVerified(ctx, "d1", []string{"p1", "p9"}, noon); !errors.Is(err, catalog.ErrUnknown) || !verified().IsZero() {
+	if err := c.RecordReading(ctx, "d1", verifiedAt(noon, "p1", "p9")); !errors.Is(err, catalog.ErrUnknown) || !verified().IsZero() {
 		t.Errorf("half of it was remembered: %v, %v", err, verified())
+	}
+}
+
+func verifiedAt(at time.Time, points ...string) (r catalog.Reading) {
+	for _, id := range points {
+		r.Points = append(r.Points, catalog.PointReading{PointID: id, VerifiedAt: at})
+	}
+	return r
+}
+
+func TestADriveIsVerifiedUntilDamageIsFoundAndSamplesSayNoMore(t *testing.T) {
+	ctx, c := t.Context(), fresh(t)
+	must(t, c.RecordDrive(ctx, someDrive("d1", 1)))
+	must(t, c.AddPoint(ctx, "d1", somePoint("p1", "m1", 1)))
+	now := func() (time.Time, time.Time, time.Time) {
+		d, err := c.Drive(ctx, "d1")
+		must(t, err)
+		points, err := c.Points(ctx, catalog.PointFilter{})
+		must(t, err)
+		return d.VerifiedAt, points[0].VerifiedAt, points[0].ReadSince
+	}
+	day := 24 * time.Hour
+	none := time.Time{}
+	for i, step := range []struct {
+		r                   catalog.Reading
+		drive, point, since time.Time
+	}{
+		{catalog.Reading{Points: []catalog.PointReading{{PointID: "p1", ReadSince: noon}}, BytesPerSecond: 7}, none, none, noon},
+		{catalog.Reading{VerifiedAt: noon.Add(day), Points: []catalog.PointReading{{"p1", noon.Add(day), noon.Add(day)}}}, noon.Add(day), noon.Add(day), noon.Add(day)},
+		{catalog.Reading{Points: []catalog.PointReading{{PointID: "p1", ReadSince: noon.Add(2 * day)}}}, noon.Add(day), noon.Add(day), noon.Add(2 * day)},
+		{catalog.Reading{Points: []catalog.PointReading{{PointID: "p1"}}}, noon.Add(day), noon.Add(day), noon.Add(2 * day)},
+		{catalog.Reading{Damaged: true, Points: []catalog.PointReading{{PointID: "p1"}}}, none, noon.Add(day), noon.Add(2 * day)},
+		{catalog.Reading{Hurt: []string{"p1"}}, none, none, none},
+	} {
+		must(t, c.RecordReading(ctx, "d1", step.r))
+		must(t, c.RecordDrive(ctx, someDrive("d1", 1)))
+		if drive, point, since := now(); !drive.Equal(step.drive) || !point.Equal(step.point) || !since.Equal(step.since) {
+			t.Errorf("step %d: drive %v, point %v, since %v", i, drive, point, since)
+		}
+	}
+	if d, err := c.Drive(ctx, "d1"); err != nil || d.ReadBytesPerSecond != 7 {
+		t.Errorf("%+v, %v", d, err)
 	}
 }
 

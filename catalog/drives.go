@@ -32,6 +32,11 @@ type Drive struct {
 	TotalBytes int64     `json:"totalBytes"`
 	// WriteBytesPerSecond is what an export measured; 0 when none has yet.
 	WriteBytesPerSecond int64 `json:"writeBytesPerSecond,omitempty"`
+	// VerifiedAt is when the last verification of everything on it began that
+	// found nothing, if no damage was found since. ReadBytesPerSecond is how fast
+	// the last verification read. [Catalog.RecordReading] sets them.
+	VerifiedAt         time.Time `json:"verifiedAt,omitzero"`
+	ReadBytesPerSecond int64     `json:"readBytesPerSecond,omitempty"`
 }
 
 // Reasons why a drive is not the one that is remembered.
@@ -130,14 +135,15 @@ func suspect(known, seen Drive) error {
 }
 
 const selectDrives = `SELECT id, label, site_id, created_at, fingerprint, head_sequence, head_hash,
-	seen_path, seen_at, free_bytes, total_bytes, write_bytes_per_second FROM drives`
+	seen_path, seen_at, free_bytes, total_bytes, write_bytes_per_second,
+	verified_at, read_bytes_per_second FROM drives`
 
 func scanDrive(scan func(...any) error) (Drive, error) {
 	var d Drive
-	var created, seen moment
+	var created, seen, verified moment
 	err := scan(&d.ID, &d.Label, &d.SiteID, &created, &d.Fingerprint, &d.Head.Sequence, &d.Head.Hash,
-		&d.SeenPath, &seen, &d.FreeBytes, &d.TotalBytes, &d.WriteBytesPerSecond)
-	d.CreatedAt, d.SeenAt = created.Time, seen.Time
+		&d.SeenPath, &seen, &d.FreeBytes, &d.TotalBytes, &d.WriteBytesPerSecond, &verified, &d.ReadBytesPerSecond)
+	d.CreatedAt, d.SeenAt, d.VerifiedAt = created.Time, seen.Time, verified.Time
 	return d, err
 }
 

@@ -32,6 +32,13 @@ type Point struct {
 	// VerifiedAt is when every chunk of it was last read and found right; zero
 	// when never, or when a fault was found since.
 	VerifiedAt time.Time `json:"verifiedAt,omitzero"`
+	// ReadSince: every chunk of it was read and right since then, in several
+	// verifications and samples together.
+	ReadSince time.Time `json:"readSince,omitzero"`
+	// ChangeScore says how unusual its changes were: [lifeboat.Change].
+	// WholeDensity is how dense all the machine's data was.
+	ChangeScore  int     `json:"changeScore,omitempty"`
+	WholeDensity float64 `json:"wholeDensity,omitempty"`
 }
 
 // AddPoint remembers a point that was just committed. The drive must be known.
@@ -84,7 +91,7 @@ type PointFilter struct {
 // Points returns what is remembered, oldest first.
 func (c *Catalog) Points(ctx context.Context, f PointFilter) ([]Point, error) {
 	rows, err := c.db.QueryContext(ctx, `SELECT drive_id, point_id, sequence, machine_id, machine_name, run_id,
-			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, verified_at
+			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, verified_at, read_since, change_score, whole_density
 		FROM points WHERE (? = '' OR drive_id = ?) AND (? = '' OR machine_id = ?)
 		ORDER BY taken_at, drive_id, sequence, point_id`, f.DriveID, f.DriveID, f.MachineID, f.MachineID)
 	points, err := collect(rows, err, scanPoint)
@@ -110,36 +117,6 @@ func (c *Catalog) Newest(ctx context.Context, driveID string) (map[string]Point,
 	return newest, nil
 }
 
-// MarkVerified remembers that every chunk of these points was read from the
-// drive and was right. An older time never replaces a newer one.
-func (c *Catalog) MarkVerified(ctx context.Context, driveID string, pointIDs []string, at time.Time) error {
-	return c.mark(ctx, driveID, pointIDs, `verified_at = max(coalesce(verified_at, ''), ?)`, text(at))
-}
-
-// RevokeVerified forgets that these points were verified: a fault was found.
-func (c *Catalog) RevokeVerified(ctx context.Context, driveID string, pointIDs []string) error {
-	return c.mark(ctx, driveID, pointIDs, `verified_at = ?`, nil)
-}
-
-func (c *Catalog) mark(ctx context.Context, driveID string, pointIDs []string, set string, value any) error {
-	err := c.write(ctx, func(tx *sql.Tx) error {
-		for _, id := range pointIDs {
-			result, err := tx.ExecContext(ctx, `UPDATE points SET `+set+` WHERE drive_id = ? AND point_id = ?`, value, driveID, id)
-			if err != nil {
-				return err
-			}
-			if n, err := result.RowsAffected(); err != nil || n == 0 {
-				return errors.Join(fmt.Errorf("point %s: %w", id, ErrUnknown), err)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("remember what was verified on drive %s: %w", driveID, err)
-	}
-	return nil
-}
-
 func putPoint(ctx context.Context, tx *sql.Tx, driveID string, p lifeboat.RestorePoint) error {
 	var size, data, fresh int64
 	for _, d := range p.Disks {
@@ -150,14 +127,15 @@ func putPoint(ctx context.Context, tx *sql.Tx, driveID string, p lifeboat.Restor
 		fresh += d.NewBytes
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO points (drive_id, point_id, sequence, machine_id, machine_name, run_id,
-			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, change_score, whole_density)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (drive_id, point_id) DO UPDATE SET sequence = excluded.sequence,
 			machine_id = excluded.machine_id, machine_name = excluded.machine_name, run_id = excluded.run_id,
 			taken_at = excluded.taken_at, committed_at = excluded.committed_at, consistency = excluded.consistency,
-			size_bytes = excluded.size_bytes, data_bytes = excluded.data_bytes, new_bytes = excluded.new_bytes`,
+			size_bytes = excluded.size_bytes, data_bytes = excluded.data_bytes, new_bytes = excluded.new_bytes,
+			change_score = excluded.change_score, whole_density = excluded.whole_density`,
 		driveID, p.ID, p.Sequence, p.Machine.ID, p.Machine.Name, p.RunID,
-		text(p.TakenAt), text(p.CommittedAt), string(p.Consistency), size, data, fresh)
+		text(p.TakenAt), text(p.CommittedAt), string(p.Consistency), size, data, fresh, p.Change.ScoreOrZero(), p.Change.WholeOrZero())
 	var refused *sqlite.Error
 	if errors.As(err, &refused) && refused.Code() == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY {
 		return fmt.Errorf("drive %s: %w", driveID, ErrUnknown)
@@ -167,9 +145,9 @@ func putPoint(ctx context.Context, tx *sql.Tx, driveID string, p lifeboat.Restor
 
 func scanPoint(scan func(...any) error) (Point, error) {
 	var p Point
-	var taken, committed, verified moment
+	var taken, committed, verified, since moment
 	err := scan(&p.DriveID, &p.PointID, &p.Sequence, &p.MachineID, &p.MachineName, &p.RunID, &taken, &committed,
-		&p.Consistency, &p.SizeBytes, &p.DataBytes, &p.NewBytes, &verified)
-	p.TakenAt, p.CommittedAt, p.VerifiedAt = taken.Time, committed.Time, verified.Time
+		&p.Consistency, &p.SizeBytes, &p.DataBytes, &p.NewBytes, &verified, &since, &p.ChangeScore, &p.WholeDensity)
+	p.TakenAt, p.CommittedAt, p.VerifiedAt, p.ReadSince = taken.Time, committed.Time, verified.Time, since.Time
 	return p, err
 }

@@ -44,6 +44,9 @@ type Capture struct {
 	// from. A list is used only if the machine's newest point on this drive
 	// carries that very token.
 	Since map[string]string
+	// WholeDensity is how dense all the machine's data was on another drive, as
+	// [lifeboat.Change] says it, or 0: what a first export is compared with.
+	WholeDensity float64
 	// Workers is the number of goroutines that read, hash and compress; 0 means
 	// two more than there are processors.
 	Workers int
@@ -158,7 +161,7 @@ func (s *Store) newCaptureRun(ctx context.Context, c Capture) (*captureRun, erro
 		// While some wait for the source, the others keep the processors busy.
 		n = runtime.GOMAXPROCS(0) + 2
 	}
-	r.trees = s.writer.newBuilder(true, &r.meter.written)
+	r.trees = s.writer.newBuilder(true, &r.meter.trees)
 	for range n {
 		r.workers = append(r.workers, r.newWorker())
 	}
@@ -222,6 +225,20 @@ func (r *captureRun) disk(ctx context.Context, p *diskPlan) (format.ID, error) {
 func (r *captureRun) point() lifeboat.RestorePoint {
 	return lifeboat.RestorePoint{
 		RunID: r.c.RunID, TakenAt: r.c.TakenAt, Consistency: r.c.Consistency, Host: r.c.Host,
-		Machine: r.c.Machine, Disks: r.done, Program: r.c.Program,
+		Machine: r.c.Machine, Disks: r.done, Program: r.c.Program, Change: r.change(),
 	}
+}
+
+// change compares what this capture stored with the machine's older points. It
+// is asked when everything was written.
+func (r *captureRun) change() *lifeboat.Change {
+	n := newData{stored: r.meter.written.Load()}
+	for _, d := range r.done {
+		n.data += d.DataBytes
+		n.fresh += d.NewBytes
+	}
+	if !r.hasBase {
+		return judgeFirst(n, r.c.WholeDensity)
+	}
+	return judgeChange(n, r.base.point.Change)
 }

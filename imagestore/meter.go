@@ -21,12 +21,14 @@ type Progress struct {
 
 // meter counts what many goroutines do.
 type meter struct {
-	total, done, read, fresh, written atomic.Int64
+	total, done, read, fresh atomic.Int64
+	// written counts what chunks of disks took up on the drive, trees the rest.
+	written, trees atomic.Int64
 }
 
 func (m *meter) progress() Progress {
 	return Progress{TotalBytes: m.total.Load(), DoneBytes: m.done.Load(), ReadBytes: m.read.Load(),
-		NewBytes: m.fresh.Load(), WrittenBytes: m.written.Load()}
+		NewBytes: m.fresh.Load(), WrittenBytes: m.written.Load() + m.trees.Load()}
 }
 
 const reportEvery = 100 * time.Millisecond

@@ -53,6 +53,9 @@ type VerifyReport struct {
 	// Slow says that the drive was more than twice as fast before, or is empty.
 	Slow     string   `json:"slow,omitempty"`
 	Coverage Coverage `json:"coverage"`
+	// VerifiedAt is when this verification began, if it read everything and found
+	// nothing lost.
+	VerifiedAt time.Time `json:"verifiedAt,omitzero"`
 	// Checked says of each point what is known after this verification.
 	Checked []CheckedPoint `json:"checked,omitempty"`
 	// FromMemory says why what was read may have come from a memory and not from
@@ -61,6 +64,11 @@ type VerifyReport struct {
 	// NotRecorded says why the drive does not remember this verification, or is
 	// empty.
 	NotRecorded string `json:"notRecorded,omitempty"`
+}
+
+// Lost says that something of the drive has no good copy on it.
+func (r VerifyReport) Lost() bool {
+	return len(r.Hurt) > 0 || slices.ContainsFunc(r.Faults, func(f Fault) bool { return f.Lost })
 }
 
 // Hurt is a part of a point that cannot be restored from this drive.
@@ -252,7 +260,7 @@ func (v *verification) readPack(ctx context.Context, r *packReader, p planned) e
 	switch {
 	case state.lost || len(state.bad) > 0 || state.good != nil && !v.s.packs.isTorn(number):
 		v.checks.revoke(p.ID)
-	case state.good == nil:
+	case state.good == nil && v.report.FromMemory == "":
 		v.checks.good(p.ID, at)
 	}
 	if !v.checks.due() {

@@ -97,13 +97,13 @@ func (v *verification) conclude() {
 	c := v.checks
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	lost := slices.ContainsFunc(v.report.Faults, func(f Fault) bool { return f.Lost })
 	switch {
-	case lost || len(v.report.Hurt) > 0:
+	case v.report.Lost():
 		c.known.Verified, c.judged = 0, true
 	case v.report.FromMemory != "":
 	case v.o.Sample == 0 && len(v.o.Points) == 0:
 		c.known.Verified, c.judged = v.began, true
+		v.report.VerifiedAt = moment(v.began)
 	}
 	if v.o.Sample == 0 {
 		c.known.Begun, c.known.Scope = 0, format.ID{}

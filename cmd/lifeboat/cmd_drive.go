@@ -197,6 +197,9 @@ type driveRow struct {
 	SeenAt     time.Time `json:"seenAt,omitzero"`
 	FreeBytes  int64     `json:"freeBytes,omitempty"`
 	TotalBytes int64     `json:"totalBytes,omitempty"`
+	// VerifiedAt is when everything on it was last verified, as far as this
+	// computer knows.
+	VerifiedAt time.Time `json:"verifiedAt,omitzero"`
 	Note       string    `json:"note,omitempty"`
 }
 
@@ -227,9 +230,13 @@ func (a *app) driveList(ctx context.Context) error {
 		if r.TotalBytes > 0 {
 			space = fmt.Sprintf("%s of %s free", humanBytes(r.FreeBytes), humanBytes(r.TotalBytes))
 		}
-		cells = append(cells, []string{r.Label, where, space, short(r.ID), r.Note})
+		verified := "-"
+		if !r.VerifiedAt.IsZero() {
+			verified = r.VerifiedAt.Local().Format(time.DateOnly)
+		}
+		cells = append(cells, []string{r.Label, where, space, verified, short(r.ID), r.Note})
 	}
-	a.print("%s", table([]string{"DRIVE", "WHERE", "SPACE", "ID", ""}, cells))
+	a.print("%s", table([]string{"DRIVE", "WHERE", "SPACE", "VERIFIED", "ID", ""}, cells))
 	return nil
 }
 
@@ -245,10 +252,11 @@ func (a *app) addKnownDrives(ctx context.Context, rows []driveRow) ([]driveRow, 
 		return nil, err
 	}
 	for _, k := range known {
-		if slices.ContainsFunc(rows, func(r driveRow) bool { return r.ID == k.ID }) {
+		if i := slices.IndexFunc(rows, func(r driveRow) bool { return r.ID == k.ID }); i >= 0 {
+			rows[i].VerifiedAt = k.VerifiedAt
 			continue
 		}
-		rows = append(rows, driveRow{Drive: k.Drive, SeenAt: k.SeenAt, FreeBytes: k.FreeBytes, TotalBytes: k.TotalBytes})
+		rows = append(rows, driveRow{Drive: k.Drive, SeenAt: k.SeenAt, FreeBytes: k.FreeBytes, TotalBytes: k.TotalBytes, VerifiedAt: k.VerifiedAt})
 	}
 	return rows, nil
 }
@@ -287,6 +295,10 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 	if err != nil {
 		return err
 	}
+	checked, err := d.store.Checked(ctx)
+	if err != nil {
+		return err
+	}
 	programs, err := a.checkPrograms(d)
 	if err != nil {
 		return err
@@ -306,7 +318,8 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 			Faults      []imagestore.Fault `json:"faults,omitempty"`
 			// Programs compares those on the drive with this version's.
 			Programs []rotation.ProgramFinding `json:"programs"`
-		}{d.store.Drive(), d.found.Path, d.store.Site().Name, d.store.Fingerprint(), d.store.Head(), len(points), len(newest), usage, slots, faults, programs})
+			Checked  imagestore.Checked        `json:"checked"`
+		}{d.store.Drive(), d.found.Path, d.store.Site().Name, d.store.Fingerprint(), d.store.Head(), len(points), len(newest), usage, slots, faults, programs, checked})
 		return lostPoints(d, faults)
 	}
 	var names []string
@@ -317,6 +330,10 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 	a.print("  id          %s\n  site        %s\n  key         %s\n  opened by   %s\n", d.store.Drive().ID, d.store.Site().Name, d.store.Fingerprint(), list(names))
 	a.print("  points      %d of %d machines\n", len(points), len(newest))
 	a.print("  store       %s in %d packs, %s free\n", humanBytes(usage.StoredBytes), usage.Packs, humanBytes(usage.FreeBytes))
+	a.print("  verified    %s\n  read back   %s\n", driveVerifiedWords(checked.VerifiedAt), coverageWords(checked.Coverage))
+	if !checked.UnfinishedFrom.IsZero() {
+		a.print("  unfinished  a verification of %s; it goes on with: lifeboat verify %s\n", stamp(checked.UnfinishedFrom), shellWord(d.found.Drive.Label))
+	}
 	a.print("  programs    %s\n", programWords(programs))
 	for _, p := range newest {
 		a.print("  newest      %s  %s, %s\n", p.Machine.Name, stamp(p.TakenAt), humanAge(time.Now(), p.TakenAt))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,17 +34,21 @@ func (a *app) pointListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			checked, err := d.store.Checked(c.Context())
+			if err != nil {
+				return err
+			}
 			if machine != "" {
 				points = slices.DeleteFunc(points, func(p lifeboat.RestorePoint) bool { return p.Machine.Name != machine && p.Machine.ID != machine })
 			}
 			if a.json {
 				a.printJSON(struct {
-					Drive  lifeboat.Drive          `json:"drive"`
-					Points []lifeboat.RestorePoint `json:"points"`
-					Faults []imagestore.Fault      `json:"faults,omitempty"`
-				}{d.store.Drive(), slices.Concat([]lifeboat.RestorePoint{}, points), faults})
+					Drive  lifeboat.Drive     `json:"drive"`
+					Points []checkedPoint     `json:"points"`
+					Faults []imagestore.Fault `json:"faults,omitempty"`
+				}{d.store.Drive(), withChecks(points, checked), faults})
 			} else {
-				a.print("%s", pointTable(points))
+				a.print("%s", pointTable(points, checked))
 			}
 			return lostPoints(d, faults)
 		},
@@ -53,7 +58,23 @@ func (a *app) pointListCommand() *cobra.Command {
 	return c
 }
 
-func pointTable(points []lifeboat.RestorePoint) string {
+// checkedPoint is a point together with when it was read back.
+type checkedPoint struct {
+	lifeboat.RestorePoint
+	VerifiedAt time.Time `json:"verifiedAt,omitzero"`
+	ReadSince  time.Time `json:"readSince,omitzero"`
+}
+
+func withChecks(points []lifeboat.RestorePoint, checked imagestore.Checked) []checkedPoint {
+	all := []checkedPoint{}
+	for _, p := range points {
+		c := checked.Points[p.ID]
+		all = append(all, checkedPoint{p, c.VerifiedAt, c.ReadSince})
+	}
+	return all
+}
+
+func pointTable(points []lifeboat.RestorePoint, checked imagestore.Checked) string {
 	var rows [][]string
 	for _, p := range points {
 		var data, added int64
@@ -67,9 +88,13 @@ func pointTable(points []lifeboat.RestorePoint) string {
 				note += fmt.Sprintf("%s excluded (%s) ", d.Key, d.Excluded)
 			}
 		}
-		rows = append(rows, []string{short(p.ID), p.Machine.Name, stamp(p.TakenAt), string(p.Consistency), humanBytes(data), humanBytes(added), short(p.RunID), strings.TrimSpace(note)})
+		if p.Change.Unusual() {
+			note += fmt.Sprintf("unusual changes (%d of 100)", p.Change.Score)
+		}
+		rows = append(rows, []string{short(p.ID), p.Machine.Name, stamp(p.TakenAt), string(p.Consistency), humanBytes(data), humanBytes(added),
+			readWords(checked.Points[p.ID]), short(p.RunID), strings.TrimSpace(note)})
 	}
-	return table([]string{"POINT", "MACHINE", "TAKEN", "CONSISTENT", "DATA", "NEW", "RUN", ""}, rows)
+	return table([]string{"POINT", "MACHINE", "TAKEN", "CONSISTENT", "DATA", "NEW", "VERIFIED", "RUN", ""}, rows)
 }
 
 // lostPoints is the error for points whose record cannot be read any more.
@@ -119,11 +144,15 @@ func (a *app) pointShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			checked, err := d.store.Checked(c.Context())
+			if err != nil {
+				return err
+			}
 			if a.json {
-				a.printJSON(p)
+				a.printJSON(withChecks([]lifeboat.RestorePoint{p}, checked)[0])
 				return nil
 			}
-			a.print("point %s on %s\n%s", p.ID, d.name(), describePoint(p))
+			a.print("point %s on %s\n%s", p.ID, d.name(), describePoint(p, checked.Points[p.ID]))
 			return nil
 		},
 	}
@@ -131,7 +160,7 @@ func (a *app) pointShowCommand() *cobra.Command {
 	return c
 }
 
-func describePoint(p lifeboat.RestorePoint) string {
+func describePoint(p lifeboat.RestorePoint, read imagestore.CheckedPoint) string {
 	var out strings.Builder
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&out, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
@@ -139,6 +168,10 @@ func describePoint(p lifeboat.RestorePoint) string {
 	line("machine", "%s", p.Machine.Name)
 	line("taken", "%s, %s", stamp(p.TakenAt), p.Consistency)
 	line("committed", "%s, sequence %d, run %s", stamp(p.CommittedAt), p.Sequence, short(p.RunID))
+	line("verified", "%s", pointReadWords(read))
+	if p.Change.Unusual() {
+		line("unusual", "%d of 100: %s", p.Change.Score, p.Change.Why)
+	}
 	line("written by", "lifeboat %s", p.Program)
 	for _, d := range p.Disks {
 		how := "only changed blocks were read"

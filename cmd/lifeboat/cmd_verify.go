@@ -5,51 +5,98 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"lifeboat"
+	"lifeboat/catalog"
 	"lifeboat/imagestore"
 )
 
+// verifyFlags are the answers that `verify` takes.
+type verifyFlags struct {
+	drive   string
+	points  []string
+	sample  string
+	restart bool
+	detach  bool
+}
+
 func (a *app) verifyCommand() *cobra.Command {
-	var drive string
-	var detach bool
-	var points []string
+	var f verifyFlags
 	c := &cobra.Command{
-		Use: "verify", Short: "Read every byte of a drive back from the medium, and check it", GroupID: "keep",
+		Use: "verify [DRIVE]", Short: "Read every byte of a drive back from the medium, and check it", GroupID: "keep",
 		Long: "Reads every block of every restore point from the drive itself, past the computer's memory,\n" +
-			"and checks it against what was written. Damage is listed by machine, disk and byte range.",
-		Example:     "  lifeboat verify --drive A\n  lifeboat verify --json --detach",
-		Annotations: exits(exitNoDrive, exitDamage, exitStopped), Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if detach {
+			"and checks it against what was written. Damage is listed by machine, disk and byte range.\n\n" +
+			"A verification that was interrupted goes on where it was, for a week. --sample reads a part:\n" +
+			"what was read longest ago, so that 5% every night has read everything after twenty nights.\n" +
+			"The drive itself remembers what was read when; lifeboat drive show tells it.",
+		Example:     "  lifeboat verify A\n  lifeboat verify A --sample 5%",
+		Annotations: exits(exitNoDrive, exitDamage, exitStopped), Args: oneArgAtMost("the label or path of a drive"),
+		ValidArgsFunction: a.completeDrives,
+		RunE: func(c *cobra.Command, args []string) error {
+			o, err := f.options(args)
+			if err != nil {
+				return err
+			}
+			if f.detach {
 				return a.startDetached("verify")
 			}
-			return a.verify(c.Context(), drive, points)
+			return a.verify(c.Context(), f, o)
 		},
 	}
-	c.Flags().StringArrayVar(&points, "point", nil, "only this point or machine; may be given several times")
-	c.Flags().BoolVar(&detach, "detach", false, "go on without this terminal; follow with: lifeboat run attach")
-	a.driveFlag(c, &drive)
+	c.Flags().StringArrayVar(&f.points, "point", nil, "only this point or machine; may be given several times")
+	c.Flags().StringVar(&f.sample, "sample", "", "read only this share of the drive, for example 5%: what was read longest ago")
+	c.Flags().BoolVar(&f.restart, "restart", false, "begin anew instead of going on with a verification that was interrupted")
+	c.Flags().BoolVar(&f.detach, "detach", false, "go on without this terminal; follow with: lifeboat run attach")
+	c.RegisterFlagCompletionFunc("sample", cobra.FixedCompletions([]string{"5%", "10%", "25%"}, cobra.ShellCompDirectiveNoFileComp))
+	a.driveFlag(c, &f.drive)
 	return c
 }
 
-func (a *app) verify(ctx context.Context, want string, names []string) error {
-	d, err := a.openDrive(ctx, want, imagestore.Read)
+// options finds what contradicts itself, and turns the rest into the store's.
+func (f *verifyFlags) options(args []string) (o imagestore.VerifyOptions, err error) {
+	if len(args) == 1 && f.drive != "" {
+		return o, usagef("the drive is named twice: %s and --drive %s", args[0], f.drive)
+	}
+	if len(args) == 1 {
+		f.drive = args[0]
+	}
+	if f.sample != "" && len(f.points) > 0 {
+		return o, usagef("--sample and --point exclude each other")
+	}
+	if f.sample != "" && f.restart {
+		return o, usagef("--restart goes without --sample: a sample always reads what was read longest ago")
+	}
+	if f.sample != "" {
+		if o.Sample, err = parseShare(f.sample); err != nil {
+			return o, err
+		}
+	}
+	o.Resume = !f.restart
+	return o, nil
+}
+
+// parseShare reads a share such as 5% or 0.5 %.
+func parseShare(text string) (float64, error) {
+	number, ok := strings.CutSuffix(strings.TrimSpace(text), "%")
+	percent, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	if !ok || err != nil || !(percent > 0 && percent <= 100) {
+		return 0, usagef("--sample takes a share such as 5%%, more than 0%% and at most 100%%, not %q", text)
+	}
+	return percent / 100, nil
+}
+
+func (a *app) verify(ctx context.Context, f verifyFlags, o imagestore.VerifyOptions) error {
+	d, err := a.openDrive(ctx, f.drive, imagestore.Read)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	picked, err := verifyPoints(ctx, d, names)
-	if err != nil {
-		return err
-	}
-	// A point that is committed from now on is not among those that are read.
-	listed, err := verifiedBy(ctx, d, picked)
-	if err != nil {
+	if o.Points, err = verifyPoints(ctx, d, f.points); err != nil {
 		return err
 	}
 	r, err := a.beginRun("verify", os.Args[1:])
@@ -58,24 +105,72 @@ func (a *app) verify(ctx context.Context, want string, names []string) error {
 	}
 	began := time.Now()
 	p := a.newProgress(r, "verify")
-	report, err := d.store.Verify(ctx, imagestore.VerifyOptions{Points: picked, Progress: func(pr imagestore.Progress) { p.show(pr.DoneBytes, pr.TotalBytes) }})
+	o.Planned = func(plan imagestore.VerifyPlan) { a.sayResumed(p, plan) }
+	var last imagestore.Progress
+	o.Progress = func(pr imagestore.Progress) {
+		last = pr
+		p.show(pr.DoneBytes, pr.TotalBytes)
+	}
+	report, err := d.store.Verify(ctx, o)
 	p.end()
 	seconds := time.Since(began).Seconds()
-	if errors.Is(err, lifeboat.ErrDamaged) {
+	switch {
+	case errors.Is(err, lifeboat.ErrDamaged):
 		err = a.damageProblem(d, report, err)
+	case err != nil && ctx.Err() != nil:
+		err = stoppedVerify(ctx, d, report, last)
 	}
 	if report.FromMemory != "" {
-		listed = nil // nothing of it is proven
 		a.warn("this verification proves nothing about the medium: %s; verify as root, or on the computer that has the drive", report.FromMemory)
 	}
 	if err == nil || errors.Is(err, lifeboat.ErrDamaged) {
-		a.rememberVerified(ctx, d, listed, report.Hurt)
+		a.rememberReading(ctx, d, report)
+		if report.Slow != "" {
+			a.warn("%s: %s", d.name(), report.Slow)
+		}
+	}
+	if report.NotRecorded != "" && report.FromMemory == "" {
+		a.warn("%s does not remember this verification: %s", d.name(), report.NotRecorded)
 	}
 	summary := fmt.Sprintf("drive %s: %s, %s read at %s/s", d.found.Drive.Label, count(report.Points, "point"), humanBytes(report.ReadBytes),
 		humanBytes(int64(float64(report.ReadBytes)/max(seconds, 0.001))))
 	a.showVerify(r, d, report, summary, seconds, err)
 	r.end(summary, err)
 	return err
+}
+
+// sayResumed says that an interrupted verification goes on.
+func (a *app) sayResumed(p *progress, plan imagestore.VerifyPlan) {
+	if plan.ResumedBytes == 0 {
+		return
+	}
+	p.from(plan.ResumedBytes)
+	text := fmt.Sprintf("goes on from %d %%: the verification of %s was interrupted; --restart begins anew",
+		100*plan.ResumedBytes/max(plan.TotalBytes, 1), stamp(plan.ResumedFrom))
+	p.run.log(event{Event: "resumed", Text: text, Result: plan})
+	if a.json {
+		a.printJSON(event{Event: "resumed", Time: time.Now().UTC(), Run: p.run.ID, Text: text, Result: plan})
+		return
+	}
+	a.note("%s", text)
+}
+
+// stoppedVerify says what is kept of a verification that was stopped, and what
+// it found by then.
+func stoppedVerify(ctx context.Context, d *openedDrive, report imagestore.VerifyReport, last imagestore.Progress) error {
+	p := &lifeboat.Problem{
+		What: fmt.Sprintf("stopped after %d %% of %s", 100*last.DoneBytes/max(last.TotalBytes, 1), d.name()),
+		Safe: "what was read whole by then counts; nothing else is called verified",
+		Next: "run the same command again: it goes on where it was",
+		Err:  context.Cause(ctx),
+	}
+	if len(report.Faults) > 0 {
+		p.What += fmt.Sprintf("; damage was found in %s", count(len(report.Faults), "place"))
+	}
+	if report.NotRecorded != "" {
+		p.Safe, p.Next = "nothing was changed on it", "run the same command again: it begins anew"
+	}
+	return p
 }
 
 // verifyPoints turns names into ids; none means everything on the drive.
@@ -98,69 +193,59 @@ func verifyPoints(ctx context.Context, d *openedDrive, names []string) ([]string
 	return ids, nil
 }
 
-// verifiedBy returns the points that a verification which begins now reads: the
-// picked ones, or all that are there.
-func verifiedBy(ctx context.Context, d *openedDrive, picked []string) ([]string, error) {
-	if len(picked) > 0 {
-		return picked, nil
-	}
-	points, _, err := d.store.Points(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var ids []string
-	for _, p := range points {
-		ids = append(ids, p.ID)
-	}
-	return ids, nil
-}
-
-// rememberVerified notes in the catalogue which of the points that were read are
-// whole, and takes it back of those that are hurt.
-func (a *app) rememberVerified(ctx context.Context, d *openedDrive, ids []string, hurt []imagestore.Hurt) {
+// rememberReading notes in the catalogue what was read when, and takes it back
+// of points that are hurt.
+func (a *app) rememberReading(ctx context.Context, d *openedDrive, report imagestore.VerifyReport) {
 	if !a.hasState() {
 		return
 	}
-	cat, err := a.openCatalog(ctx)
+	err := a.rememberReadingIn(ctx, d, report)
 	if err != nil {
 		a.warn("the catalogue does not learn of this verification: %v", err)
-		return
+	}
+}
+
+func (a *app) rememberReadingIn(ctx context.Context, d *openedDrive, report imagestore.VerifyReport) error {
+	cat, err := a.openCatalog(ctx)
+	if err != nil {
+		return err
 	}
 	defer cat.Close()
 	points, _, err := d.store.Points(ctx)
 	if err != nil {
-		return
+		return err
 	}
 	if err := a.sawDrive(ctx, cat, d); err != nil {
-		a.warn("%v", err)
-		return
+		return err
 	}
 	if err := cat.ReplacePoints(ctx, d.store.Drive().ID, points); err != nil {
-		a.warn("the catalogue does not learn of this verification: %v", err)
-		return
+		return err
 	}
-	whole, bad := verdicts(ids, points, hurt)
-	if err := errors.Join(cat.MarkVerified(ctx, d.store.Drive().ID, whole, time.Now()), cat.RevokeVerified(ctx, d.store.Drive().ID, bad)); err != nil {
-		a.warn("the catalogue does not learn of this verification: %v", err)
-	}
+	return cat.RecordReading(ctx, d.store.Drive().ID, readingOf(report, points))
 }
 
-// verdicts tells the points that were read whole from those that are hurt. One
+// readingOf tells the points that were read whole from those that are hurt. One
 // that is not on the drive any more is neither.
-func verdicts(read []string, there []lifeboat.RestorePoint, hurt []imagestore.Hurt) (whole, bad []string) {
-	isHurt := map[string]bool{}
-	for _, h := range hurt {
-		isHurt[h.PointID] = true
+func readingOf(report imagestore.VerifyReport, there []lifeboat.RestorePoint) catalog.Reading {
+	r := catalog.Reading{BytesPerSecond: report.BytesPerSecond, VerifiedAt: report.VerifiedAt, Damaged: report.Lost()}
+	hurt := map[string]bool{}
+	for _, h := range report.Hurt {
+		hurt[h.PointID] = true
+	}
+	checked := map[string]imagestore.CheckedPoint{}
+	for _, c := range report.Checked {
+		checked[c.PointID] = c
 	}
 	for _, p := range there {
+		c, ok := checked[p.ID]
 		switch {
-		case isHurt[p.ID]:
-			bad = append(bad, p.ID)
-		case slices.Contains(read, p.ID):
-			whole = append(whole, p.ID)
+		case hurt[p.ID]:
+			r.Hurt = append(r.Hurt, p.ID)
+		case ok:
+			r.Points = append(r.Points, catalog.PointReading{PointID: p.ID, VerifiedAt: c.VerifiedAt, ReadSince: c.ReadSince})
 		}
 	}
-	return whole, bad
+	return r
 }
 
 // damageProblem says what of which machines is hurt.
@@ -174,6 +259,9 @@ func (a *app) damageProblem(d *openedDrive, report imagestore.VerifyReport, err 
 			what += fmt.Sprintf(", and %s of points", count(more, "more disk"))
 		}
 		safe = "all other points of the drive were read whole; the damaged blocks are never given out as good"
+		if report.Sample > 0 {
+			safe = "the damaged blocks are never given out as good; a whole verification says what else is hurt"
+		}
 	}
 	return &lifeboat.Problem{What: what, Safe: safe,
 		Next: "export the machine to this drive again: blocks that are damaged are written anew", Err: err}
@@ -189,11 +277,14 @@ func (a *app) showVerify(r *run, d *openedDrive, report imagestore.VerifyReport,
 		}{d.store.Drive(), report, seconds, exitCode(err)}})
 		return
 	}
-	if err == nil && report.FromMemory != "" {
+	switch {
+	case err == nil && report.FromMemory != "":
 		a.print("%s: what was read is as it was written, but it may not have come from the drive\n", summary)
 		return
-	}
-	if err == nil {
+	case err == nil && report.Sample > 0:
+		a.print("%s: every block that was read is as it was written\n%s\n", summary, coverageWords(report.Coverage))
+		return
+	case err == nil:
 		a.print("%s: every block was read back and is as it was written\n", summary)
 		return
 	}

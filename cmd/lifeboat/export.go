@@ -38,6 +38,8 @@ type exportResult struct {
 	Problem *problemJSON `json:"problem,omitempty"`
 	// Note is what an operator should know though it worked.
 	Note string `json:"note,omitempty"`
+	// Anomaly is set when the machine changed as if somebody had encrypted it.
+	Anomaly *lifeboat.Change `json:"anomaly,omitempty"`
 
 	ReadBytes     int64   `json:"readBytes"`
 	NewBytes      int64   `json:"newBytes"`
@@ -140,6 +142,9 @@ func (e *exportRun) one(ctx context.Context, j exportJob) exportResult {
 		return r
 	}
 	e.run.log(event{Event: "point", Machine: j.name, Text: fmt.Sprintf("%s: committed point %s", j.name, short(r.Point.ID)), Result: r.Point})
+	if r.Anomaly = r.Point.Change.IfUnusual(); r.Anomaly != nil {
+		e.sayUnusual(j, r.Anomaly)
+	}
 	return r
 }
 
@@ -189,6 +194,9 @@ func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (
 		e.progress.show(j.name, p)
 	}
 	e.estimate(ctx, j, newest.ID == "", c)
+	if newest.ID == "" {
+		c.WholeDensity = e.densityElsewhere(ctx, j.id)
+	}
 	point, err := e.drive.store.Capture(ctx, c)
 	if err != nil {
 		return err

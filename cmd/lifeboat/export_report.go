@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"lifeboat"
@@ -115,6 +116,9 @@ func (r exportResult) row() []string {
 		return []string{r.Machine, "-", "-", humanBytes(r.ReadBytes), "-", "-", "-", humanSeconds(r.Seconds), "failed"}
 	}
 	note := r.Note
+	if r.Anomaly != nil {
+		note = strings.TrimSpace(fmt.Sprintf("UNUSUAL CHANGES (%d of 100) %s", r.Anomaly.Score, note))
+	}
 	for _, d := range r.Point.Machine.Disks {
 		if d.Excluded != "" {
 			note += " " + d.Key + " excluded (" + d.Excluded + ")"

@@ -36,6 +36,13 @@ func (a *app) newProgress(r *run, what string) *progress {
 	return &progress{a: a, run: r, what: what, began: now, last: now}
 }
 
+// from says that much was done before, by an earlier run.
+func (p *progress) from(done int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lastDone = done
+}
+
 // show reports done of total bytes. It is cheap to call often.
 func (p *progress) show(done, total int64) {
 	p.mu.Lock()

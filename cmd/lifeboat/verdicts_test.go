@@ -14,9 +14,20 @@ import (
 
 func TestOnlyWhatWasReadCountsAsVerified(t *testing.T) {
 	there := []lifeboat.RestorePoint{{ID: "read"}, {ID: "hurt"}, {ID: "committed-meanwhile"}}
-	whole, bad := verdicts([]string{"read", "hurt", "gone"}, there, []imagestore.Hurt{{PointID: "hurt"}, {PointID: "hurt"}})
-	if !slices.Equal(whole, []string{"read"}) || !slices.Equal(bad, []string{"hurt"}) {
-		t.Errorf("whole %v, hurt %v", whole, bad)
+	at := time.Unix(1e9, 0)
+	got := readingOf(imagestore.VerifyReport{Hurt: []imagestore.Hurt{{PointID: "hurt"}, {PointID: "hurt"}},
+		Checked: []imagestore.CheckedPoint{{PointID: "read", VerifiedAt: at}, {PointID: "hurt"}, {PointID: "gone", VerifiedAt: at}}}, there)
+	if len(got.Points) != 1 || got.Points[0].PointID != "read" || !got.Points[0].VerifiedAt.Equal(at) || !slices.Equal(got.Hurt, []string{"hurt"}) || !got.Damaged {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestASampleIsAShare(t *testing.T) {
+	for text, want := range map[string]float64{"5%": 0.05, "0.5 %": 0.005, "100%": 1, "5": 0, "0%": 0, "-1%": 0, "101%": 0, "NaN%": 0, "%": 0, "": 0} {
+		got, err := parseShare(text)
+		if got != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
 	}
 }
 
