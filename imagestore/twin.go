@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -47,6 +48,15 @@ func readTwin(dir durable.Dir, name string, limit int64, check func([]byte) erro
 	return nil, err
 }
 
+// twinNames are the patterns of twin files by their folders; whatever else lies
+// there is somebody else's. docs/format.md section 1 is where they come from.
+var twinNames = map[string]*regexp.Regexp{
+	"slots":  regexp.MustCompile(`^[0-9a-f]{16}$`),
+	"points": regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{32}$`),
+	"heads":  regexp.MustCompile(`^[0-9a-f]{16}$`),
+	"checks": regexp.MustCompile(`^[0-9a-f]{16}$`),
+}
+
 // listTwins returns the names of a folder's twin files without their suffixes,
 // ascending, each once.
 func listTwins(dir durable.Dir, folder string) ([]string, error) {
@@ -60,7 +70,7 @@ func listTwins(dir durable.Dir, folder string) ([]string, error) {
 		if !ok {
 			name, ok = strings.CutSuffix(e.Name(), copyB)
 		}
-		if ok && !e.IsDir() {
+		if ok && !e.IsDir() && twinNames[folder].MatchString(name) {
 			names = append(names, name)
 		}
 	}
