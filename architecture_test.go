@@ -59,6 +59,7 @@ var doors = map[string][]string{
 	"github.com/cespare/xxhash/v2":     {"imagestore/format"},
 	"golang.org/x/text":                {"imagestore", "fixtures/secondreader"},
 	"golang.org/x/crypto":              {"imagestore"},
+	"rsc.io/qr":                        {"rotation"},
 	"modernc.org/sqlite":               {"catalog"},
 	"github.com/pressly/goose/v3":      {"catalog"},
 	"github.com/spf13/cobra":           {"cmd/lifeboat"},

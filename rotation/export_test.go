@@ -18,7 +18,7 @@ var (
 func Commands(f SheetFacts) []string {
 	var all []string
 	for _, s := range recoverySteps(f) {
-		all = append(all, s.commands...)
+		all = append(all, s.Commands...)
 	}
 	return all
 }

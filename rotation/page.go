@@ -56,16 +56,16 @@ func (p *page) command(text string) { p.line("    %s", text) }
 
 func (p *page) steps(steps []step) {
 	for i, s := range steps {
-		p.heading(fmt.Sprintf("STEP %d: %s", i+1, s.title))
-		for _, text := range s.why {
+		p.heading(fmt.Sprintf("STEP %d: %s", i+1, s.Title))
+		for _, text := range s.Why {
 			p.paragraph(text)
 		}
 		p.gap()
-		for _, c := range s.commands {
+		for _, c := range s.Commands {
 			p.command(c)
 		}
 		p.gap()
-		for _, text := range s.remarks {
+		for _, text := range s.Remarks {
 			p.paragraph(text)
 		}
 	}
@@ -127,8 +127,9 @@ func RecoverySheet(f SheetFacts) string {
 	p.fact("Drive", f.Drive.Label)
 	p.fact("Id", f.Drive.ID)
 	p.fact("Site", f.Drive.SiteID)
-	p.fact("Contact", orUnknown(f.Contact))
+	p.fact("Contact", orBlank(f.Contact))
 	p.fact("Company", f.CompanyName)
+	p.fact("Opens for", strings.Join(f.Slots, ", "))
 	p.fact("Program", f.Version)
 	if !f.PrintedAt.IsZero() {
 		p.fact("Printed", f.PrintedAt.UTC().Format(time.DateOnly))
@@ -139,6 +140,13 @@ func RecoverySheet(f SheetFacts) string {
 		p.gap()
 		p.command(f.Secret)
 	}
+	if f.Secret == "" {
+		p.heading("THE SECRET")
+		p.paragraph("Write it here by hand if this sheet is kept where nobody finds it beside a drive; else write where it is kept:")
+		p.gap()
+		p.gap()
+		p.line("    %s", strings.Repeat("_", pageWidth-4))
+	}
 	p.heading("THE PROGRAM")
 	if len(f.Programs) == 0 {
 		p.paragraph("The drives carry no copy of the program.")
@@ -147,6 +155,7 @@ func RecoverySheet(f SheetFacts) string {
 		p.line("  %s, SHA-256:", program.File)
 		p.command(program.SHA256)
 	}
+	p.paragraph("Compare with these, on paper. A checksum on the drive itself proves nothing: who can change the program can change that too.")
 	p.steps(recoverySteps(f))
 	installation(&p)
 	return p.out.String()
@@ -157,14 +166,22 @@ func installation(p *page) {
 	p.paragraph("QEMU runs the servers. If the program says that it is missing, install it; the computer needs the internet for that.")
 	p.gap()
 	for _, d := range distributions {
-		p.line("  %s:", d.name)
-		p.command(d.command)
+		p.line("  %s:", d.Name)
+		p.command(d.Command)
 	}
 }
 
 func orUnknown(contact string) string {
 	if contact == "" {
 		return "(none was given)"
+	}
+	return contact
+}
+
+// orBlank leaves room for a pen.
+func orBlank(contact string) string {
+	if contact == "" {
+		return strings.Repeat("_", 40)
 	}
 	return contact
 }

@@ -37,7 +37,9 @@ func TestWhatAStrangerReadsStaysAsItIs(t *testing.T) {
 	f := facts(t)
 	golden(t, "start-here.txt", rotation.StartHereText(f))
 	f.Secret = "tivok lorud penig hujes fobil"
+	f.Slots = []string{"control machine", "passphrase"}
 	golden(t, "recovery-sheet.txt", rotation.RecoverySheet(f))
+	golden(t, "recovery-sheet.html", htmlSheet(t, f))
 }
 
 func TestPagesFitAnyPrinter(t *testing.T) {

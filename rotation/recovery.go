@@ -21,6 +21,8 @@ type SheetFacts struct {
 	Filesystem string
 	// Secret is printed on the sheet when it is given.
 	Secret string
+	// Slots are the names of the drive's key slots, where they are known.
+	Slots []string
 	// Version is the version of the program, PrintedAt the day of printing.
 	Version   string
 	PrintedAt time.Time
@@ -35,11 +37,11 @@ const (
 
 // step is one thing to do: why, and the lines to type.
 type step struct {
-	title    string
-	why      []string
-	commands []string
-	// remarks are for when it does not go as it should.
-	remarks []string
+	Title    string
+	Why      []string
+	Commands []string
+	// Remarks are for when it does not go as it should.
+	Remarks []string
 }
 
 // recoverySteps are the steps from a drive in the hand to running servers on a
@@ -48,19 +50,19 @@ type step struct {
 func recoverySteps(f SheetFacts) []step {
 	return []step{
 		{
-			title:    "Become root and find the drive",
-			why:      []string{"Attach the drive, open a terminal and type:"},
-			commands: []string{"sudo -i", "lsblk -o NAME,SIZE,LABEL,FSTYPE,MOUNTPOINT"},
-			remarks: []string{
+			Title:    "Become root and find the drive",
+			Why:      []string{"Attach the drive, open a terminal and type:"},
+			Commands: []string{"sudo -i", "lsblk -o NAME,SIZE,LABEL,FSTYPE,MOUNTPOINT"},
+			Remarks: []string{
 				"Find the line of the drive by its size. Below, type /dev/ and the name in that line in place of " + device + ".",
 				"If the line shows a MOUNTPOINT, the system has mounted the drive by itself. Undo that first:",
 				"  umount " + device,
 			},
 		},
 		{
-			title:    "Mount it, for reading only",
-			commands: []string{"mkdir -p " + mountPoint, mountLine(f.Filesystem), "ls " + mountPoint},
-			remarks: []string{
+			Title:    "Mount it, for reading only",
+			Commands: []string{"mkdir -p " + mountPoint, mountLine(f.Filesystem), "ls " + mountPoint},
+			Remarks: []string{
 				"This is the line for " + filesystemName(f.Filesystem) + ". If FSTYPE in step 1 says otherwise, replace what follows -o:",
 				"  ext4   ro,noload",
 				"  xfs    ro,norecovery",
@@ -71,21 +73,21 @@ func recoverySteps(f SheetFacts) []step {
 			},
 		},
 		{
-			title: "Copy the program and check it",
-			why:   []string{"The program is copied away from the drive, and used only if it is the right one."},
-			commands: []string{"A=" + firstArch(f.Programs), `W=$(mktemp -d)`,
+			Title: "Copy the program and check it",
+			Why:   []string{"The program is copied away from the drive, and used only if it is the right one."},
+			Commands: []string{"A=" + firstArch(f.Programs), `W=$(mktemp -d)`,
 				"cp " + mountPoint + "/" + BinFolder + `/lifeboat-linux-$A "$W/lifeboat"`,
 				`chmod 755 "$W/lifeboat"`, `sha256sum "$W/lifeboat"`},
-			remarks: []string{
+			Remarks: []string{
 				"A is amd64 for Intel and AMD machines, arm64 for ARM machines (uname -m says aarch64).",
 				"If there is no such file, use the program that your organisation keeps elsewhere.",
 				"Compare the long number with the one on the PRINTED recovery sheet, all 64 characters. A file on the drive proves nothing: who can change the program can change that file too. If they differ, do not run the program: use another drive, and call the contact.",
 			},
 		},
 		{
-			title:    "Start the servers",
-			commands: []string{`cd "$W"`, "./lifeboat boot --all --drive " + mountPoint},
-			remarks: []string{
+			Title:    "Start the servers",
+			Commands: []string{`cd "$W"`, "./lifeboat boot --all --drive " + mountPoint},
+			Remarks: []string{
 				"It asks for the secret of the drives: words that are kept apart from the drive. Then the servers start straight from the drive. Nothing on the drive is changed; do not pull it out while they run.",
 				"  ./lifeboat ps          shows what runs",
 				"  ./lifeboat stop NAME   stops a server",
@@ -126,9 +128,9 @@ func firstArch(programs []Program) string {
 
 // distribution is how one family of Linux installs QEMU.
 type distribution struct {
-	name    string
+	Name    string
 	ids     []string // as in /etc/os-release
-	command string
+	Command string
 }
 
 var distributions = []distribution{
@@ -157,7 +159,7 @@ func InstallQEMU(osRelease string) (command string, known bool) {
 		for _, d := range distributions {
 			for _, known := range d.ids {
 				if id == known {
-					return d.command, true
+					return d.Command, true
 				}
 			}
 		}
