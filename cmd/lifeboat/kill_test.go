@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -68,45 +67,6 @@ func TestRunStopStopsADetachedExportAsCtrlCDoes(t *testing.T) {
 	}
 	p.run("run", "attach", id).mustEnd(exitStopped).mustSay("^stopped", ".", "run .* again")
 	p.export(p.disk, "big").mustEnd(0)
-}
-
-// Kill at random moments: no half point, nothing lost, and the drive free again.
-func TestAnExportThatIsKilledLeavesNoHalfPoint(t *testing.T) {
-	t.Parallel()
-	rounds := 10
-	if os.Getenv("LIFEBOAT_SOAK") != "" {
-		rounds = 200
-	}
-	const diskBytes = 48 << 20
-	p := newPlace(t, "", diskBytes)
-	began := time.Now()
-	p.export(p.disk, "big").mustEnd(0)
-	full := time.Since(began)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d, a whole export takes %v", seed, full)
-	random := rand.New(rand.NewPCG(seed, 0))
-	for round := range rounds {
-		if err := writeRandom(p.disk, diskBytes, itoa(int(seed))+itoa(round)); err != nil {
-			t.Fatal(err)
-		}
-		before := len(p.points())
-		cmd := p.command("export", "--file", p.disk, "--as", "big", "--drive", p.drive)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		moment := time.Duration(random.Int64N(int64(full)))
-		time.AfterFunc(moment, func() { cmd.Process.Kill() })
-		ended := p.wait(cmd)
-		p.must("verify", "--drive", p.drive)
-		if after := len(p.points()); after < before || after > before+1 || ended.code == 0 && after != before+1 {
-			t.Fatalf("round %d, killed after %v: %d points became %d", round, moment, before, after)
-		}
-		if round%5 == 4 {
-			p.export(p.disk, "big").mustEnd(0)
-			p.mustRestore("big", p.disk)
-		}
-	}
-	p.mustRestore("before", p.before)
 }
 
 func TestTheSecondOfTwoExportsIsToldWhoHoldsTheDriveAndReadersGoOn(t *testing.T) {
