@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat"
+	"lifeboat/imagestore"
+)
+
+type copyFlags struct {
+	from, to            string
+	all, latest, dryRun bool
+}
+
+func (a *app) copyCommand() *cobra.Command {
+	var f copyFlags
+	c := &cobra.Command{
+		Use: "copy [POINT|MACHINE...]", Short: "Copy restore points from one drive to another of the same site", GroupID: "keep",
+		Long: "Copies restore points from one drive to another of the same site. Only blocks that the other\n" +
+			"drive lacks are read and written, and each is checked on the way. A machine's name means its\n" +
+			"newest point. A copy that was stopped goes on where it was.",
+		Example:     "  lifeboat copy --latest --from A --to B\n  lifeboat copy --all --from A --to /mnt/new --dry-run",
+		Annotations: exits(exitNoDrive, exitHeld, exitDamage, exitStopped),
+		Args: func(_ *cobra.Command, args []string) error {
+			chosen := 0
+			for _, is := range []bool{len(args) > 0, f.all, f.latest} {
+				if is {
+					chosen++
+				}
+			}
+			if chosen != 1 {
+				return usagef("copy takes points, or --all, or --latest, and one of these only")
+			}
+			if f.from == "" || f.to == "" {
+				return usagef("copy needs both drives: --from DRIVE --to DRIVE")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error { return a.copy(c.Context(), args, f) },
+	}
+	c.Flags().StringVar(&f.from, "from", "", "label or path of the drive that has the points")
+	c.Flags().StringVar(&f.to, "to", "", "label or path of the drive that gets them")
+	c.Flags().BoolVar(&f.all, "all", false, "every point of the drive")
+	c.Flags().BoolVar(&f.latest, "latest", false, "the newest point of every machine")
+	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be copied and stop")
+	c.RegisterFlagCompletionFunc("from", a.completeDrives)
+	c.RegisterFlagCompletionFunc("to", a.completeDrives)
+	return c
+}
+
+func (a *app) copy(ctx context.Context, names []string, f copyFlags) error {
+	from, err := a.openDrive(ctx, f.from, imagestore.Read)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	mode := imagestore.Write
+	if f.dryRun {
+		mode = imagestore.Read
+	}
+	to, err := a.openDrive(ctx, f.to, mode)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	points, faults, err := from.store.Points(ctx)
+	if err != nil {
+		return err
+	}
+	a.warnFaults(from, faults)
+	picked := points
+	if !f.all {
+		if picked, err = pickPoints(points, names, f.latest, from.name()); err != nil {
+			return err
+		}
+	}
+	ids := []string{}
+	for _, p := range picked {
+		ids = append(ids, p.ID)
+	}
+	if f.dryRun {
+		return a.copyPlan(ctx, from, to, ids)
+	}
+	return a.copyNow(ctx, from, to, ids)
+}
+
+func (a *app) copyPlan(ctx context.Context, from, to *openedDrive, ids []string) error {
+	plan, err := to.store.PlanCopy(ctx, from.store, ids)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		a.printJSON(plan)
+		return nil
+	}
+	var rows [][]string
+	for _, p := range plan.Points {
+		rows = append(rows, []string{short(p.Point.ID), p.Point.Machine.Name, stamp(p.Point.TakenAt), humanBytes(p.NewBytes)})
+	}
+	a.print("%sfrom %s to %s: %s of blocks that are not there yet, before compression; %s there already\n",
+		table([]string{"POINT", "MACHINE", "TAKEN", "NEW"}, rows), from.name(), to.name(), humanBytes(plan.NewBytes), count(len(plan.Present), "point"))
+	return nil
+}
+
+func (a *app) copyNow(ctx context.Context, from, to *openedDrive, ids []string) error {
+	r, err := a.beginRun("copy", os.Args[1:])
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	report, err := a.copyRun(ctx, r, from, to, ids)
+	summary := fmt.Sprintf("from %s to %s: %s copied, %s there already; stored %s", from.name(), to.name(),
+		count(len(report.Copied), "point"), fmt.Sprint(len(report.Present)), humanBytes(report.WrittenBytes))
+	if a.json {
+		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Run: r.ID, Result: struct {
+			From    lifeboat.Drive        `json:"from"`
+			To      lifeboat.Drive        `json:"to"`
+			Report  imagestore.CopyReport `json:"report"`
+			Seconds float64               `json:"seconds"`
+			Exit    int                   `json:"exit"`
+		}{from.store.Drive(), to.store.Drive(), report, time.Since(began).Seconds(), exitCode(err)}})
+	} else {
+		for _, p := range report.Copied {
+			a.print("copied: %s  %s  taken %s\n", short(p.ID), p.Machine.Name, stamp(p.TakenAt))
+		}
+		for _, h := range report.Hurt {
+			for _, e := range h.Extents {
+				a.print("not copied: point %s  %s  disk %s  %s at byte %d cannot be read\n", short(h.PointID), h.Machine, h.Disk, humanBytes(e.Length), e.Offset)
+			}
+		}
+		a.print("%s\n", summary)
+	}
+	r.end(summary, err)
+	return err
+}
+
+// copyRun copies, and lets the catalogue know what the drive has then.
+func (a *app) copyRun(ctx context.Context, r *run, from, to *openedDrive, ids []string) (imagestore.CopyReport, error) {
+	if a.hasState() {
+		cat, err := a.openCatalog(ctx)
+		if err != nil {
+			return imagestore.CopyReport{}, err
+		}
+		err = errors.Join(a.sawDrive(ctx, cat, from), a.sawDrive(ctx, cat, to))
+		cat.Close()
+		if err != nil {
+			return imagestore.CopyReport{}, err
+		}
+	}
+	p := a.newProgress(r, "copy")
+	report, err := to.store.Copy(ctx, from.store, ids, imagestore.CopyOptions{Progress: func(pr imagestore.Progress) { p.show(pr.DoneBytes, pr.TotalBytes) }})
+	p.end()
+	for _, point := range report.Copied {
+		r.log(event{Event: "point", Machine: point.Machine.Name, Text: fmt.Sprintf("%s: copied point %s", point.Machine.Name, short(point.ID)), Result: point})
+	}
+	if len(report.Copied) > 0 {
+		a.rememberPoints(context.WithoutCancel(ctx), to)
+	}
+	return report, err
+}

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat"
+	"lifeboat/catalog"
+	"lifeboat/imagestore"
+)
+
+type forgetFlags struct {
+	drive       string
+	lastCopy    []string
+	yes, dryRun bool
+}
+
+func (a *app) pointForgetCommand() *cobra.Command {
+	var f forgetFlags
+	c := &cobra.Command{
+		Use: "forget POINT...", Short: "Take restore points off the list of a drive",
+		Long: "Takes restore points off the list of a drive. Their blocks stay until: lifeboat prune.\n" +
+			"A point is named by the beginning of its id, six digits or more. The last copy of a machine\n" +
+			"is forgotten only if the machine's name is given with --last-copy.",
+		Example:     "  lifeboat point forget 3f2a91c0 77c0de12 --drive A\n  lifeboat point forget 3f2a91c0 --dry-run",
+		Annotations: exits(exitNoDrive, exitHeld, exitPerson), Args: someArgs("points"),
+		ValidArgsFunction: a.completePointIDs,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.forget(c.Context(), args, f)
+		},
+	}
+	c.Flags().StringArrayVar(&f.lastCopy, "last-copy", nil, "name of a machine of which the last copy may go; may be given several times")
+	c.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "show the plan and stop")
+	a.driveFlag(c, &f.drive)
+	return c
+}
+
+// someArgs wants one argument or more.
+func someArgs(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usagef("%s takes one or more %s", commandName(c), name)
+		}
+		return nil
+	}
+}
+
+// forgetPlan is what a forget would do.
+type forgetPlan struct {
+	Drive    lifeboat.Drive   `json:"drive"`
+	Forget   []forgetPoint    `json:"forget"`
+	Machines []forgetMachines `json:"machines"`
+}
+
+type forgetPoint struct {
+	ID      string `json:"id"`
+	Machine string `json:"machine"`
+	TakenAt string `json:"takenAt"`
+}
+
+// forgetMachines says what stays of a machine.
+type forgetMachines struct {
+	Machine string `json:"machine"`
+	// Stay counts its points that stay on this drive.
+	Stay int `json:"stay"`
+	// Elsewhere are the points of it on other drives that were verified.
+	Elsewhere []catalog.Point `json:"elsewhere,omitempty"`
+}
+
+// last says that nothing is known to stay of the machine anywhere.
+func (m forgetMachines) last() bool { return m.Stay == 0 && len(m.Elsewhere) == 0 }
+
+func (a *app) forget(ctx context.Context, names []string, f forgetFlags) error {
+	mode := imagestore.Write
+	if f.dryRun {
+		mode = imagestore.Read
+	}
+	d, err := a.openDriveAlone(ctx, f.drive, mode)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	points, _, err := d.store.Points(ctx)
+	if err != nil {
+		return err
+	}
+	var picked []lifeboat.RestorePoint
+	for _, name := range names {
+		// A machine's name would mean its newest point, which is never meant here.
+		p, err := pickPoint(points, nil, name, d.name())
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(picked, func(q lifeboat.RestorePoint) bool { return q.ID == p.ID }) {
+			picked = append(picked, p)
+		}
+	}
+	if err := a.notBooted(d, picked); err != nil {
+		return err
+	}
+	plan, err := a.planForget(ctx, d, points, picked)
+	if err != nil {
+		return err
+	}
+	for _, m := range plan.Machines {
+		if m.last() && !slices.Contains(f.lastCopy, m.Machine) {
+			return lastCopyProblem(d, m, names)
+		}
+	}
+	return a.forgetNow(ctx, d, plan, f)
+}
+
+func (a *app) forgetNow(ctx context.Context, d *openedDrive, plan forgetPlan, f forgetFlags) error {
+	if f.dryRun && a.json {
+		a.printJSON(plan)
+		return nil
+	}
+	if f.dryRun {
+		a.print("%s", plan)
+		return nil
+	}
+	if err := a.confirm(ctx, f.yes, plan.String()); err != nil {
+		return err
+	}
+	var ids []string
+	for _, p := range plan.Forget {
+		ids = append(ids, p.ID)
+	}
+	if err := d.store.Forget(ctx, ids...); err != nil {
+		return err
+	}
+	a.rememberPoints(context.WithoutCancel(ctx), d)
+	if a.json {
+		a.printJSON(plan)
+		return nil
+	}
+	a.print("%s: %s forgotten; their blocks are given back by: lifeboat prune %s\n", d.name(), count(len(ids), "point"), shellWord(d.found.Drive.Label))
+	return nil
+}
+
+// notBooted refuses points that machines run from at this moment.
+func (a *app) notBooted(d *openedDrive, picked []lifeboat.RestorePoint) error {
+	booted, err := a.bootedRuns()
+	if err != nil {
+		return err
+	}
+	for _, b := range booted {
+		for _, m := range b.Machines {
+			if b.Drive.ID == d.store.Drive().ID && !m.Settled && slices.ContainsFunc(picked, func(p lifeboat.RestorePoint) bool { return p.ID == m.Point }) {
+				return &lifeboat.Problem{
+					What: fmt.Sprintf("%s runs from point %s on %s (run %s)", m.Name, short(m.Point), d.name(), short(b.Run)),
+					Safe: "nothing was forgotten; the machine goes on",
+					Next: "move it to local disk: lifeboat boot --resume " + short(b.Run) + " --settle; or stop it: lifeboat stop",
+					Err:  lifeboat.ErrDriveHeld,
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (a *app) planForget(ctx context.Context, d *openedDrive, points, picked []lifeboat.RestorePoint) (forgetPlan, error) {
+	plan := forgetPlan{Drive: d.store.Drive()}
+	var known []catalog.Point
+	if a.hasState() {
+		cat, err := a.openCatalog(ctx)
+		if err != nil {
+			return plan, err
+		}
+		defer cat.Close()
+		if err := a.sawDrive(ctx, cat, d); err != nil {
+			return plan, err
+		}
+		if known, err = cat.Points(ctx, catalog.PointFilter{}); err != nil {
+			return plan, err
+		}
+	}
+	seen := map[string]bool{}
+	for _, p := range picked {
+		plan.Forget = append(plan.Forget, forgetPoint{p.ID, p.Machine.Name, stamp(p.TakenAt)})
+		if seen[p.Machine.ID] {
+			continue
+		}
+		seen[p.Machine.ID] = true
+		m := forgetMachines{Machine: p.Machine.Name}
+		for _, q := range points {
+			if q.Machine.ID == p.Machine.ID && !slices.ContainsFunc(picked, func(g lifeboat.RestorePoint) bool { return g.ID == q.ID }) {
+				m.Stay++
+			}
+		}
+		for _, k := range known {
+			if k.MachineID == p.Machine.ID && k.DriveID != plan.Drive.ID && !k.VerifiedAt.IsZero() {
+				m.Elsewhere = append(m.Elsewhere, k)
+			}
+		}
+		plan.Machines = append(plan.Machines, m)
+	}
+	return plan, nil
+}
+
+// String is the plan as a person reads it.
+func (p forgetPlan) String() string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "drive %s forgets %s:\n", p.Drive.Label, count(len(p.Forget), "point"))
+	for _, f := range p.Forget {
+		fmt.Fprintf(&out, "  %s  %s  taken %s\n", short(f.ID), f.Machine, f.TakenAt)
+	}
+	for _, m := range p.Machines {
+		fmt.Fprintf(&out, "of %s %s on this drive", m.Machine, stays(m.Stay))
+		if len(m.Elsewhere) > 0 {
+			newest := m.Elsewhere[len(m.Elsewhere)-1]
+			fmt.Fprintf(&out, "; %s on other drives, the newest taken %s, verified %s", count(len(m.Elsewhere), "verified point"), stamp(newest.TakenAt), stamp(newest.VerifiedAt))
+		}
+		if m.last() {
+			out.WriteString("; this is the last copy that is known")
+		}
+		out.WriteString("\n")
+	}
+	return out.String()
+}
+
+func stays(n int) string {
+	if n == 1 {
+		return "1 point stays"
+	}
+	return fmt.Sprintf("%d points stay", n)
+}
+
+func lastCopyProblem(d *openedDrive, m forgetMachines, names []string) error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("this would forget the last copy of %s: no other point of it is on %s, and no other drive is known to hold a verified one", m.Machine, d.name()),
+		Safe: "nothing was forgotten",
+		Next: "export it first; or if it is not needed any more: lifeboat point forget " + strings.Join(names, " ") + " --last-copy " + shellWord(m.Machine),
+	}
+}
+
+// rememberPoints makes the catalogue's memory of a drive equal to what is on it.
+func (a *app) rememberPoints(ctx context.Context, d *openedDrive) {
+	if !a.hasState() {
+		return
+	}
+	err := func() error {
+		cat, err := a.openCatalog(ctx)
+		if err != nil {
+			return err
+		}
+		defer cat.Close()
+		points, _, err := d.store.Points(ctx)
+		if err != nil {
+			return err
+		}
+		if err := a.sawDrive(ctx, cat, d); err != nil {
+			return err
+		}
+		return cat.ReplacePoints(ctx, d.store.Drive().ID, points)
+	}()
+	if err != nil {
+		a.warn("the catalogue does not know which points are on %s now: %v", d.name(), err)
+	}
+}
+
+func (a *app) completePointIDs(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	want, _ := c.Flags().GetString("drive")
+	d, err := a.openDriveQuietly(c.Context(), want)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	defer d.Close()
+	points, _, err := d.store.Points(c.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, p := range points {
+		names = append(names, short(p.ID)+"\t"+p.Machine.Name+" "+stamp(p.TakenAt))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
