@@ -76,6 +76,9 @@ func (x *index) drop(r *run) error {
 // Whatever else cannot be read is left for a repair.
 func (s *Store) removeEmpty(pack format.RunPack) error {
 	name := packName(pack)
+	if par, err := s.readParity(pack); err == nil && par.fault == nil {
+		return nil // something was in it once, and may come back
+	}
 	empty, err := s.isEmpty(name)
 	if err != nil || !empty {
 		if isGone(err) {

@@ -24,6 +24,14 @@ func (s *Store) healCopies() error {
 	if err != nil {
 		return err
 	}
+	if err := s.healPoints(points); err != nil {
+		return err
+	}
+	return s.healSlots()
+}
+
+// healPoints makes the two copies of some points equal again.
+func (s *Store) healPoints(points []format.HeadPoint) error {
 	for _, p := range points {
 		err := healTwin(s.dir, pointName(p.Sequence, p.ID), format.MaxSmallFile, func(b []byte) error {
 			_, err := s.decodeRecord(b, p)
@@ -33,7 +41,7 @@ func (s *Store) healCopies() error {
 			return fmt.Errorf("complete a restore point: %w", err)
 		}
 	}
-	return s.healSlots()
+	return nil
 }
 
 // pointsToHeal are those of which there is one copy only, and some of the rest.

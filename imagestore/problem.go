@@ -15,6 +15,14 @@ func (s *Store) label() string {
 	return "drive " + s.super.Label
 }
 
+// nameOnSticker is what --drive takes.
+func (s *Store) nameOnSticker() string {
+	if s.super.Label == "" {
+		return s.dir.String()
+	}
+	return s.super.Label
+}
+
 // explain turns what the medium did into the three lines for the operator; what
 // is a Problem already, or says nothing about the medium, stays as it is.
 func (s *Store) explain(err error) error {

@@ -111,7 +111,7 @@ func (s *Store) proposeHealing(ctx context.Context, p format.RunPack) (*healedPa
 	if isGone(err) {
 		return nil, err
 	}
-	if err != nil || before.whole() {
+	if err != nil || before.directory && before.whole() {
 		return h, nil
 	}
 	r := &tolerantRead{}
@@ -120,7 +120,7 @@ func (s *Store) proposeHealing(ctx context.Context, p format.RunPack) (*healedPa
 	if err != nil {
 		return nil, err
 	}
-	if image.betterThan(before) {
+	if h.cells > 0 && image.betterThan(before) {
 		h.image = image
 	}
 	return h, nil

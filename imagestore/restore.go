@@ -33,6 +33,9 @@ type RestoreOptions struct {
 	// Compare reads the target before writing (it must be an io.ReaderAt) and
 	// writes only what differs: for a restore that is taken up again.
 	Compare bool
+	// AllowDamaged goes on where something cannot be read: zeros are left there,
+	// and the error is a *DamagedRestore that lists the ranges.
+	AllowDamaged bool
 	// Workers is the number of goroutines; 0 means one for each processor.
 	Workers int
 	// Progress, if set, is called about every tenth of a second and at the end.
@@ -50,7 +53,7 @@ func (s *Store) Restore(ctx context.Context, pointID, key string, w RestoreTarge
 	if err != nil {
 		return err
 	}
-	r := &restore{d: d, target: w, meter: &meter{}}
+	r := &restore{d: d, target: w, meter: &meter{}, losses: losses{allowed: o.AllowDamaged}}
 	r.holes, _ = w.(HolePuncher)
 	if o.Compare {
 		var ok bool
@@ -67,7 +70,14 @@ func (s *Store) Restore(ctx context.Context, pointID, key string, w RestoreTarge
 	if err := r.run(ctx, o.Workers); err != nil {
 		return s.explain(fmt.Errorf("restore disk %s of point %s: %w", key, pointID, err))
 	}
-	return nil
+	if len(r.losses.extents) == 0 {
+		return nil
+	}
+	point, err := s.record(ctx, pointID)
+	if err != nil {
+		return err
+	}
+	return r.losses.err(pointID, point.point.Machine.Name, key)
 }
 
 // restore is a disk on its way back.
@@ -77,6 +87,7 @@ type restore struct {
 	holes   HolePuncher
 	compare io.ReaderAt
 	meter   *meter
+	losses  losses
 }
 
 // run lets workers take regions in ascending order, so that a drive and a disk
@@ -119,6 +130,9 @@ type restoreWorker struct {
 
 func (w *restoreWorker) region(ctx context.Context, within lifeboat.Extent) error {
 	entries, err := w.r.d.leaf(ctx, within)
+	if err != nil && w.r.losses.note(err, within) {
+		return w.hole(within.Offset, within.End())
+	}
 	if err != nil {
 		return err
 	}
@@ -155,7 +169,12 @@ func (w *restoreWorker) chunk(ctx context.Context, id format.ID, c lifeboat.Exte
 	}
 	n := len(w.buf)
 	w.buf = w.buf[:n+int(c.Length)]
-	return w.r.d.readChunk(ctx, w.buf[n:], id, c, c.Offset)
+	err := w.r.d.readChunk(ctx, w.buf[n:], id, c, c.Offset)
+	if err != nil && w.r.losses.note(err, c) {
+		clear(w.buf[n:])
+		return nil
+	}
+	return err
 }
 
 func (w *restoreWorker) hole(from, to int64) error {

@@ -44,6 +44,9 @@ type VerifyReport struct {
 	// Hurt lists what of which points cannot be restored, point by point.
 	Hurt []Hurt `json:"hurt,omitempty"`
 
+	// WithoutParity counts the packs that have none yet; the next writers make it.
+	WithoutParity int `json:"withoutParity,omitempty"`
+
 	// Sample is the share that was asked for; 0 means everything.
 	Sample float64    `json:"sample,omitempty"`
 	Plan   VerifyPlan `json:"plan"`
@@ -97,16 +100,22 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, erro
 	if o.Sample < 0 || o.Sample > 1 || o.Sample > 0 && len(o.Points) > 0 {
 		return VerifyReport{}, fmt.Errorf("a sample of %v of %d points", o.Sample, len(o.Points))
 	}
-	v := &verification{s: s, o: o, meter: &meter{}, packs: map[uint32]*packState{}, badLeaves: map[format.ID][]blockRun{}, badNodes: map[format.ID]bool{}}
-	v.report.Sample = o.Sample
-	v.report.FromMemory = s.dir.Cached()
-	v.late.v = v
+	v := s.newVerification(o)
 	err := v.run(ctx)
 	v.report.ReadBytes = v.meter.read.Load()
 	if err != nil {
 		return v.report, s.explain(fmt.Errorf("verify %s: %w", s.label(), err))
 	}
 	return v.report, v.verdict()
+}
+
+func (s *Store) newVerification(o VerifyOptions) *verification {
+	v := &verification{s: s, o: o, meter: &meter{}, packs: map[uint32]*packState{},
+		badLeaves: map[format.ID][]blockRun{}, badNodes: map[format.ID]bool{}, missing: map[format.ID]bool{}}
+	v.report.Sample = o.Sample
+	v.report.FromMemory = s.dir.Cached()
+	v.late.v = v
+	return v
 }
 
 // verification is one run of Verify.
@@ -136,6 +145,13 @@ type verification struct {
 
 	badLeaves map[format.ID][]blockRun
 	badNodes  map[format.ID]bool
+
+	// badParity are the packs whose parity is missing or rotten. missing is what
+	// was found in no good place: true for a leaf or node.
+	badParity []format.RunPack
+	missing   map[format.ID]bool
+	// unsaved: nothing of this is noted on the drive.
+	unsaved bool
 }
 
 // packState is what the reading of a pack found.
@@ -191,6 +207,7 @@ func (v *verification) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	list = slices.DeleteFunc(list, func(p planned) bool { return v.packs[v.s.packs.add(p.RunPack)] != nil })
 	if v.o.Planned != nil {
 		v.o.Planned(v.report.Plan)
 	}
@@ -250,6 +267,9 @@ func (v *verification) readPacks(ctx context.Context, list []planned) error {
 func (v *verification) readPack(ctx context.Context, r *packReader, p planned) error {
 	at := seconds(v.s.now())
 	if err := r.read(ctx, p.RunPack); err != nil {
+		return err
+	}
+	if err := v.readParity(ctx, p.RunPack); err != nil {
 		return err
 	}
 	number := v.s.packs.add(p.RunPack)
@@ -325,7 +345,7 @@ func (v *verification) verdict() error {
 	p := &lifeboat.Problem{
 		What: fmt.Sprintf("%s is damaged in %d places; %d restore points cannot be restored whole", v.s.label(), len(v.report.Faults)+len(v.report.Hurt), len(hurt)+lost),
 		Safe: v.whole(len(v.records) - len(hurt)),
-		Next: "export to this drive again, which writes damaged blocks anew, and keep another drive at hand until lifeboat verify finds nothing",
+		Next: "attach another drive of this site if there is one, and run: lifeboat repair --drive " + v.s.nameOnSticker(),
 		Err:  lifeboat.ErrDamaged,
 	}
 	return p

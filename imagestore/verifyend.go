@@ -11,6 +11,9 @@ import (
 // save notes on the drive what was found so far: first what is bad, so that no
 // record can ever be newer than the mark that contradicts it.
 func (v *verification) save() error {
+	if v.unsaved {
+		return nil
+	}
 	if err := v.s.remember(v.newMarks()); err != nil {
 		if isGone(err) {
 			return err

@@ -91,7 +91,7 @@ func (w *pointWalk) tree(ctx context.Context, id format.ID, level int) error {
 	}
 	w.seen[id] = true
 	if ok, err := w.v.reachable(ctx, id); err != nil || !ok {
-		w.v.badNodes[id] = true
+		w.v.badNodes[id], w.v.missing[id] = true, true
 		return err
 	}
 	if level == 0 {
@@ -130,6 +130,7 @@ func (w *pointWalk) leaf(ctx context.Context, id format.ID) error {
 			return err
 		}
 		if !ok {
+			w.v.missing[e.ID] = false
 			w.v.badLeaves[id] = append(w.v.badLeaves[id], blockRun{e.Start, e.End()})
 		}
 	}
