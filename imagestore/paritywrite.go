@@ -119,13 +119,9 @@ func (s *Store) tidyPacks(ctx context.Context) (*packFolders, error) {
 		if s.index.isCovered(p) {
 			continue // what it is worth, a verification tells
 		}
-		keep := f.packs[p]
-		if keep {
-			par, err := s.readParity(p)
-			if isGone(err) {
-				return nil, err
-			}
-			keep = err == nil && par.fault == nil
+		keep, err := s.keepsParity(ctx, p, f.packs[p])
+		if err != nil {
+			return nil, err
 		}
 		if !keep {
 			remove = append(remove, parityName(p))
@@ -138,6 +134,33 @@ func (s *Store) tidyPacks(ctx context.Context) (*packFolders, error) {
 		}
 	}
 	return f, nil
+}
+
+// keepsParity says whether the parity of a pack that no run covers is worth
+// keeping. What a power cut left torn is not; but rot is no reason to give up
+// what may still heal a pack that rots as well.
+func (s *Store) keepsParity(ctx context.Context, p format.RunPack, present bool) (bool, error) {
+	if !present {
+		return false, nil
+	}
+	par, err := s.readParity(p)
+	if err != nil {
+		if isGone(err) {
+			return false, err
+		}
+		return false, nil
+	}
+	if par.fault == nil {
+		return true, nil
+	}
+	img, err := s.inspectPack(ctx, p)
+	if err != nil {
+		if !isDamage(err) {
+			return false, err
+		}
+		return true, nil
+	}
+	return !img.whole(), nil
 }
 
 // makeMissingParity makes parity for packs that have none, until limit of them

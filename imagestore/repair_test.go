@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"testing"
 
 	"lifeboat"
@@ -179,7 +180,7 @@ func TestRepairHealsWhatParityReaches(t *testing.T) {
 			}
 			s.Close()
 			planned, err := repairDrive(t, drive.ReadOnlyDir(), RepairOptions{DryRun: true})
-			if err != nil || planned.HealedPacks == 0 {
+			if planned.HealedPacks == 0 || planned.Lost > 0 || (err == nil) != (planned.Unknown == 0) {
 				t.Errorf("the plan: %+v, %v", planned, err)
 			}
 			report, err := repairDrive(t, drive.Dir(), RepairOptions{})
@@ -690,7 +691,14 @@ func (d stored) seenAndHealed(t *testing.T, drive *baddrive.Drive, round int, hi
 	s := openStore(t, drive.ReadOnlyDir(), Read)
 	report, _ := s.Verify(t.Context(), VerifyOptions{})
 	s.Close()
+	lostIndex := false
 	for _, name := range hit {
+		lostIndex = lostIndex || strings.HasPrefix(name, "index/")
+	}
+	for _, name := range hit {
+		if lostIndex && path.Ext(name) == ".par" {
+			continue // without its run a pack is read if a point needs it
+		}
 		if !slices.ContainsFunc(report.Faults, func(f Fault) bool {
 			return len(f.File) >= len(name) && f.File[:len(name)] == name || f.File == copyKey(name)
 		}) {
