@@ -195,7 +195,7 @@ func (c *copying) open(ctx context.Context, pack format.RunPack) (*openPack, for
 	if err != nil {
 		return nil, nil, err
 	}
-	d, _, err := o.directory()
+	d, err := o.directory()
 	if err != nil && !isGone(err) {
 		d, err = c.from.scanContents(ctx, o, pack.Tree)
 	}

@@ -56,7 +56,7 @@ func (s *Store) inspect(ctx context.Context, p format.RunPack, r *tolerantRead) 
 	if err != nil {
 		return img, nil // nothing opens without its header
 	}
-	d, footer, err := o.directory()
+	d, err := o.directory()
 	if err != nil {
 		return img, s.scanTorn(ctx, o, p.Tree, func(e format.RunEntry) { img.good[e.Place.Offset] = true })
 	}
@@ -71,9 +71,6 @@ func (s *Store) inspect(ctx context.Context, p format.RunPack, r *tolerantRead) 
 		} else {
 			img.good[f.Offset] = true
 		}
-	}
-	if lastEnd(d) != footer.Offset {
-		img.directory = false
 	}
 	return img, nil
 }

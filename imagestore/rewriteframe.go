@@ -53,7 +53,7 @@ func (r *frameReader) read(o *openPack, f format.DirectoryFrame, tree bool, b []
 // contents lists what is in a pack. A torn one, which has no directory, is read
 // whole; a pack that should have one and has not is damaged.
 func (s *Store) contents(ctx context.Context, o *openPack, number uint32) (format.Directory, error) {
-	d, _, err := o.directory()
+	d, err := o.directory()
 	if err == nil || isGone(err) || !s.packs.isTorn(number) {
 		return d, err
 	}
@@ -82,7 +82,7 @@ func (s *Store) checkPack(ctx context.Context, pack format.RunPack) error {
 	if err := o.file.DropCache(0, o.size); err != nil {
 		return err
 	}
-	d, _, err := o.directory()
+	d, err := o.directory()
 	if err != nil {
 		return err
 	}

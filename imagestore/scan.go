@@ -230,7 +230,7 @@ func (s *Store) scanPack(ctx context.Context, pack format.RunPack, report func(f
 		return true, err
 	}
 	defer o.file.Close()
-	d, _, err := o.directory()
+	d, err := o.directory()
 	if err == nil {
 		reportDirectory(d, report)
 		return false, nil
@@ -252,25 +252,23 @@ func reportDirectory(d format.Directory, report func(format.RunEntry)) {
 }
 
 // directory reads the directory of a pack that was written to its end.
-func (o *openPack) directory() (format.Directory, format.PackFooter, error) {
+func (o *openPack) directory() (format.Directory, error) {
 	var foot [format.PackFooterSize]byte
-	var f format.PackFooter
 	if o.size < format.HeaderSize+format.PackFooterSize {
-		return nil, f, format.ErrCorrupt
+		return nil, format.ErrCorrupt
 	}
 	if err := readFull(o.file, foot[:], o.size-format.PackFooterSize); err != nil {
-		return nil, f, err
+		return nil, err
 	}
 	f, err := format.DecodePackFooter(foot[:], o.key.Pack(), o.size)
 	if err != nil {
-		return nil, f, err
+		return nil, err
 	}
 	b := make([]byte, f.Size)
 	if err := readFull(o.file, b, int64(f.Offset)); err != nil {
-		return nil, f, err
+		return nil, err
 	}
-	d, err := o.key.OpenDirectory(b, f)
-	return d, f, err
+	return o.key.OpenDirectory(b, f)
 }
 
 // scanWindow is how much of a torn pack is read at once; it holds the longest

@@ -33,7 +33,7 @@ func (r *packReader) read(ctx context.Context, pack format.RunPack) error {
 		return err
 	}
 	state := &packState{}
-	d, footer, err := o.directory()
+	d, err := o.directory()
 	switch {
 	case isGone(err):
 		return err
@@ -52,9 +52,6 @@ func (r *packReader) read(ctx context.Context, pack format.RunPack) error {
 		if err := r.frames(ctx, o, pack, d, state); err != nil {
 			return err
 		}
-		if end := lastEnd(d); end != footer.Offset {
-			r.v.fault(Fault{File: packName(pack), Why: fmt.Sprintf("%d bytes belong to no frame", footer.Offset-end)})
-		}
 	}
 	r.v.mu.Lock()
 	r.v.packs[r.v.s.packs.add(pack)] = state
@@ -62,13 +59,6 @@ func (r *packReader) read(ctx context.Context, pack format.RunPack) error {
 	r.v.mu.Unlock()
 	r.v.meter.read.Add(o.size)
 	return nil
-}
-
-func lastEnd(d format.Directory) uint32 {
-	if len(d) == 0 {
-		return format.HeaderSize
-	}
-	return d[len(d)-1].Offset + d[len(d)-1].Size
 }
 
 func (r *packReader) frames(ctx context.Context, o *openPack, pack format.RunPack, d format.Directory, state *packState) error {

@@ -85,7 +85,7 @@ func checkZstd(packed []byte, size int) error {
 	if err := h.Decode(packed); err != nil || size == 0 || !h.HasFCS || h.FrameContentSize != uint64(size) {
 		return corrupt("compressed bytes announce another size")
 	}
-	if h.WindowSize > MaxSmallFile {
+	if h.WindowSize > maxSmallPlain {
 		return corrupt("compressed bytes that need %d bytes of memory", h.WindowSize)
 	}
 	rest := packed[h.HeaderSize:]

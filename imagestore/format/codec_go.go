@@ -25,7 +25,7 @@ var (
 	}}
 	goDecoders = sync.Pool{New: func() any {
 		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(false),
-			zstd.WithDecoderMaxMemory(MaxSmallFile), zstd.WithDecoderMaxWindow(MaxSmallFile),
+			zstd.WithDecoderMaxMemory(maxSmallPlain), zstd.WithDecoderMaxWindow(maxSmallPlain),
 			zstd.WithDecodeAllCapLimit(true))
 		if err != nil {
 			panic(err)

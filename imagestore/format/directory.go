@@ -113,6 +113,14 @@ func DecodePackFooter(b []byte, pack ID, size int64) (PackFooter, error) {
 	return f, nil
 }
 
+// end is where the last frame of chunks ends.
+func (d Directory) end() uint32 {
+	if len(d) == 0 {
+		return HeaderSize
+	}
+	return d[len(d)-1].Offset + d[len(d)-1].Size
+}
+
 // OpenDirectory opens the directory frame that fills b.
 func (k *PackKey) OpenDirectory(b []byte, f PackFooter) (Directory, error) {
 	plain, _, h, err := k.OpenFrame(nil, nil, b)
@@ -125,6 +133,9 @@ func (k *PackKey) OpenDirectory(b []byte, f PackFooter) (Directory, error) {
 	d, err := DecodeDirectory(plain)
 	if err == nil && len(d) != int(f.Frames) {
 		err = corrupt("a directory of %d frames, not %d", len(d), f.Frames)
+	}
+	if err == nil && d.end() != f.Offset {
+		err = corrupt("a directory whose frames end at %d, and it is at %d", d.end(), f.Offset)
 	}
 	return d, err
 }

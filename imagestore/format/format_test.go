@@ -366,6 +366,37 @@ func TestSmallFilesOpenForTheirDriveKindAndKeyOnly(t *testing.T) {
 	}
 }
 
+func TestTheLongestBodyThatDoesNotShrinkComesBack(t *testing.T) {
+	h := Header{Kind: KindHead, Generation: 1, Drive: sample.drive, File: ID{1}}
+	body := make([]byte, maxSmallPlain)
+	rand.NewChaCha8([32]byte{}).Read(body)
+	b, err := SealSmall(h, sample.master, body)
+	if err != nil || len(b) > MaxSmallFile {
+		t.Fatalf("%d bytes, and readers take %d: %v", len(b), MaxSmallFile, err)
+	}
+	if _, got, err := OpenSmall(b, sample.drive, KindHead, Masters{{1, sample.master}}); err != nil || !bytes.Equal(got, body) {
+		t.Error(err)
+	}
+}
+
+func TestADirectoryThatDoesNotReachItselfIsRefused(t *testing.T) {
+	k, err := NewPackKey(sample.pack, sample.master)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := Directory{{Offset: HeaderSize, Size: 100, Chunks: []DirectoryChunk{{ID: ID{1}, Length: 10}}}}
+	for _, gap := range []int64{0, 1} {
+		b := k.SealDirectory(d, 1, HeaderSize+100+gap)
+		footer, err := DecodePackFooter(b[len(b)-PackFooterSize:], sample.pack.File, HeaderSize+100+gap+int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.OpenDirectory(b[:footer.Size], footer); (err != nil) != (gap > 0) {
+			t.Errorf("%d bytes between: %v", gap, err)
+		}
+	}
+}
+
 func TestHostileSizesAreRefusedBeforeMemoryIsTaken(t *testing.T) {
 	bomb, _ := Compress(nil, make([]byte, 15<<20))
 	if _, err := Decompress(nil, bomb, CodecZstd, 1000); !errors.Is(err, ErrCorrupt) {

@@ -87,7 +87,7 @@ func FuzzSmallFile(f *testing.F) {
 	f.Add(b[:len(b)-checksumSize])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, body, err := OpenSmall(appendChecksum(bytes.Clone(b)), sample.drive, KindPoint, Masters{{1, sample.master}})
-		if err == nil && len(body) > MaxSmallFile {
+		if err == nil && len(body) > maxSmallPlain {
 			t.Fatalf("a body of %d bytes", len(body))
 		}
 	})

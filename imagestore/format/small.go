@@ -6,12 +6,14 @@ import (
 
 // The limits of a small sealed file.
 const (
-	MaxSmallFile  = 16 << 20
+	// MaxSmallFile is the length of the longest file: a body that compression
+	// does not make shorter, and what is around it.
+	MaxSmallFile  = maxSmallPlain + minSmallFile
+	maxSmallPlain = 16 << 20
 	smallPreface  = HeaderSize + 16
 	checksumSize  = 32
 	tagSize       = 16
 	minSmallFile  = smallPreface + tagSize + checksumSize
-	maxSmallPlain = MaxSmallFile
 )
 
 var zeroNonce [12]byte
@@ -70,7 +72,7 @@ func checkSmall(b []byte) (h Header, sealed int, err error) {
 	if h, err = DecodeHeader(b); err != nil {
 		return h, 0, err
 	}
-	if len(b) < minSmallFile || len(b) > MaxSmallFile+minSmallFile {
+	if len(b) < minSmallFile || len(b) > MaxSmallFile {
 		return h, 0, corrupt("a small file of %d bytes", len(b))
 	}
 	sealed = int(le.Uint32(b[64:]))
