@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"flag"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -298,6 +299,7 @@ func vectorFiles(t *testing.T) map[string][]byte {
 	files["keyring-generations-not-ascending.bin"] = change("keyring.bin", 28+36, 1)
 	files["keyring-drops-a-later-key.bin"] = change("keyring.bin", 28+36+3, 0x80)
 	files["keyring-without-a-key.bin"] = change("keyring-past.bin", 28+36+3, 0x80)
+	maps.Copy(files, badVectors(files))
 	return files
 }
 
