@@ -26,6 +26,8 @@ type restoreFlags struct {
 	disk   string
 	yes    bool
 	dryRun bool
+	// damaged goes on where something cannot be read.
+	damaged bool
 }
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -50,6 +52,7 @@ func (a *app) restoreCommand() *cobra.Command {
 	c.Flags().StringVar(&f.disk, "disk", "", "only this disk, by its key")
 	c.Flags().BoolVar(&f.yes, "yes", false, "overwrite without asking, block devices too")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be written")
+	c.Flags().BoolVar(&f.damaged, "allow-damaged", false, "leave zeros where the drive is damaged, and list the byte ranges; ends with code 12 then")
 	a.driveFlag(c, &f.drive)
 	return c
 }
@@ -72,6 +75,16 @@ type restorePlan struct {
 	Folder string                `json:"folder,omitempty"`
 	Format diskfile.Format       `json:"format"`
 	Files  []restoreFile         `json:"files"`
+	// AllowDamaged leaves zeros where the drive is damaged. Damaged says then what
+	// of which file that is.
+	AllowDamaged bool          `json:"allowDamaged,omitempty"`
+	Damaged      []damagedFile `json:"damaged,omitempty"`
+}
+
+// damagedFile is a file with zeros in place of what is lost.
+type damagedFile struct {
+	Path string `json:"path"`
+	imagestore.Hurt
 }
 
 func (a *app) restore(ctx context.Context, f restoreFlags, name string) error {
@@ -97,6 +110,7 @@ func (a *app) restore(ctx context.Context, f restoreFlags, name string) error {
 	if err != nil {
 		return err
 	}
+	plan.AllowDamaged = f.damaged
 	if f.dryRun {
 		a.showRestorePlan(plan)
 		return nil
@@ -207,14 +221,22 @@ func (a *app) runRestore(ctx context.Context, d *openedDrive, plan *restorePlan)
 		return err
 	}
 	err = a.writeRestore(ctx, d, r, plan)
+	if err == nil && len(plan.Damaged) > 0 {
+		err = leftDamaged(d, plan)
+	}
 	summary := fmt.Sprintf("%s, point %s", plan.Point.Machine.Name, short(plan.Point.ID))
 	r.end(summary, err)
-	if err != nil {
+	if err != nil && len(plan.Damaged) == 0 {
 		return restoreProblem(d, plan, err)
 	}
 	if a.json {
 		a.printJSON(event{Event: "result", Run: r.ID, Time: time.Now().UTC(), Result: plan})
-		return nil
+		return err
+	}
+	for _, f := range plan.Damaged {
+		for _, e := range f.Extents {
+			a.print("lost: %s  disk %s  %s at byte %d\n", f.Path, f.Disk, humanBytes(e.Length), e.Offset)
+		}
 	}
 	for _, f := range plan.Files {
 		a.print("%s\n", f.Path)
@@ -222,7 +244,23 @@ func (a *app) runRestore(ctx context.Context, d *openedDrive, plan *restorePlan)
 	if plan.Folder != "" {
 		a.note("start it without Lifeboat: sh %s", shellWord(filepath.Join(plan.Folder, startScript)))
 	}
-	return nil
+	return err
+}
+
+// leftDamaged says that what was restored has holes.
+func leftDamaged(d *openedDrive, plan *restorePlan) error {
+	var bytes int64
+	for _, f := range plan.Damaged {
+		for _, e := range f.Extents {
+			bytes += e.Length
+		}
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s: %s of point %s are lost on %s; zeros are in their place", plan.Point.Machine.Name, humanBytes(bytes), short(plan.Point.ID), d.name()),
+		Safe: "everything else was restored, and each block of it was checked; the lost ranges are listed",
+		Next: "check the file systems in what was restored; attach another drive of the site to heal this one with: lifeboat repair " + shellWord(d.found.Drive.Label),
+		Err:  lifeboat.ErrDamaged,
+	}
 }
 
 func (a *app) writeRestore(ctx context.Context, d *openedDrive, r *run, plan *restorePlan) error {
@@ -278,8 +316,12 @@ func (a *app) writeDisk(ctx context.Context, d *openedDrive, r *run, plan *resto
 		w = diskOverwriter{diskWriter{ctx, target}}
 	}
 	err = d.store.Restore(ctx, plan.Point.ID, f.Disk, w, imagestore.RestoreOptions{
+		AllowDamaged: plan.AllowDamaged,
 		Progress: func(pr imagestore.Progress) { p.show(pr.DoneBytes, pr.TotalBytes) }})
-	if err != nil {
+	var damaged *imagestore.DamagedRestore
+	if errors.As(err, &damaged) {
+		plan.Damaged = append(plan.Damaged, damagedFile{f.Path, damaged.Hurt})
+	} else if err != nil {
 		return err
 	}
 	return target.Sync(ctx)
@@ -327,7 +369,7 @@ func restoreProblem(d *openedDrive, plan *restorePlan, err error) error {
 	switch {
 	case errors.Is(err, lifeboat.ErrDamaged):
 		problem.What = fmt.Sprintf("%s: point %s on %s is damaged: %v", m, short(plan.Point.ID), d.name(), damageOf(err))
-		problem.Next = "take another point or another drive; what is hurt: lifeboat verify --drive " + shellWord(d.found.Drive.Label)
+		problem.Next = "take another point or another drive, or heal this one: lifeboat repair " + shellWord(d.found.Drive.Label)
 	case errors.Is(err, unix.ENOSPC):
 		problem.What = fmt.Sprintf("%s: there is no room for its disks at %s", m, plan.Files[0].Path)
 		problem.Next = "make room there or choose another target, and run the command again"

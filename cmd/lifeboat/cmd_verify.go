@@ -264,7 +264,7 @@ func (a *app) damageProblem(d *openedDrive, report imagestore.VerifyReport, err 
 		}
 	}
 	return &lifeboat.Problem{What: what, Safe: safe,
-		Next: "export the machine to this drive again: blocks that are damaged are written anew", Err: err}
+		Next: "attach another drive of this site if there is one, and run: lifeboat repair " + shellWord(d.found.Drive.Label), Err: err}
 }
 
 func (a *app) showVerify(r *run, d *openedDrive, report imagestore.VerifyReport, summary string, seconds float64, err error) {

@@ -96,7 +96,7 @@ func describeCompletion(root *cobra.Command) {
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.initCommand(), a.hostCommand(), a.machineCommand(), a.driveCommand(),
-		a.exportCommand(), a.copyCommand(), a.pointCommand(), a.pruneCommand(), a.verifyCommand(),
+		a.exportCommand(), a.copyCommand(), a.pointCommand(), a.pruneCommand(), a.verifyCommand(), a.repairCommand(),
 		a.bootCommand(), a.restoreCommand(), a.psCommand(), a.stopCommand(), a.consoleCommand(),
 		a.runCommand(), a.keyCommand(), a.manCommand(), a.versionCommand(),
 		a.diskServerCommand(), a.superviseCommand(),
