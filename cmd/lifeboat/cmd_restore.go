@@ -317,7 +317,7 @@ func (a *app) writeDisk(ctx context.Context, d *openedDrive, r *run, plan *resto
 	}
 	err = d.store.Restore(ctx, plan.Point.ID, f.Disk, w, imagestore.RestoreOptions{
 		AllowDamaged: plan.AllowDamaged,
-		Progress: func(pr imagestore.Progress) { p.show(pr.DoneBytes, pr.TotalBytes) }})
+		Progress:     func(pr imagestore.Progress) { p.show(pr.DoneBytes, pr.TotalBytes) }})
 	var damaged *imagestore.DamagedRestore
 	if errors.As(err, &damaged) {
 		plan.Damaged = append(plan.Damaged, damagedFile{f.Path, damaged.Hurt})
