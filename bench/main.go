@@ -34,7 +34,7 @@ func main() {
 	flag.BoolVar(&o.small, "small", false, "build small disks, to try the benchmark itself")
 	flag.StringVar(&o.work, "work", "", "folder to work in, of some 10 GiB; it is emptied (default: a new one beside the disks)")
 	flag.IntVar(&o.reps, "reps", 3, "how often lifeboat and restic are measured, in turn")
-	flag.StringVar(&o.scale, "scale", "1,10", "sizes of the index to measure, in millions of chunks; empty for none")
+	flag.StringVar(&o.scale, "scale", "1,10,100", "sizes of the index to measure, in millions of chunks; empty for none")
 	flag.StringVar(&o.json, "json", "bench/latest.json", "where the figures go")
 	flag.StringVar(&o.page, "page", "docs/reference/benchmarks.md", "where the page of the manual goes")
 	pageOnly := flag.Bool("page-only", false, "measure nothing: write the page anew from the figures")

@@ -78,8 +78,6 @@ type packFolders struct {
 	parity, healed map[format.RunPack]bool
 	// temps are the names of what unfinished writes left.
 	temps []string
-	// parityBytes is the length of all parity files.
-	parityBytes int64
 }
 
 // listFolders looks at everything that lies in the folders of packs.
@@ -90,7 +88,6 @@ func (s *Store) listFolders(ctx context.Context) (*packFolders, error) {
 		note := f.packs
 		if stem, ok := strings.CutSuffix(name, ".par"); ok {
 			name, note = stem, f.parity
-			f.parityBytes += fileSize(e)
 		} else if stem, ok := strings.CutSuffix(name, healedSuffix); ok {
 			name, note = stem, f.healed
 		}

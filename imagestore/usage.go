@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 )
 
 // Usage is what the store takes up.
@@ -42,11 +43,14 @@ func (s *Store) usage(ctx context.Context) (Usage, error) {
 		u.PackBytes += fileSize(p.entry)
 		u.Packs++
 	}
-	folders, err := s.listFolders(ctx)
+	err = s.walkPacks(ctx, func(_ string, e fs.DirEntry) {
+		if path.Ext(e.Name()) == ".par" {
+			u.ParityBytes += fileSize(e)
+		}
+	})
 	if err != nil {
 		return u, err
 	}
-	u.ParityBytes = folders.parityBytes
 	u.StoredBytes = u.PackBytes + u.ParityBytes
 	for _, folder := range []string{".", "slots", "index", "points", "heads", "marks", checksFolder} {
 		entries, err := s.dir.List(folder)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -172,7 +173,9 @@ func (d *OSDir) Remove(name string) error {
 	return explain(d.root.Remove(name))
 }
 
-// List returns the entries of a folder, sorted by name.
+// List returns the entries of a folder, sorted by name. It does not look at the
+// files themselves, of which a drive has a hundred thousand; an entry does so
+// when it is asked.
 func (d *OSDir) List(name string) ([]fs.DirEntry, error) {
 	if err := CheckName("list", name); err != nil {
 		return nil, err
@@ -182,12 +185,35 @@ func (d *OSDir) List(name string) ([]fs.DirEntry, error) {
 		return nil, d.explainRead(err)
 	}
 	defer f.Close()
-	entries, err := f.ReadDir(-1)
+	// A file that was opened inside a root looks at every entry at once.
+	plain, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, d.explainRead(err)
 	}
+	folder := os.NewFile(uintptr(plain), name)
+	defer folder.Close()
+	entries, err := folder.ReadDir(-1)
+	if err != nil {
+		return nil, d.explainRead(err)
+	}
+	for i, e := range entries {
+		entries[i] = listed{e, d, name}
+	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return entries, nil
+}
+
+// listed is an entry of a folder that finds its file inside the root.
+type listed struct {
+	fs.DirEntry
+	dir    *OSDir
+	folder string
+}
+
+// Info looks at the file now; one that went away meanwhile is fs.ErrNotExist.
+func (l listed) Info() (fs.FileInfo, error) {
+	info, err := l.dir.root.Lstat(path.Join(l.folder, l.Name()))
+	return info, l.dir.explainRead(err)
 }
 
 // Stat looks at a file or folder.

@@ -54,6 +54,33 @@ func TestNoSymbolicLinkLeadsOutOfTheFolder(t *testing.T) {
 
 // A pipe would hold up whoever opens it, and a lock writes its note into the
 // file: on a drive with the node of a disk, that would be into that disk.
+func TestAListingLooksAtFilesOnlyWhenItIsAsked(t *testing.T) {
+	path := t.TempDir()
+	d := openOS(t, path, false)
+	for _, name := range []string{"packs", "packs/a", "packs/b"} {
+		if err := os.MkdirAll(filepath.Join(path, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(path, "packs", "c")); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := d.List("packs")
+	if err != nil || len(entries) != 3 {
+		t.Fatal(entries, err)
+	}
+	os.Remove(filepath.Join(path, "packs", "a"))
+	if _, err := entries[0].Info(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an entry whose file went away after the listing: %v", err)
+	}
+	if info, err := entries[1].Info(); err != nil || !info.IsDir() || !entries[1].IsDir() {
+		t.Errorf("a folder: %v, %v", info, err)
+	}
+	if info, err := entries[2].Info(); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		t.Errorf("a link was followed: %v, %v", info, err)
+	}
+}
+
 func TestNothingButFilesIsOpenedAsAFile(t *testing.T) {
 	path := t.TempDir()
 	mkfifo(t, filepath.Join(path, "pipe"))
