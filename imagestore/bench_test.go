@@ -219,6 +219,35 @@ func BenchmarkRandomRead(b *testing.B) {
 	}
 }
 
+// BenchmarkSequentialRead reads a disk from its start to its end, one read after
+// the other, with a cache that is much smaller.
+func BenchmarkSequentialRead(b *testing.B) {
+	data := benchDisk(b)
+	dir, w := benchStore(b)
+	p := benchCapture(b, w, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: data}}))
+	w.Close()
+	for _, size := range []int{64 << 10, 1 << 20} {
+		b.Run(fmt.Sprintf("read=%dKiB", size>>10), func(b *testing.B) {
+			b.SetBytes(int64(len(data)))
+			defer cpu(b)()
+			buf := make([]byte, size)
+			for b.Loop() {
+				s := benchOpen(b, dir, Read)
+				d, err := s.Disk(context.Background(), p.ID, "disk0")
+				if err != nil {
+					b.Fatal(err)
+				}
+				for at := int64(0); at < int64(len(data)); at += int64(size) {
+					if _, err := d.ReadAt(buf, at); err != nil {
+						b.Fatal(err)
+					}
+				}
+				s.Close()
+			}
+		})
+	}
+}
+
 // BenchmarkAbsentID looks up ids that are not on the drive, in an index of a
 // million chunks.
 func BenchmarkAbsentID(b *testing.B) {

@@ -27,6 +27,8 @@ type Disk struct {
 	mu     sync.Mutex
 	leaves map[int64]leafUse
 	turn   uint64
+
+	aheads aheads
 }
 
 // leafUse is a decoded leaf and when it was last used.
@@ -99,6 +101,7 @@ func (d *Disk) ReadAtContext(ctx context.Context, p []byte, offset int64) (int, 
 		}
 		done += len(part)
 	}
+	d.readAhead(offset, int64(want))
 	if want < len(p) {
 		return want, io.EOF
 	}

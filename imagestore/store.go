@@ -85,6 +85,8 @@ type Store struct {
 	// are in use.
 	buffers     chan []byte
 	bufferTurns chan struct{}
+	// aheadSlots are as many as may be decoding ahead of readers.
+	aheadSlots chan struct{}
 
 	locks []io.Closer
 
@@ -145,6 +147,7 @@ func newStore(dir durable.Dir, o OpenOptions) *Store {
 		s.limits = limits{packBytes: format.MaxPackSize, runEntries: 128 << 10, reserveFree: true}
 	}
 	s.buffers, s.bufferTurns = make(chan []byte, regionBuffers), make(chan struct{}, regionBuffers)
+	s.aheadSlots = newAheadSlots()
 	s.marks = newMarks()
 	s.packs = newPacks(s)
 	s.frames = newFrameCache(s.packs, o.CacheBytes)
