@@ -61,7 +61,8 @@ func (s *Store) inspect(ctx context.Context, p format.RunPack, r *tolerantRead) 
 		return img, s.scanTorn(ctx, o, p.Tree, func(e format.RunEntry) { img.good[e.Place.Offset] = true })
 	}
 	img.directory = true
-	reader := packReader{v: &verification{s: s}, buf: make([]byte, format.MaxFrameSize), payload: make([]byte, 0, format.PayloadBuffer)}
+	reader := packReader{v: &verification{s: s}}
+	reader.begin(o, d)
 	for _, f := range d {
 		if err := ctx.Err(); err != nil {
 			return nil, err

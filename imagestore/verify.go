@@ -140,6 +140,8 @@ type verification struct {
 	marked map[format.MarkEntry]bool
 	packs  map[uint32]*packState
 
+	// reading is held by whoever reads from the drive, see packWindow.
+	reading sync.Mutex
 	// late reads what turns out to be needed only when the points are walked.
 	late packReader
 
@@ -249,7 +251,8 @@ func (v *verification) readPacks(ctx context.Context, list []planned) error {
 		}
 		return nil
 	})
-	for range runtime.GOMAXPROCS(0) {
+	// One reads while the others keep the processors busy.
+	for range runtime.GOMAXPROCS(0) + 1 {
 		group.Go(func() error {
 			r := packReader{v: v}
 			for p := range work {

@@ -13,7 +13,7 @@ func trimFolder(name string) string { return name[strings.LastIndexByte(name, '/
 // packReader reads packs from front to end. Each goroutine has its own.
 type packReader struct {
 	v       *verification
-	buf     []byte
+	window  packWindow
 	payload []byte
 	lengths []uint32
 }
@@ -62,10 +62,7 @@ func (r *packReader) read(ctx context.Context, pack format.RunPack) error {
 }
 
 func (r *packReader) frames(ctx context.Context, o *openPack, pack format.RunPack, d format.Directory, state *packState) error {
-	if r.buf == nil {
-		r.buf = make([]byte, format.MaxFrameSize)
-		r.payload = make([]byte, 0, format.PayloadBuffer)
-	}
+	r.begin(o, d)
 	chunks := int64(0)
 	for _, f := range d {
 		if err := ctx.Err(); err != nil {
@@ -89,13 +86,20 @@ func (r *packReader) frames(ctx context.Context, o *openPack, pack format.RunPac
 	return nil
 }
 
+// begin gets ready for the frames of a pack.
+func (r *packReader) begin(o *openPack, d format.Directory) {
+	if r.payload == nil {
+		r.payload = make([]byte, 0, format.PayloadBuffer)
+	}
+	r.window = packWindow{turn: &r.v.reading, o: o, end: framesEnd(d), buf: r.window.buf}
+}
+
 // frame opens a frame and recomputes the ids of its chunks.
 func (r *packReader) frame(o *openPack, pack format.RunPack, f format.DirectoryFrame) error {
-	b := r.buf[:f.Size]
-	if err := readFull(o.file, b, int64(f.Offset)); err != nil {
+	b, err := r.window.frame(f)
+	if err != nil {
 		return err
 	}
-	var err error
 	r.payload, r.lengths, _, err = o.key.OpenFrame(r.payload[:0], r.lengths[:0], b)
 	if err != nil {
 		return err
