@@ -2,6 +2,7 @@ package imagestore
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"lifeboat/imagestore/format"
@@ -12,7 +13,6 @@ type Checked struct {
 	// VerifiedAt: everything on the drive was verified then, and nothing was
 	// found damaged since. It is when that verification began.
 	VerifiedAt time.Time `json:"verifiedAt,omitzero"`
-	Coverage   Coverage  `json:"coverage"`
 	// Points says it point by point, by id.
 	Points map[string]CheckedPoint `json:"points,omitempty"`
 	// UnfinishedFrom is when the verification began that can be gone on with.
@@ -44,30 +44,13 @@ type Coverage struct {
 	OldestRead time.Time `json:"oldestRead,omitzero"`
 }
 
-// Checked reads what the drive knows of its verifications.
+// Checked reads what the drive knows of its verifications: one small file.
 func (s *Store) Checked(ctx context.Context) (Checked, error) {
-	if err := s.begin(); err != nil {
-		return Checked{}, err
-	}
-	defer s.end()
-	c, err := s.checked(ctx)
-	return c, s.explain(err)
-}
-
-func (s *Store) checked(ctx context.Context) (Checked, error) {
-	c, err := s.loadChecks()
+	c, err := s.openChecks(ctx)
 	if err != nil {
 		return Checked{}, err
 	}
-	files, err := s.listPacks(ctx)
-	if err != nil {
-		return Checked{}, err
-	}
-	present := map[format.ID]int64{}
-	for _, f := range files {
-		present[f.ID] = fileSize(f.entry)
-	}
-	out := Checked{VerifiedAt: moment(c.known.Verified), Coverage: c.coverage(present), Points: map[string]CheckedPoint{}}
+	out := Checked{VerifiedAt: moment(c.known.Verified), Points: map[string]CheckedPoint{}}
 	for id, p := range c.points {
 		out.Points[id.String()] = checkedPoint(p)
 	}
@@ -78,6 +61,37 @@ func (s *Store) checked(ctx context.Context) (Checked, error) {
 		out.BytesPerSecond = c.known.Speeds[n-1].BytesPerSecond
 	}
 	return out, nil
+}
+
+// Coverage compares what the drive knows with the packs that are on it, of which
+// it looks at each.
+func (s *Store) Coverage(ctx context.Context) (Coverage, error) {
+	c, err := s.openChecks(ctx)
+	if err == nil {
+		err = s.begin()
+	}
+	if err != nil {
+		return Coverage{}, err
+	}
+	defer s.end()
+	files, err := s.listPacks(ctx)
+	if err != nil {
+		return Coverage{}, s.explain(err)
+	}
+	present := map[format.ID]int64{}
+	for _, f := range files {
+		present[f.ID] = fileSize(f.entry)
+	}
+	return c.coverage(present), nil
+}
+
+func (s *Store) openChecks(ctx context.Context) (*checks, error) {
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	c, err := s.loadChecks()
+	return c, s.explain(errors.Join(err, ctx.Err()))
 }
 
 func checkedPoint(p format.CheckedPoint) CheckedPoint {

@@ -88,15 +88,23 @@ func verifyOnce(t *testing.T, dir durable.Dir, c *clock, o VerifyOptions) (Verif
 	return report, errors.Join(err, s.Close())
 }
 
-func checkedNow(t *testing.T, dir durable.Dir, c *clock) Checked {
+// knownNow is all that a drive knows of its verifications.
+type knownNow struct {
+	Checked
+	Coverage Coverage
+}
+
+func checkedNow(t *testing.T, dir durable.Dir, c *clock) (k knownNow) {
 	t.Helper()
 	s := openAt(t, dir, Read, c)
 	defer s.Close()
-	checked, err := s.Checked(t.Context())
-	if err != nil {
+	var err, coverageErr error
+	k.Checked, err = s.Checked(t.Context())
+	k.Coverage, coverageErr = s.Coverage(t.Context())
+	if err := errors.Join(err, coverageErr); err != nil {
 		t.Fatal(err)
 	}
-	return checked
+	return k
 }
 
 func TestTwentySamplesOfFivePercentReadEverything(t *testing.T) {

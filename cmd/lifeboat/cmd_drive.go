@@ -299,6 +299,10 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 	if err != nil {
 		return err
 	}
+	coverage, err := d.store.Coverage(ctx)
+	if err != nil {
+		return err
+	}
 	programs, err := a.checkPrograms(d)
 	if err != nil {
 		return err
@@ -319,7 +323,8 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 			// Programs compares those on the drive with this version's.
 			Programs []rotation.ProgramFinding `json:"programs"`
 			Checked  imagestore.Checked        `json:"checked"`
-		}{d.store.Drive(), d.found.Path, d.store.Site().Name, d.store.Fingerprint(), d.store.Head(), len(points), len(newest), usage, slots, faults, programs, checked})
+			Coverage imagestore.Coverage       `json:"coverage"`
+		}{d.store.Drive(), d.found.Path, d.store.Site().Name, d.store.Fingerprint(), d.store.Head(), len(points), len(newest), usage, slots, faults, programs, checked, coverage})
 		return lostPoints(d, faults)
 	}
 	var names []string
@@ -330,7 +335,7 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 	a.print("  id          %s\n  site        %s\n  key         %s\n  opened by   %s\n", d.store.Drive().ID, d.store.Site().Name, d.store.Fingerprint(), list(names))
 	a.print("  points      %d of %d machines\n", len(points), len(newest))
 	a.print("  store       %s in %d packs, %s free\n", humanBytes(usage.StoredBytes), usage.Packs, humanBytes(usage.FreeBytes))
-	a.print("  verified    %s\n  read back   %s\n", driveVerifiedWords(checked.VerifiedAt), coverageWords(checked.Coverage))
+	a.print("  verified    %s\n  read back   %s\n", driveVerifiedWords(checked.VerifiedAt), coverageWords(coverage))
 	if !checked.UnfinishedFrom.IsZero() {
 		a.print("  unfinished  a verification of %s; it goes on with: lifeboat verify %s\n", stamp(checked.UnfinishedFrom), shellWord(d.found.Drive.Label))
 	}

@@ -160,7 +160,7 @@ func (a *app) sayResumed(p *progress, plan imagestore.VerifyPlan) {
 func stoppedVerify(ctx context.Context, d *openedDrive, report imagestore.VerifyReport, last imagestore.Progress) error {
 	p := &lifeboat.Problem{
 		What: fmt.Sprintf("stopped after %d %% of %s", 100*last.DoneBytes/max(last.TotalBytes, 1), d.name()),
-		Safe: "what was read whole by then counts; nothing else is called verified",
+		Safe: "every restore point is as it was; what was read whole by then counts, and nothing else is called verified",
 		Next: "run the same command again: it goes on where it was",
 		Err:  context.Cause(ctx),
 	}
@@ -168,7 +168,7 @@ func stoppedVerify(ctx context.Context, d *openedDrive, report imagestore.Verify
 		p.What += fmt.Sprintf("; damage was found in %s", count(len(report.Faults), "place"))
 	}
 	if report.NotRecorded != "" {
-		p.Safe, p.Next = "nothing was changed on it", "run the same command again: it begins anew"
+		p.Safe, p.Next = "every restore point is as it was; nothing was changed on the drive", "run the same command again: it begins anew"
 	}
 	return p
 }
