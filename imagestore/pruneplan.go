@@ -45,13 +45,19 @@ type PrunePlan struct {
 }
 
 // PlanPrune says what Prune would do with the same options. It reads trees and
-// index, changes nothing, and works on a store opened in any mode. It fails, as
-// Prune does, when anything cannot be read that says what the kept points need.
+// index, removes nothing, and works on a store opened in any mode; one that is
+// open for writing finishes its captures first. It fails, as Prune does, when
+// anything cannot be read that says what the kept points need.
 func (s *Store) PlanPrune(ctx context.Context, o PruneOptions) (PrunePlan, error) {
 	if err := s.begin(); err != nil {
 		return PrunePlan{}, err
 	}
 	defer s.end()
+	if s.mode.writes() {
+		// A damaged run of the index is made anew, which no capture may meet.
+		s.moving.Lock()
+		defer s.moving.Unlock()
+	}
 	keep, gone, err := s.recordsOf(ctx, o.Keep)
 	if err != nil {
 		return PrunePlan{}, s.explain(err)
