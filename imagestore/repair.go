@@ -227,33 +227,62 @@ func (r *repair) healPacks(ctx context.Context) error {
 		if !state.lost && len(state.bad) == 0 && state.good == nil {
 			continue
 		}
-		p := r.s.packs.pack(number)
-		h, err := r.s.proposeHealing(ctx, p)
+		if _, err := r.healPack(ctx, r.s.packs.pack(number), true); err != nil {
+			return err
+		}
+	}
+	return r.healUncovered(ctx)
+}
+
+// healUncovered heals packs of which the index knows nothing: where it was lost,
+// one whose header is rotten as well is in no run.
+func (r *repair) healUncovered(ctx context.Context) error {
+	list, err := r.s.uncovered(ctx, func(map[format.RunPack]bool) {})
+	if err != nil {
+		return err
+	}
+	healed := false
+	for _, p := range list {
+		if r.found.packs[r.s.packs.add(p)] != nil {
+			continue
+		}
+		better, err := r.healPack(ctx, p, false)
 		if err != nil {
 			return err
 		}
-		if h.image == nil && h.before.whole() {
-			continue // it was torn before it ever was a whole pack
-		}
-		r.report.DamagedPacks++
-		r.damaged = append(r.damaged, p)
-		if h.image == nil {
-			continue
-		}
-		r.healable[number] = h.image.good
-		r.report.HealedCells += h.cells
-		if h.image.whole() {
-			r.report.HealedPacks++
-		}
-		if r.o.DryRun {
-			continue
-		}
-		if err := r.s.wrote(r.s.replacePack(p, h.image.data)); err != nil {
-			return err
-		}
-		r.s.log.Info("healed a pack from its parity", "pack", packName(p), "cells", h.cells, "whole", h.image.whole())
+		healed = healed || better
 	}
-	return nil
+	if !healed || r.o.DryRun {
+		return nil
+	}
+	return r.s.wrote(r.s.salvage(ctx))
+}
+
+// healPack heals a pack from its parity, and says whether that made it better.
+// One that the index does not know counts as damaged only then.
+func (r *repair) healPack(ctx context.Context, p format.RunPack, known bool) (better bool, err error) {
+	h, err := r.s.proposeHealing(ctx, p)
+	if err != nil {
+		return false, err
+	}
+	if h.image == nil && (h.before.whole() || !known) {
+		return false, nil // it was torn before it ever was a whole pack
+	}
+	r.report.DamagedPacks++
+	r.damaged = append(r.damaged, p)
+	if h.image == nil {
+		return false, nil
+	}
+	r.healable[r.s.packs.add(p)] = h.image.good
+	r.report.HealedCells += h.cells
+	if h.image.whole() {
+		r.report.HealedPacks++
+	}
+	if r.o.DryRun {
+		return true, nil
+	}
+	r.s.log.Info("healing a pack from its parity", "pack", packName(p), "cells", h.cells, "whole", h.image.whole())
+	return true, r.s.wrote(r.s.replacePack(p, h.image.data))
 }
 
 // borrow takes what is missing from the siblings and says whether they had any

@@ -433,6 +433,10 @@ func TestRepairRebuildsALostIndexAndLostFolders(t *testing.T) {
 			removeAll(d, runs)
 			d.Erase(data[0], 200, 300)
 		},
+		"lost runs and a damaged header": func(d *baddrive.Drive) {
+			removeAll(d, runs)
+			d.FlipBit(data[0], 8*20)
+		},
 		"nothing": func(*baddrive.Drive) {},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -696,8 +700,8 @@ func (d stored) seenAndHealed(t *testing.T, drive *baddrive.Drive, round int, hi
 		lostIndex = lostIndex || strings.HasPrefix(name, "index/")
 	}
 	for _, name := range hit {
-		if lostIndex && path.Ext(name) == ".par" {
-			continue // without its run a pack is read if a point needs it
+		if lostIndex && strings.HasPrefix(name, "packs/") {
+			continue // without its run a pack is read if a point needs it; the repair finds it
 		}
 		if !slices.ContainsFunc(report.Faults, func(f Fault) bool {
 			return len(f.File) >= len(name) && f.File[:len(name)] == name || f.File == copyKey(name)
