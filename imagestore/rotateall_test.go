@@ -164,3 +164,47 @@ func TestResealKeepsTheOldKeyForWhatIsDamaged(t *testing.T) {
 		t.Errorf("%d keys are left, with a pack that needs the older one", len(r.masters))
 	}
 }
+
+func TestResealThatIsStoppedGoesOn(t *testing.T) {
+	n := smallKeyNight(t)
+	s := openStore(t, n.base.Dir(), Alone)
+	if err := s.Rotate(t.Context(), RotateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Reseal(stopped, RotateOptions{}, nil); !errors.Is(err, context.Canceled) {
+		t.Fatalf("a reseal that was stopped: %v", err)
+	}
+	n.checkPoints(t, s, nil)
+	// The same process goes on, and so would another.
+	if err := s.Reseal(t.Context(), RotateOptions{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	n.checkPoints(t, s, nil)
+	if len(s.masters) != 1 {
+		t.Errorf("%d keys are left", len(s.masters))
+	}
+}
+
+// What a person waits for, and what it costs: at most 64 MiB and 0.3 s.
+func BenchmarkOpenWithAPassphrase(b *testing.B) {
+	drive := newDrive(b)
+	s := openStore(b, drive.Dir(), Write)
+	secret, err := Passphrase(GeneratePassphrase())
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := s.AddSlot(b.Context(), NewSlot{Name: "passphrase", Secret: secret}); err != nil {
+		b.Fatal(err)
+	}
+	s.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := Open(b.Context(), drive.ReadOnlyDir(), []Secret{secret}, OpenOptions{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Close()
+	}
+}
