@@ -98,6 +98,9 @@ func TestChangesOfTheKeysSurviveAPowerCutAtEveryCall(t *testing.T) {
 	}
 	for name, c := range changes {
 		for _, torn := range []bool{false, true} {
+			if torn && name != "rotate" && crashSeeds() < 10 {
+				continue // the same few calls; the long form has them too
+			}
 			t.Run(fmt.Sprintf("%s/torn-renames=%t", name, torn), func(t *testing.T) {
 				n := keyNight(t, torn)
 				s := openStore(t, n.base.ReadOnlyDir(), Read)
