@@ -136,7 +136,7 @@ func (r *repair) run(ctx context.Context) error {
 		r.tell(r.promise(ctx))
 		return ctx.Err()
 	}
-	if err := r.remakeParity(ctx); err != nil {
+	if err := r.remakeParity(ctx, append(slices.Clone(r.found.badParity), r.damaged...)); err != nil {
 		return err
 	}
 	if err := r.s.wrote(r.s.healIndex()); err != nil {
@@ -155,6 +155,15 @@ func (r *repair) run(ctx context.Context) error {
 			break
 		}
 		r.damaged = nil
+		if err := r.again(ctx); err != nil {
+			return err
+		}
+	}
+	// Packs that came back into the index only now have parity as well.
+	if r.damaged = r.last.badParity; len(r.damaged) > 0 {
+		if err := r.remakeParity(ctx, r.damaged); err != nil {
+			return err
+		}
 		if err := r.again(ctx); err != nil {
 			return err
 		}
@@ -368,9 +377,9 @@ func (r *repair) promise(ctx context.Context) (lost int) {
 
 // remakeParity gives every pack parity that has none, or one that is rotten or
 // not of its bytes. It is made from a pack in which everything is good.
-func (r *repair) remakeParity(ctx context.Context) error {
+func (r *repair) remakeParity(ctx context.Context, packs []format.RunPack) error {
 	done := map[format.RunPack]bool{}
-	for _, p := range append(slices.Clone(r.found.badParity), r.damaged...) {
+	for _, p := range packs {
 		if done[p] {
 			continue
 		}
