@@ -218,17 +218,32 @@ func (c *frameCache) unlink(f *frame) {
 }
 
 // namers lends namers, which serve one goroutine each.
-type namers struct{ pool sync.Pool }
+type namers struct {
+	chunkKey [32]byte
+	free     chan *format.Namer
+}
+
+// maxFreeNamers is how many are kept for the next who need one; more than that
+// many goroutines rarely name something at a time.
+const maxFreeNamers = 16
 
 func newNamers(chunkKey [32]byte) *namers {
-	n := &namers{}
-	n.pool.New = func() any { return format.NewNamer(chunkKey) }
-	return n
+	return &namers{chunkKey, make(chan *format.Namer, maxFreeNamers)}
 }
 
 func (n *namers) name(b []byte, tree bool) format.ID {
-	namer := n.pool.Get().(*format.Namer)
-	defer n.pool.Put(namer)
+	var namer *format.Namer
+	select {
+	case namer = <-n.free:
+	default:
+		namer = format.NewNamer(n.chunkKey)
+	}
+	defer func() {
+		select {
+		case n.free <- namer:
+		default:
+		}
+	}()
 	if tree {
 		return namer.Tree(b)
 	}
