@@ -47,6 +47,9 @@ func (s *Store) Rotate(ctx context.Context, o RotateOptions) error {
 		return err
 	}
 	keyring := s.presentKeys()
+	if len(keyring.Past)+len(keyring.Masters) >= format.MaxKeys {
+		return s.keyringFull()
+	}
 	next := newMaster(s.super.Generation + 1)
 	keyring.Masters = append(slices.Clip(keyring.Masters), next)
 	files, err := s.wrapAnew(ctx, keyring, slots)
@@ -59,6 +62,18 @@ func (s *Store) Rotate(ctx context.Context, o RotateOptions) error {
 	}
 	return s.wrote(err)
 }
+
+// keyringFull refuses a key more than a reader takes.
+func (s *Store) keyringFull() error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s was given a new key %d times, which is the limit of a drive", s.label(), format.MaxKeys-1),
+		Safe: "nothing was changed on it; it goes on with the key that it has",
+		Next: "make another drive with: lifeboat drive init; then copy the restore points to it with: lifeboat copy",
+		Err:  errKeyringFull,
+	}
+}
+
+var errKeyringFull = errors.New("the keyring is full")
 
 // keptSlot is a slot that is made anew.
 type keptSlot struct {
@@ -175,9 +190,12 @@ type newSlotFile struct {
 	data []byte
 }
 
-// wrapAnew makes the files of the slots, with a keyring, and proves of each
-// passphrase that it opens what was made for it. Nothing is written.
+// wrapAnew makes the files of the slots, with a keyring that a reader takes, and
+// proves of each passphrase that it opens what was made for it. Nothing is written.
 func (s *Store) wrapAnew(ctx context.Context, keyring format.Keyring, slots []keptSlot) ([]newSlotFile, error) {
+	if _, err := format.DecodeKeyring(keyring.Append(nil, s.driveID), s.driveID); err != nil {
+		return nil, fmt.Errorf("check the new keyring: %w", err)
+	}
 	var files []newSlotFile
 	for _, n := range slots {
 		if err := ctx.Err(); err != nil {

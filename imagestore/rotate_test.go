@@ -275,6 +275,48 @@ func TestRotationIsRefusedBeforeAnythingChanges(t *testing.T) {
 	r.Close()
 }
 
+// A drive that nobody's reader takes any more is lost, whoever has the key.
+func TestARotationBeyondWhatAKeyringHoldsIsRefused(t *testing.T) {
+	drive := newDrive(t)
+	s := openStore(t, drive.Dir(), Alone)
+	keyring := s.presentKeys()
+	for len(keyring.Masters) < format.MaxKeys-1 {
+		keyring.Masters = append(keyring.Masters, newMaster(keyring.Masters.Newest().Generation+1))
+	}
+	slots, err := s.slotsToKeep(RotateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := s.wrapAnew(t.Context(), keyring, slots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.writeRotation(t.Context(), keyring, files); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Rotate(t.Context(), RotateOptions{}); err != nil {
+		t.Fatalf("the last that fits: %v", err)
+	}
+	calls := drive.Calls()
+	var p *lifeboat.Problem
+	if err := s.Rotate(t.Context(), RotateOptions{}); !errors.As(err, &p) || drive.Calls() != calls {
+		t.Errorf("one more: %v, and %d writes", err, drive.Calls()-calls)
+	}
+	keyring.Masters = append(s.presentKeys().Masters, newMaster(format.MaxKeys+1))
+	if _, err := s.wrapAnew(t.Context(), keyring, slots); !errors.Is(err, format.ErrCorrupt) {
+		t.Errorf("a keyring that no reader takes: %v", err)
+	}
+	// What was dropped counts as well.
+	if err := s.Reseal(t.Context(), RotateOptions{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Rotate(t.Context(), RotateOptions{}); len(s.masters) != 1 || !errors.As(err, &p) {
+		t.Errorf("one more with %d master keys left: %v", len(s.masters), err)
+	}
+	s.Close()
+	openStore(t, drive.ReadOnlyDir(), Read).Close()
+}
+
 func TestRotationsThatAreCutOffDoNotAddUp(t *testing.T) {
 	n := keyNight(t, false)
 	dir := n.base.Dir()

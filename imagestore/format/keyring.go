@@ -8,8 +8,9 @@ import (
 
 const (
 	keyringMagic = "LBKEYS01"
-	// maxKeys bounds a keyring: a key each day for years.
-	maxKeys = 1024
+	// MaxKeys bounds a keyring: a key each day for years. Those whose master key
+	// was dropped count.
+	MaxKeys = 1024
 	// pastBit marks a generation in a keyring of which the seed alone is left.
 	pastBit = 1 << 31
 )
@@ -129,7 +130,7 @@ func DecodeKeyring(b []byte, drive ShortID) (Keyring, error) {
 	if r.err == nil && got != drive {
 		return k, ErrForeign
 	}
-	if n < 1 || n > maxKeys {
+	if n < 1 || n > MaxKeys {
 		return k, corrupt("a keyring of %d keys", n)
 	}
 	last := uint32(0)
