@@ -25,9 +25,11 @@ type CopyReport struct {
 	// there before.
 	Copied  []lifeboat.RestorePoint `json:"copied,omitempty"`
 	Present []string                `json:"present,omitempty"`
-	// Hurt lists what cannot be read on the source, of points that were not
-	// copied for that reason.
-	Hurt []Hurt `json:"hurt,omitempty"`
+	// NotCopied are all that were asked for and are not on the target now,
+	// because the source is damaged. Hurt lists the ranges of them that cannot
+	// be read, as far as they are known.
+	NotCopied []NotCopied `json:"notCopied,omitempty"`
+	Hurt      []Hurt      `json:"hurt,omitempty"`
 	// NewBytes are the plain bytes that the target lacked, ReadBytes what was
 	// read of the source's packs, WrittenBytes what went to the target's.
 	NewBytes     int64 `json:"newBytes"`
@@ -35,10 +37,20 @@ type CopyReport struct {
 	WrittenBytes int64 `json:"writtenBytes"`
 }
 
+// NotCopied is a point that cannot be copied.
+type NotCopied struct {
+	PointID string `json:"pointId"`
+	// Machine is its name, empty if the record of the point cannot be read.
+	Machine string `json:"machine,omitempty"`
+	Why     string `json:"why"`
+}
+
 // CopyPlan is what a copy would do.
 type CopyPlan struct {
 	Points  []CopyPlanPoint `json:"points"`
 	Present []string        `json:"present,omitempty"`
+	// NotCopied are those of which it is known already that they cannot be copied.
+	NotCopied []NotCopied `json:"notCopied,omitempty"`
 	// NewBytes are the plain bytes that the target lacks.
 	NewBytes int64 `json:"newBytes"`
 }
@@ -98,12 +110,15 @@ func (s *Store) PlanCopy(ctx context.Context, from *Store, ids []string) (CopyPl
 		if err != nil && !errors.Is(err, lifeboat.ErrDamaged) {
 			return p, from.explain(err)
 		}
-		if err == nil {
-			p.Points = append(p.Points, CopyPlanPoint{r.point, l.bytes})
-			p.NewBytes += l.bytes
-			c.took()
+		if err != nil {
+			c.notCopied(r, err)
+			continue
 		}
+		p.Points = append(p.Points, CopyPlanPoint{r.point, l.bytes})
+		p.NewBytes += l.bytes
+		c.took()
 	}
+	p.NotCopied = c.report.NotCopied
 	return p, nil
 }
 
@@ -163,11 +178,28 @@ func (c *copying) choose(ctx context.Context, ids []string) error {
 	if err != nil {
 		return c.s.explain(err)
 	}
-	all, _, err := c.from.records(ctx)
+	all, faults, err := c.from.records(ctx)
 	if err != nil {
 		return c.from.explain(err)
 	}
+	isHere := func(id string) bool {
+		return slices.ContainsFunc(here.points, func(p format.HeadPoint) bool { return p.ID.String() == id })
+	}
+	// A point whose record cannot be read is one of all, too.
+	faults = slices.DeleteFunc(faults, func(f Fault) bool {
+		return !f.Lost || f.PointID == "" || ids != nil && !slices.Contains(ids, f.PointID)
+	})
+	for _, f := range faults {
+		if isHere(f.PointID) {
+			c.report.Present = append(c.report.Present, f.PointID)
+		} else {
+			c.report.NotCopied = append(c.report.NotCopied, NotCopied{PointID: f.PointID, Why: f.Why})
+		}
+	}
 	for _, id := range ids {
+		if slices.ContainsFunc(faults, func(f Fault) bool { return f.PointID == id }) {
+			continue
+		}
 		if !slices.ContainsFunc(all, func(r record) bool { return r.point.ID == id }) {
 			return fmt.Errorf("%w: %s on %s", ErrNoPoint, id, c.from.label())
 		}
@@ -175,7 +207,7 @@ func (c *copying) choose(ctx context.Context, ids []string) error {
 	for _, r := range all {
 		switch {
 		case ids != nil && !slices.Contains(ids, r.point.ID):
-		case slices.ContainsFunc(here.points, func(p format.HeadPoint) bool { return p.ID == r.ID }):
+		case isHere(r.point.ID):
 			c.report.Present = append(c.report.Present, r.point.ID)
 		default:
 			c.records = append(c.records, r)
@@ -193,7 +225,8 @@ func (c *copying) all(ctx context.Context) error {
 		var hurt *hurtPoint
 		if errors.As(err, &hurt) {
 			if err = c.noteHurt(ctx, r, hurt.bad); err == nil {
-				c.s.log.Warn("a point is not copied because the source is damaged", "point", r.point.ID)
+				c.notCopied(r, hurt)
+				c.s.log.Warn("a point is not copied because the source is damaged", "point", r.point.ID, "why", hurt)
 				continue
 			}
 		}
@@ -232,11 +265,25 @@ func (c *copying) point(ctx context.Context, r record) error {
 // took notes that what was looked at so far is here.
 func (c *copying) took() { c.done = slices.Clone(c.live.bits) }
 
-// hurtPoint is the error for a point of which something cannot be read.
-type hurtPoint struct{ bad map[format.ID]bool }
+// hurtPoint is the error for a point of which something cannot be read: some
+// chunks, or why it is not even known what it needs.
+type hurtPoint struct {
+	bad map[format.ID]bool
+	why error
+}
 
-func (h *hurtPoint) Error() string { return fmt.Sprintf("%d blocks cannot be read", len(h.bad)) }
+func (h *hurtPoint) Error() string {
+	if h.why != nil {
+		return "what it needs cannot be found out: " + h.why.Error()
+	}
+	return fmt.Sprintf("%d blocks cannot be read", len(h.bad))
+}
+
 func (h *hurtPoint) Unwrap() error { return lifeboat.ErrDamaged }
+
+func (c *copying) notCopied(r record, why error) {
+	c.report.NotCopied = append(c.report.NotCopied, NotCopied{r.point.ID, r.point.Machine.Name, why.Error()})
+}
 
 // noteHurt lists the ranges of a point that cannot be read.
 func (c *copying) noteHurt(ctx context.Context, r record, bad map[format.ID]bool) error {
@@ -273,12 +320,19 @@ func (c *copying) noteHurt(ctx context.Context, r record, bad map[format.ID]bool
 
 // verdict is the error for points that were not copied, or nil.
 func (c *copying) verdict() error {
-	if len(c.report.Hurt) == 0 {
+	if len(c.report.NotCopied) == 0 {
 		return nil
 	}
-	h := c.report.Hurt[0]
+	n := c.report.NotCopied[0]
+	what := fmt.Sprintf("%s is damaged: point %s was not copied: %s", c.from.label(), n.PointID, n.Why)
+	if n.Machine != "" {
+		what = fmt.Sprintf("%s is damaged: point %s of %s was not copied: %s", c.from.label(), n.PointID, n.Machine, n.Why)
+	}
+	if others := len(c.report.NotCopied) - 1; others > 0 {
+		what += fmt.Sprintf("; nor were %d others", others)
+	}
 	return &lifeboat.Problem{
-		What: fmt.Sprintf("%s is damaged: %s, disk %s, point %s cannot be read in %d places and was not copied", c.from.label(), h.Machine, h.Disk, h.PointID, len(h.Extents)),
+		What: what,
 		Safe: fmt.Sprintf("%d points were copied whole, and nothing on either drive was removed", len(c.report.Copied)),
 		Next: "heal the drive with: lifeboat repair; then copy again",
 		Err:  lifeboat.ErrDamaged,

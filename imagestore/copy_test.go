@@ -261,3 +261,51 @@ func TestNewestIsNotAnOlderPointThatWasCopiedLater(t *testing.T) {
 		t.Error("the last export is not the newest point")
 	}
 }
+
+// Nobody may take a copy for whole that left a point behind, whatever the reason.
+func TestCopyTellsEveryPointThatItLeavesBehind(t *testing.T) {
+	base := newHistory(t, baddrive.Options{}, 4<<20+513, 2)
+	for name, damage := range map[string]struct {
+		do      func(*baddrive.Drive)
+		missing int
+		left    []string
+	}{
+		"more of the index is lost than can be looked for": {func(d *baddrive.Drive) {
+			runs, _ := filesIn(t, d.Dir(), "index")
+			for _, run := range runs {
+				d.FlipBit(run, 8*(format.RunPageSize+100))
+			}
+		}, 8, base.points},
+		"a record": {func(d *baddrive.Drive) {
+			for _, suffix := range []string{copyA, copyB} {
+				d.FlipBit(fmt.Sprintf("points/%016x-%s%s", 1, base.points[0], suffix), 8*200)
+			}
+		}, maxMissing, base.points[:1]},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := base.drive.Clone(1)
+			damage.do(d)
+			target := newSibling(t, baddrive.Options{})
+			from, to := openStore(t, d.ReadOnlyDir(), Read), openStore(t, target.Dir(), Write)
+			from.limits.missing = damage.missing
+			plan, err := to.PlanCopy(t.Context(), from, nil)
+			if err != nil || !slices.Equal(leftBehind(plan.NotCopied), damage.left) {
+				t.Errorf("the plan: %+v, %v", plan, err)
+			}
+			report, err := to.Copy(t.Context(), from, nil, CopyOptions{})
+			if !errors.Is(err, lifeboat.ErrDamaged) || !slices.Equal(leftBehind(report.NotCopied), damage.left) || len(report.Copied)+len(damage.left) != 2 {
+				t.Errorf("%+v, %v", report, err)
+			}
+			if report, err = to.Copy(t.Context(), from, damage.left[:1], CopyOptions{}); !errors.Is(err, lifeboat.ErrDamaged) || len(report.NotCopied) != 1 {
+				t.Errorf("by its id: %+v, %v", report, err)
+			}
+		})
+	}
+}
+
+func leftBehind(points []NotCopied) (ids []string) {
+	for _, n := range points {
+		ids = append(ids, n.PointID)
+	}
+	return ids
+}

@@ -52,7 +52,7 @@ func (c *copying) survey(ctx context.Context, r record) (*lacking, error) {
 		case errors.Is(err, lifeboat.ErrDamaged):
 			c.live.nodes, c.live.chunks = [format.MaxLevel + 1][]format.ID{}, c.live.chunks[:0]
 			c.live.bits = slices.Clone(c.done)
-			return nil, &hurtPoint{}
+			return nil, &hurtPoint{why: err}
 		case err != nil:
 			return nil, err
 		}
@@ -102,7 +102,7 @@ func (c *copying) carry(ctx context.Context, l *lacking) error {
 		return err
 	}
 	if len(bad) > 0 {
-		return &hurtPoint{bad}
+		return &hurtPoint{bad: bad}
 	}
 	return nil
 }

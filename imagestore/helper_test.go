@@ -36,7 +36,7 @@ func testSite() Site {
 }
 
 // smallLimits make packs and runs that fit a test.
-var smallLimits = limits{packBytes: 1 << 20, runEntries: 500}
+var smallLimits = limits{packBytes: 1 << 20, runEntries: 500, missing: maxMissing}
 
 func createStore(t testing.TB, dir durable.Dir) {
 	t.Helper()

@@ -236,8 +236,8 @@ func (l *liveness) markChunks(ctx context.Context) error {
 }
 
 func (l *liveness) miss(id format.ID) error {
-	if l.missing[id] = true; len(l.missing) > maxMissing {
-		return fmt.Errorf("%w: the index lacks more than %d chunks", lifeboat.ErrDamaged, maxMissing)
+	if l.missing[id] = true; len(l.missing) > l.s.limits.missing {
+		return fmt.Errorf("%w: the index lacks more than %d chunks", lifeboat.ErrDamaged, l.s.limits.missing)
 	}
 	return nil
 }

@@ -55,6 +55,8 @@ type limits struct {
 	packBytes   int64
 	runEntries  int
 	reserveFree bool
+	// missing is how many chunks of a lost index are looked for one by one.
+	missing int
 }
 
 // Store is one drive's worth of images, opened. Its methods may be called from
@@ -144,7 +146,7 @@ func newStore(dir durable.Dir, o OpenOptions) *Store {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.limits == (limits{}) {
-		s.limits = limits{packBytes: format.MaxPackSize, runEntries: 128 << 10, reserveFree: true}
+		s.limits = limits{packBytes: format.MaxPackSize, runEntries: 128 << 10, reserveFree: true, missing: maxMissing}
 	}
 	s.buffers, s.bufferTurns = make(chan []byte, regionBuffers), make(chan struct{}, regionBuffers)
 	s.aheadSlots = newAheadSlots()

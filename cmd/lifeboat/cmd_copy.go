@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,6 +85,9 @@ func (a *app) copy(ctx context.Context, names []string, f copyFlags) error {
 	for _, p := range picked {
 		ids = append(ids, p.ID)
 	}
+	if f.all {
+		ids = nil // also those whose records cannot be read: it has to be told that they stay behind
+	}
 	if f.dryRun {
 		return a.copyPlan(ctx, from, to, ids)
 	}
@@ -103,6 +107,7 @@ func (a *app) copyPlan(ctx context.Context, from, to *openedDrive, ids []string)
 	for _, p := range plan.Points {
 		rows = append(rows, []string{short(p.Point.ID), p.Point.Machine.Name, stamp(p.Point.TakenAt), humanBytes(p.NewBytes)})
 	}
+	a.printNotCopied(plan.NotCopied)
 	a.print("%sfrom %s to %s: %s of blocks that are not there yet, before compression; %s there already\n",
 		table([]string{"POINT", "MACHINE", "TAKEN", "NEW"}, rows), from.name(), to.name(), humanBytes(plan.NewBytes), count(len(plan.Present), "point"))
 	return nil
@@ -129,15 +134,23 @@ func (a *app) copyNow(ctx context.Context, from, to *openedDrive, ids []string) 
 		for _, p := range report.Copied {
 			a.print("copied: %s  %s  taken %s\n", short(p.ID), p.Machine.Name, stamp(p.TakenAt))
 		}
+		a.printNotCopied(report.NotCopied)
 		for _, h := range report.Hurt {
 			for _, e := range h.Extents {
-				a.print("not copied: point %s  %s  disk %s  %s at byte %d cannot be read\n", short(h.PointID), h.Machine, h.Disk, humanBytes(e.Length), e.Offset)
+				a.print("damaged: point %s  %s  disk %s  %s at byte %d cannot be read\n", short(h.PointID), h.Machine, h.Disk, humanBytes(e.Length), e.Offset)
 			}
 		}
 		a.print("%s\n", summary)
 	}
 	r.end(summary, err)
 	return err
+}
+
+// printNotCopied names the points that stay behind, and why.
+func (a *app) printNotCopied(points []imagestore.NotCopied) {
+	for _, n := range points {
+		a.print("not copied: %s  %s  %s\n", short(n.PointID), cmp.Or(n.Machine, "(its record cannot be read)"), n.Why)
+	}
 }
 
 // copyRun copies, and lets the catalogue know what the drive has then.
