@@ -179,22 +179,24 @@ func (s *Store) writeHead(sequence uint64, points []format.HeadPoint) error {
 	return s.dropHeads(previous)
 }
 
-// withHashes fills in the hashes of points that no head had listed yet. One
-// that is torn or of another store is left out: it was never a point. One that cannot be read now
-// fails the commit, which would forget it.
+// withHashes fills in the hashes of points that no head had listed yet. One that
+// cannot be read is listed without: it may be a commit that was cut off, or a
+// point that is rotten now, and only people may give that up.
 func (s *Store) withHashes(points []format.HeadPoint) ([]format.HeadPoint, error) {
 	var listed []format.HeadPoint
 	for _, p := range points {
 		if p.Hash.IsZero() {
 			r, _, err := s.readRecord(p)
-			if errors.Is(err, format.ErrCorrupt) || errors.Is(err, format.ErrForeign) || errors.Is(err, fs.ErrNotExist) {
-				s.log.Warn("a restore point that was cut off is not taken in", "point", p.ID, "why", err)
-				continue
-			}
-			if err != nil {
+			switch {
+			case isGone(err):
 				return nil, fmt.Errorf("read a restore point that no commit lists: %w", err)
+			case errors.Is(err, fs.ErrNotExist) && p.Sequence > s.state.head.Sequence:
+				continue // there is nothing that could be lost
+			case err != nil:
+				s.log.Warn("a restore point that cannot be read is listed without its hash", "point", p.ID, "why", err)
+			default:
+				p.Hash = r.hash
 			}
-			p.Hash = r.hash
 		}
 		listed = append(listed, p)
 	}

@@ -2,6 +2,7 @@ package imagestore
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"lifeboat"
@@ -79,35 +80,74 @@ func checkHealed(t *testing.T, drive *baddrive.Drive) {
 	}
 }
 
-// A point that no head lists yet, because its commit was cut off, must not be
-// forgotten by the next commit when its file cannot be read for a while.
-func TestCommitNeverForgetsAPointThatCannotBeReadNow(t *testing.T) {
+// A point that no head lists, because its commit was cut off or the heads are
+// lost, must not be forgotten by the next commit when its file cannot be read.
+func TestCommitNeverForgetsAPointThatCannotBeRead(t *testing.T) {
 	drive := newDrive(t)
 	s := openStore(t, drive.Dir(), Write)
 	c := testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 1<<20)}})
 	mustCapture(t, s, c)
 	p := mustCapture(t, s, c)
 	s.Close()
-	for _, suffix := range []string{copyA, copyB} {
-		if err := drive.Dir().Remove(headName(p.Sequence) + suffix); err != nil {
+	for _, name := range filesOf(t, drive.Dir(), "heads") {
+		if err := drive.Dir().Remove(name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	sick := drive.Clone(1)
 	id, _ := format.ParseShortID(p.ID)
-	for _, suffix := range []string{copyA, copyB} {
-		sick.Unreadable(pointName(p.Sequence, id)+suffix, 0, 4096)
+	name := pointName(p.Sequence, id)
+	kinds := map[string]func(d *baddrive.Drive, file string){
+		"unreadable": func(d *baddrive.Drive, file string) { d.Unreadable(file, 0, 4096) },
+		"rotten":     func(d *baddrive.Drive, file string) { d.FlipBit(file, 8*200) },
+		"of no key":  func(d *baddrive.Drive, file string) { d.FlipBit(file, 8*12) },
 	}
-	w := openStore(t, sick.Dir(), Write)
-	if _, err := w.Capture(t.Context(), c); err == nil {
-		t.Error("a commit left a point out that may be good")
+	for kind, harm := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			sick := drive.Clone(1)
+			for _, suffix := range []string{copyA, copyB} {
+				harm(sick, name+suffix)
+			}
+			for range 2 {
+				w := openStore(t, sick.Dir(), Write)
+				mustCapture(t, w, c)
+				w.Close()
+			}
+			s := openStore(t, sick.Dir(), Alone)
+			_, faults, err := s.Points(t.Context())
+			if err != nil || !slices.ContainsFunc(faults, func(f Fault) bool { return f.PointID == p.ID && f.Lost }) {
+				t.Errorf("the point that cannot be read is no fault any more: %v, %v", faults, err)
+			}
+			if _, err := s.Prune(t.Context(), PruneOptions{}, nil); !errors.Is(err, lifeboat.ErrDamaged) {
+				t.Errorf("a prune that does not know what a point needs: %v", err)
+			}
+			if got, _ := listTwins(sick.Dir(), "points"); len(got) != 4 {
+				t.Errorf("%d points have files", len(got))
+			}
+			if err := s.Forget(t.Context(), p.ID); err != nil {
+				t.Errorf("giving it up: %v", err)
+			}
+			s.Close()
+		})
 	}
-	w.Close()
-	w = openStore(t, drive.Dir(), Write)
+	w := openStore(t, drive.Dir(), Write)
 	mustCapture(t, w, c)
 	if points, faults, err := w.Points(t.Context()); len(points) != 3 || len(faults) != 0 || err != nil {
 		t.Errorf("%d points, %v, %v", len(points), faults, err)
 	}
+}
+
+// A point that a commit could not read is taken in whole by a later one that can.
+func TestAPointThatComesBackGetsItsHash(t *testing.T) {
+	drive := newDrive(t)
+	s := openStore(t, drive.Dir(), Write)
+	c := testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 1<<20)}})
+	p := mustCapture(t, s, c)
+	s.state.head.Points[0].Hash, s.state.points[0].Hash = format.ID{}, format.ID{}
+	mustCapture(t, s, c)
+	if got := s.state.head.Points[0]; got.ID.String() != p.ID || got.Hash.IsZero() {
+		t.Errorf("%+v", got)
+	}
+	s.Close()
 }
 
 func TestWriterHealsTheSecondCopies(t *testing.T) {

@@ -33,8 +33,7 @@ func (s *Store) healSmallFiles() error {
 }
 
 // healHeads completes the heads. Where the newest is lost, the points that are
-// known are committed anew, unless one of them cannot be read: a new list would
-// forget it.
+// known are committed anew.
 func (s *Store) healHeads() error {
 	names, err := listTwins(s.dir, "heads")
 	if err != nil {
@@ -52,12 +51,6 @@ func (s *Store) healHeads() error {
 		}
 	}
 	if s.state.head.Sequence == 0 || newest > s.state.sequence() {
-		for _, p := range s.state.points {
-			if _, _, err := s.readRecord(p); err != nil {
-				s.log.Warn("the list of points is not written anew, because it would forget one", "point", p.ID, "why", err)
-				return nil
-			}
-		}
 		if err := s.writeHead(newest+1, s.state.points); err != nil {
 			return err
 		}
