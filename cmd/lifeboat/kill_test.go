@@ -79,7 +79,7 @@ func TestTheSecondOfTwoExportsIsToldWhoHoldsTheDriveAndReadersGoOn(t *testing.T)
 	}
 	second := p.run("export", "--file", p.before, "--as", "other", "--drive", p.drive)
 	second.mustEnd(exitHeld).mustSay("another run works on drive K.*"+itoa(cmd.Process.Pid)+".*"+host+"|"+host+".*"+itoa(cmd.Process.Pid), "that run goes on", "lifeboat run list")
-	p.run("key", "add", "x", "--drive", p.drive).mustEnd(exitHeld)
+	p.run("key", "add", "x", "--generate", "--drive", p.drive).mustEnd(exitHeld)
 	if got := p.points(); !slices.Equal(got, []string{"before"}) {
 		t.Errorf("points: %v", got)
 	}
