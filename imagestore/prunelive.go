@@ -336,21 +336,6 @@ func (l *liveness) pages(ctx context.Context, n int, want func(page int64) bool,
 	return nil
 }
 
-// live says of ids, which ascend, which of them are needed.
-func (l *liveness) live(ctx context.Context, ids []format.ID) (bitmap, error) {
-	needed := make(bitmap, len(ids)/64+1)
-	for i, id := range ids {
-		if l.missing[id] {
-			needed.set(int64(i))
-		}
-	}
-	return needed, l.join(ctx, ids, func(i int, _ format.RunEntry, bit int64) {
-		if l.bits.has(bit) {
-			needed.set(int64(i))
-		}
-	})
-}
-
 func compareIDs(a, b format.ID) int {
 	if c := binary.BigEndian.Uint64(a[:]); c != binary.BigEndian.Uint64(b[:]) {
 		if c < binary.BigEndian.Uint64(b[:]) {

@@ -185,26 +185,24 @@ func (p *pruning) roomFor(bytes int64) bool {
 // compact writes one run in place of some, without what was in packs that are
 // gone.
 func (x *index) compact(runs []*run) error {
-	for {
-		id := newFileID()
-		err := x.writeRunFile(id, nil, nil, runs, nil)
-		var broken *brokenRun
-		switch {
-		case errors.Is(err, errEmptyRun):
-			for _, r := range runs {
-				if err := x.drop(r); err != nil {
-					return err
-				}
+	id := newFileID()
+	err := x.writeRunFile(id, nil, nil, runs, nil)
+	var broken *brokenRun
+	switch {
+	case errors.Is(err, errEmptyRun):
+		for _, r := range runs {
+			if err := x.drop(r); err != nil {
+				return err
 			}
-			return x.s.dir.SyncDir("index")
-		case errors.As(err, &broken) && !isGone(err):
-			x.distrust(broken.run, err)
-			return x.s.healIndex()
-		case err != nil:
-			return fmt.Errorf("write %s: %w", runName(id), err)
 		}
-		return x.replace(id, runs)
+		return x.s.dir.SyncDir("index")
+	case errors.As(err, &broken) && !isGone(err):
+		x.distrust(broken.run, err)
+		return x.s.healIndex()
+	case err != nil:
+		return fmt.Errorf("write %s: %w", runName(id), err)
 	}
+	return x.replace(id, runs)
 }
 
 // dropMarks removes the marks of files that are not on the drive any more and
