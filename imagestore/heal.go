@@ -55,6 +55,32 @@ func (s *Store) rebuildRun(r *run) error {
 	return s.index.writeRun(found.entries, found.packs, r)
 }
 
+// learnHealed takes into the index what a pack holds that was healed. The index
+// may know a part of it only: what opened while its directory was rotten.
+func (s *Store) learnHealed(ctx context.Context, p format.RunPack) error {
+	number := s.packs.add(p)
+	known := s.index.isCovered(p) && !s.packs.isTorn(number)
+	var failed error
+	synced := syncedEntries{packs: []uint32{number}}
+	torn, err := s.scanPack(ctx, p, func(e format.RunEntry) {
+		e.Place.Pack = number
+		synced.entries = append(synced.entries, e)
+		if known && failed == nil {
+			_, known, failed = s.index.searchRuns(e.ID, func(at format.Place) bool { return at == e.Place })
+		}
+	})
+	if err := errors.Join(failed, err); err != nil && !isDamage(err) {
+		return err
+	}
+	if !torn {
+		s.packs.end(number)
+	}
+	if known {
+		return nil
+	}
+	return s.commitEntries(&synced)
+}
+
 // drop takes a run out of the index, of whose packs nothing is left.
 func (x *index) drop(r *run) error {
 	x.mu.Lock()

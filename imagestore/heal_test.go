@@ -2,12 +2,15 @@ package imagestore
 
 import (
 	"errors"
+	"io/fs"
+	"path"
 	"slices"
 	"testing"
 
 	"lifeboat"
 	"lifeboat/fixtures/baddrive"
 	"lifeboat/imagestore/format"
+	"lifeboat/internal/durable"
 )
 
 // damagedIndex is a store with one index run of which a page is damaged.
@@ -215,5 +218,73 @@ func TestWriterRemovesPacksThatHoldNothingAndNoOthers(t *testing.T) {
 	s = openStore(t, drive.ReadOnlyDir(), Read)
 	if report, err := s.Verify(t.Context(), VerifyOptions{}); err != nil {
 		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+// halfReadable damages the directory and a frame of a pack: what opens without
+// the directory is not all that is in it. Parity reaches both.
+func (d stored) halfReadable(t *testing.T) string {
+	t.Helper()
+	data, sizes := packFiles(t, d.drive.Dir(), ".data")
+	d.drive.FlipBit(data[0], 8*(sizes[data[0]]-format.PackFooterSize-100))
+	d.drive.FlipBit(data[0], 8*3000)
+	return data[0]
+}
+
+// What opened of a pack while its directory was rotten is not all of it: once it
+// is healed, the index knows the rest as well.
+func TestRepairKnowsAllOfAPackThatItHealed(t *testing.T) {
+	for name, lost := range map[string]bool{"index made anew": false, "index lost": true} {
+		t.Run(name, func(t *testing.T) {
+			d := newStored(t, 4)
+			d.halfReadable(t)
+			if lost {
+				runs, _ := filesIn(t, d.drive.Dir(), "index")
+				removeAll(d.drive, runs)
+			}
+			if report, err := repairDrive(t, d.drive.Dir(), RepairOptions{RebuildIndex: !lost}); err != nil {
+				t.Errorf("%+v, %v", report, err)
+			}
+			d.checkWhole(t, d.drive)
+		})
+	}
+}
+
+// putBack gives a file the bytes that it had.
+func putBack(d *baddrive.Drive, name string, b []byte) error {
+	if err := d.Dir().Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return writeNew(d.Dir(), name, b)
+}
+
+// That a pack has no end is forgotten once its healed directory was read.
+func TestRepairForgetsThatAHealedPackLookedTorn(t *testing.T) {
+	d := newStored(t, 4)
+	name := d.halfReadable(t)
+	runs, _ := filesIn(t, d.drive.Dir(), "index")
+	removeAll(d.drive, runs)
+	par, err := durable.ReadWhole(d.drive.Dir(), name+".par", format.MaxParityFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	removeAll(d.drive, []string{name + ".par"})
+	s := openStore(t, d.drive.Dir(), Write)
+	p, _ := parsePackName(path.Base(path.Dir(name)), path.Base(name))
+	number := s.packs.add(p)
+	if !s.packs.isTorn(number) {
+		t.Error("a pack without directory and parity counts as whole")
+	}
+	s.Close()
+	if err := putBack(d.drive, name+".par", par); err != nil {
+		t.Fatal(err)
+	}
+	if report, err := repairDrive(t, d.drive.Dir(), RepairOptions{}); err != nil {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	d.checkWhole(t, d.drive)
+	s = openStore(t, d.drive.Dir(), Read)
+	if number = s.packs.add(p); s.packs.isTorn(number) {
+		t.Error("the healed pack still counts as torn")
 	}
 }

@@ -24,6 +24,8 @@ type packs struct {
 	list   []format.RunPack
 	number map[format.RunPack]uint32
 	torn   map[uint32]bool
+	// ended packs have a directory: a run says so, or it was opened after healing.
+	ended map[uint32]bool
 	// gone are the packs that this store has removed.
 	gone map[uint32]bool
 	open map[uint32]*openPack
@@ -42,7 +44,7 @@ type openPack struct {
 }
 
 func newPacks(s *Store) *packs {
-	return &packs{s: s, number: map[format.RunPack]uint32{}, torn: map[uint32]bool{}, gone: map[uint32]bool{}, open: map[uint32]*openPack{}}
+	return &packs{s: s, number: map[format.RunPack]uint32{}, torn: map[uint32]bool{}, ended: map[uint32]bool{}, gone: map[uint32]bool{}, open: map[uint32]*openPack{}}
 }
 
 // add gives a pack its number, the same each time.
@@ -57,10 +59,19 @@ func (p *packs) add(pack format.RunPack) uint32 {
 		p.list = append(p.list, pack)
 		p.number[pack] = n
 	}
-	if torn {
+	if torn && !p.ended[n] {
 		p.torn[n] = true
 	}
 	return n
+}
+
+// end notes that a pack has a directory, whatever an older run says of it: its
+// directory was rotten when that run was written, and is healed.
+func (p *packs) end(n uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended[n] = true
+	delete(p.torn, n)
 }
 
 func (p *packs) isTorn(n uint32) bool {

@@ -171,11 +171,17 @@ func (p *parityFile) cellFits(i int, cell []byte) bool {
 
 // fits says whether the parity is of these very bytes, and whole.
 func (p *parityFile) fits(data []byte) bool {
-	if p.fault != nil || int64(len(data)) != p.head.Size {
+	return p.fault == nil && p.isOf(&tolerantRead{data: data})
+}
+
+// isOf says whether the parity is of these very bytes; rot of its own cells does
+// not count.
+func (p *parityFile) isOf(r *tolerantRead) bool {
+	if int64(len(r.data)) != p.head.Size || len(r.lost) > 0 {
 		return false
 	}
 	for i := range p.head.Cells() {
-		if !p.cellFits(i, packCell(data, i)) {
+		if !p.cellFits(i, packCell(r.data, i)) {
 			return false
 		}
 	}

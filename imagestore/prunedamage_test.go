@@ -1,13 +1,16 @@
 package imagestore
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
 	"lifeboat"
 	"lifeboat/fixtures/baddrive"
 	"lifeboat/imagestore/format"
+	"lifeboat/internal/durable"
 )
 
 // uses returns what a prune that keeps these points knows of the packs.
@@ -198,4 +201,45 @@ func (h *history) tornPacks(t *testing.T) (torn []format.RunPack) {
 		}
 	}
 	return torn
+}
+
+// Neither prune nor a new key takes away a pack of which only a part opens while
+// the index lacks what a point needs: it may be that other part.
+func TestNothingRemovesAPackThatMayHoldWhatTheIndexLacks(t *testing.T) {
+	for name, remove := range map[string]func(*Store) error{
+		"prune": func(s *Store) error {
+			_, err := s.Prune(context.Background(), PruneOptions{RewriteBelow: 1.01}, nil)
+			return err
+		},
+		"a new key": resealAll,
+	} {
+		for _, parity := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, parity=%t", name, parity), func(t *testing.T) {
+				d := newStored(t, 4)
+				pack := d.halfReadable(t)
+				runs, _ := filesIn(t, d.drive.Dir(), "index")
+				removeAll(d.drive, runs)
+				away := d.drive.Clone(1) // where the parity is kept meanwhile
+				if !parity {
+					removeAll(d.drive, []string{pack + ".par"})
+				}
+				if err := change(Alone, remove)(d.drive.Dir()); !errors.Is(err, lifeboat.ErrDamaged) {
+					t.Errorf("it was not told: %v", err)
+				}
+				if !parity {
+					par, err := durable.ReadWhole(away.Dir(), pack+".par", format.MaxParityFile)
+					if err == nil {
+						err = putBack(d.drive, pack+".par", par)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				if report, err := repairDrive(t, d.drive.Dir(), RepairOptions{}); err != nil {
+					t.Errorf("%+v, %v", report, err)
+				}
+				d.checkWhole(t, d.drive)
+			})
+		}
+	}
 }

@@ -53,7 +53,7 @@ func (p *pruning) accounted(ctx context.Context, u *packUse) (bool, error) {
 		return false, err
 	}
 	defer o.file.Close()
-	d, err := p.s.contents(ctx, o, u.number)
+	d, err := p.contents(ctx, o, u.number)
 	n := 0
 	for _, f := range d {
 		n += len(f.Chunks)

@@ -291,7 +291,10 @@ func (r *repair) healPack(ctx context.Context, p format.RunPack, known bool) (be
 		return true, nil
 	}
 	r.s.log.Info("healing a pack from its parity", "pack", packName(p), "cells", h.cells, "whole", h.image.whole())
-	return true, r.s.wrote(r.s.replacePack(p, h.image.data))
+	if err := r.s.replacePack(p, h.image.data); err != nil {
+		return true, r.s.wrote(err)
+	}
+	return true, r.s.wrote(r.s.learnHealed(ctx, p))
 }
 
 // borrow takes what is missing from the siblings and says whether they had any

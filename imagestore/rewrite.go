@@ -61,7 +61,7 @@ func (p *pruning) directoryOf(ctx context.Context, u *packUse) (format.Directory
 		return nil, err
 	}
 	defer o.file.Close()
-	return p.s.contents(ctx, o, u.number)
+	return p.contents(ctx, o, u.number)
 }
 
 // groupNeeds says which chunks of a group of packs are needed, and which of

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"lifeboat"
 	"lifeboat/imagestore/format"
 )
 
@@ -51,13 +52,18 @@ func (r *frameReader) read(o *openPack, f format.DirectoryFrame, tree bool, b []
 }
 
 // contents lists what is in a pack. A torn one, which has no directory, is read
-// whole; a pack that should have one and has not is damaged.
-func (s *Store) contents(ctx context.Context, o *openPack, number uint32) (format.Directory, error) {
+// whole; a pack that should have one and has not is damaged. While the index
+// lacks something that is needed, no pack without a directory may go: what does
+// not open of it may be that very thing, and a repair may bring it back.
+func (p *pruning) contents(ctx context.Context, o *openPack, number uint32) (format.Directory, error) {
 	d, err := o.directory()
-	if err == nil || isGone(err) || !s.packs.isTorn(number) {
+	if err == nil || isGone(err) || !p.s.packs.isTorn(number) {
 		return d, err
 	}
-	return s.scanContents(ctx, o, s.packs.pack(number).Tree)
+	if n := len(p.live.missing); n > 0 {
+		return nil, fmt.Errorf("%w: it has no directory, and may hold one of %d needed chunks that the index lacks", lifeboat.ErrDamaged, n)
+	}
+	return p.s.scanContents(ctx, o, p.s.packs.pack(number).Tree)
 }
 
 // scanContents lists what can be found in a pack without its directory.

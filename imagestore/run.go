@@ -90,7 +90,11 @@ func (s *Store) readRunTail(r *run, size int64) error {
 	r.replaced, r.first = tail.Replaced, tail.First
 	r.filter.Store(&tail.Filter)
 	for _, p := range tail.Packs {
-		r.packs = append(r.packs, s.packs.add(p))
+		n := s.packs.add(p)
+		if !p.Torn {
+			s.packs.end(n)
+		}
+		r.packs = append(r.packs, n)
 	}
 	return nil
 }

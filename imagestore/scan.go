@@ -138,7 +138,7 @@ func (s *Store) scanNow(ctx context.Context) error {
 	}
 	for _, pack := range list {
 		number := s.packs.add(pack)
-		pack.Torn, err = s.scanPack(ctx, pack, func(e format.RunEntry) {
+		pack.Torn, err = s.scanUnknown(ctx, pack, func(e format.RunEntry) {
 			e.Place.Pack = number
 			s.index.found.set(e.ID, e.Place)
 		})
@@ -164,7 +164,7 @@ func (s *Store) salvage(ctx context.Context) error {
 		before := len(synced.entries)
 		err := s.syncAgain(pack)
 		if err == nil {
-			pack.Torn, err = s.scanPack(ctx, pack, func(e format.RunEntry) {
+			pack.Torn, err = s.scanUnknown(ctx, pack, func(e format.RunEntry) {
 				e.Place.Pack = number
 				synced.entries = append(synced.entries, e)
 			})
@@ -239,6 +239,27 @@ func (s *Store) scanPack(ctx context.Context, pack format.RunPack, report func(f
 		return true, err
 	}
 	return true, s.scanTorn(ctx, o, pack.Tree, report)
+}
+
+// scanUnknown is scanPack of a pack that no run covers. It is torn when it never
+// was longer; one that its parity knows otherwise is damaged, and may be healed.
+func (s *Store) scanUnknown(ctx context.Context, pack format.RunPack, report func(format.RunEntry)) (torn bool, err error) {
+	torn, found := s.scanPack(ctx, pack, report)
+	if !torn || found != nil && !isDamage(found) {
+		return torn, found
+	}
+	par, err := s.readParity(pack)
+	if err != nil && isGone(err) {
+		return true, err
+	}
+	if err != nil {
+		return true, found
+	}
+	r, err := readTolerant(s.dir, packName(pack), format.MaxPackSize)
+	if err != nil {
+		return true, errors.Join(found, err)
+	}
+	return par.isOf(r), found
 }
 
 func reportDirectory(d format.Directory, report func(format.RunEntry)) {
