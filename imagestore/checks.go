@@ -42,9 +42,16 @@ type checks struct {
 	// packs and points are known's, for looking up.
 	packs  map[format.ID]uint64
 	points map[format.ShortID]format.CheckedPoint
-	// revoked are packs that this process found damaged.
+	// readNow and walkedNow are what this process found out since it last wrote
+	// the record. Of everything else the record on the drive knows more.
+	readNow   map[format.ID]bool
+	walkedNow map[format.ShortID]bool
+	// revoked are packs that are damaged, found by this process or marked by
+	// another one meanwhile.
 	revoked map[format.ID]bool
-	saved   time.Time
+	// hurtsAny: damage was found, and whom it hurts is not known of all points.
+	hurtsAny bool
+	saved    time.Time
 	// ours: the unfinished verification that is recorded is this one.
 	ours bool
 	// judged: this process knows better than the record whether the drive is
@@ -58,7 +65,7 @@ type checks struct {
 // told with the small files, and costs what was known: everything counts as
 // never read.
 func (s *Store) loadChecks() (*checks, error) {
-	c := &checks{s: s, revoked: map[format.ID]bool{}, saved: s.now()}
+	c := &checks{s: s, readNow: map[format.ID]bool{}, walkedNow: map[format.ShortID]bool{}, revoked: map[format.ID]bool{}, saved: s.now()}
 	if s.dir.ReadOnly() {
 		c.unsaved = "the drive can only be read"
 	}
@@ -82,17 +89,24 @@ func (c *checks) take(known format.Checks) {
 	}
 	known.Speeds = slices.DeleteFunc(known.Speeds, func(s format.CheckSpeed) bool { return s.At > now })
 	c.known = known
-	c.packs, c.points = map[format.ID]uint64{}, map[format.ShortID]format.CheckedPoint{}
+	c.packs, c.points = c.trusted(known)
+}
+
+// trusted are the packs and points of a record, without dates that have not come.
+func (c *checks) trusted(known format.Checks) (map[format.ID]uint64, map[format.ShortID]format.CheckedPoint) {
+	now := seconds(c.s.now())
+	packs, points := map[format.ID]uint64{}, map[format.ShortID]format.CheckedPoint{}
 	for _, p := range known.Packs {
 		if p.At <= now {
-			c.packs[p.ID] = p.At
+			packs[p.ID] = p.At
 		}
 	}
 	for _, p := range known.Points {
 		if p.Verified <= now && p.ReadSince <= now {
-			c.points[p.ID] = p
+			points[p.ID] = p
 		}
 	}
+	return packs, points
 }
 
 // seconds is a moment as the record writes it.
@@ -153,7 +167,7 @@ func (c *checks) good(id format.ID, at uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.revoked[id] {
-		c.packs[id] = max(c.packs[id], at)
+		c.packs[id], c.readNow[id] = max(c.packs[id], at), true
 	}
 }
 
@@ -163,6 +177,19 @@ func (c *checks) revoke(id format.ID) {
 	defer c.mu.Unlock()
 	delete(c.packs, id)
 	c.revoked[id] = true
+}
+
+// foundDamage takes back what was known of the drive and of its points: until
+// the points are walked, nobody knows which of them the damage hurts.
+func (c *checks) foundDamage() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known.Verified, c.judged, c.hurtsAny = 0, true, true
+}
+
+// walked notes what is known of a point that was just walked. The caller holds mu.
+func (c *checks) walked(p format.CheckedPoint) {
+	c.points[p.ID], c.walkedNow[p.ID] = p, true
 }
 
 // due says whether it is time to save what was found so far.
@@ -232,10 +259,13 @@ func (c *checks) write(present func(format.ID) bool, listed func(format.ShortID)
 		return fmt.Errorf("write the record of checks: %w", err)
 	}
 	c.known.Sequence = next.Sequence
+	clear(c.readNow)
+	clear(c.walkedNow)
 	return c.dropOlder(next.Sequence)
 }
 
-// merge adds what another verification has recorded since.
+// merge takes over the record on the drive, in which others may have added and
+// taken back, and puts into it what this process found out itself.
 func (c *checks) merge(there format.Checks) {
 	c.known.Sequence = max(c.known.Sequence, there.Sequence)
 	if !c.ours {
@@ -244,16 +274,20 @@ func (c *checks) merge(there format.Checks) {
 	if !c.judged {
 		c.known.Verified = there.Verified
 	}
-	for _, p := range there.Packs {
-		if !c.revoked[p.ID] {
-			c.packs[p.ID] = max(c.packs[p.ID], p.At)
-		}
+	packs, points := c.trusted(there)
+	for id := range c.readNow {
+		packs[id] = max(packs[id], c.packs[id])
 	}
-	for _, p := range there.Points {
-		if _, ok := c.points[p.ID]; !ok {
-			c.points[p.ID] = p
-		}
+	for id := range c.revoked {
+		delete(packs, id)
 	}
+	if c.hurtsAny {
+		points = c.points // not written, and needed when they are walked
+	}
+	for id := range c.walkedNow {
+		points[id] = c.points[id]
+	}
+	c.packs, c.points = packs, points
 }
 
 // encode makes the record as it is written: what is gone is left out, and if
@@ -275,6 +309,9 @@ func (c *checks) encode(present func(format.ID) bool, listed func(format.ShortID
 	}
 	slices.SortFunc(next.Packs, func(a, b format.CheckedPack) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	for p := range maps.Values(c.points) {
+		if c.hurtsAny && !c.walkedNow[p.ID] {
+			continue
+		}
 		if listed(p.ID) && (p.Verified > 0 || p.ReadSince > 0) {
 			next.Points = append(next.Points, p)
 		}

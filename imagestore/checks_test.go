@@ -385,3 +385,129 @@ func TestTwoVerificationsAddToEachOther(t *testing.T) {
 		t.Errorf("%+v", checked)
 	}
 }
+
+// A verification that looked at the record before another one found damage must
+// not write back what that one took away.
+func TestWhatAnotherVerificationTookBackStaysSo(t *testing.T) {
+	for name, resume := range map[string]bool{"of another point": false, "of what was read before": true} {
+		t.Run(name, func(t *testing.T) {
+			drive, points, _ := manyPacks(t)
+			c := newClock(0)
+			if _, err := verifyOnce(t, drive.Dir(), c, VerifyOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			s := openAt(t, drive.Dir(), Read, c)
+			o := VerifyOptions{Points: []string{points[0].ID}}
+			if resume { // as if it had been cut off behind the last pack
+				o = VerifyOptions{Resume: true}
+				unfinished, err := s.loadChecks()
+				if err != nil {
+					t.Fatal(err)
+				}
+				unfinished.known.Begun, unfinished.ours = seconds(c.now()), true
+				if err := unfinished.save(func(format.ID) bool { return true }, func(format.ShortID) bool { return true }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o.Planned = func(VerifyPlan) {
+				other := openAt(t, drive.Dir(), Read, c)
+				defer other.Close()
+				flipDataOf(t, drive, other, points[1].ID)
+				if _, err := other.Verify(t.Context(), VerifyOptions{}); !errors.Is(err, lifeboat.ErrDamaged) {
+					t.Fatal(err)
+				}
+			}
+			report, err := s.Verify(t.Context(), o)
+			if errors.Is(err, lifeboat.ErrDamaged) != resume || err != nil && !resume {
+				t.Errorf("%+v, %v", report, err)
+			}
+			checked := checkedNow(t, drive.Dir(), c)
+			hurt := checked.Points[points[1].ID]
+			if !checked.VerifiedAt.IsZero() || !hurt.VerifiedAt.IsZero() || !hurt.ReadSince.IsZero() || checked.Coverage.NeverBytes == 0 {
+				t.Errorf("a hurt point is called verified again: %+v", checked)
+			}
+			if checked.Points[points[0].ID].VerifiedAt.IsZero() {
+				t.Errorf("the other one is not: %+v", checked)
+			}
+		})
+	}
+}
+
+// Damage that was found and could not be analysed: no point may be called verified.
+func TestAVerificationThatStopsAtDamageTakesTheDatesBack(t *testing.T) {
+	drive, points, _ := manyPacks(t)
+	c := newClock(0)
+	if _, err := verifyOnce(t, drive.Dir(), c, VerifyOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s := openAt(t, drive.Dir(), Read, c)
+	flipDataOf(t, drive, s, points[1].ID)
+	v := s.newVerification(VerifyOptions{})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	v.o.Planned = func(VerifyPlan) {
+		// All packs, and then the end: as a kill between the packs and the points.
+		list, err := v.s.listPacks(ctx)
+		for _, f := range list {
+			r := packReader{v: v}
+			err = errors.Join(err, v.readPack(ctx, &r, planned{packFile: f}))
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		stop()
+	}
+	if err := v.run(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if checked := checkedNow(t, drive.Dir(), c); !checked.VerifiedAt.IsZero() || len(checked.Points) != 0 {
+		t.Errorf("%+v", checked)
+	}
+}
+
+// A mark that could not be written once is written at the next opportunity.
+func TestAMarkThatCouldNotBeWrittenIsTriedAgain(t *testing.T) {
+	drive, points, _ := manyPacks(t)
+	s := openAt(t, drive.Dir(), Read, newClock(0))
+	flipDataOf(t, drive, s, points[1].ID)
+	v := s.newVerification(VerifyOptions{})
+	v.o.Planned = func(VerifyPlan) {
+		list, err := v.s.listPacks(t.Context())
+		for _, f := range list {
+			r := packReader{v: v}
+			err = errors.Join(err, v.readPack(t.Context(), &r, planned{packFile: f}))
+		}
+		drive.FillAfter(0)
+		err = errors.Join(err, v.save())
+		drive.FillAfter(1 << 30)
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if err := v.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if marks, _ := filesIn(t, drive.Dir(), "marks"); len(marks) == 0 {
+		t.Error("the damage is marked nowhere")
+	}
+}
+
+// Who opens the store for writing must not take away the mark that a reader is
+// just writing.
+func TestAWriterLeavesTheMarksOfAReaderAlone(t *testing.T) {
+	drive := newDrive(t)
+	temp := "marks/reader.tmp"
+	f, err := drive.Dir().Create(temp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	openStore(t, drive.Dir(), Write).Close()
+	if _, err := drive.Dir().Stat(temp); err != nil {
+		t.Error(err)
+	}
+	openStore(t, drive.Dir(), Alone).Close()
+	if _, err := drive.Dir().Stat(temp); err == nil {
+		t.Error("who has the drive alone leaves it")
+	}
+}

@@ -18,7 +18,6 @@ type marks struct {
 	places map[markKey]bool
 	// whole holds the packs and the index runs that are marked altogether.
 	whole map[format.ID]bool
-	packs *packs
 }
 
 type markKey struct {
@@ -31,7 +30,6 @@ func newMarks() *marks { return &marks{places: map[markKey]bool{}, whole: map[fo
 
 // load reads the marks on the drive.
 func (m *marks) load(s *Store) error {
-	m.packs = s.packs
 	entries, err := s.dir.List("marks")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

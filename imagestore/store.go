@@ -212,7 +212,11 @@ func (s *Store) load(ctx context.Context) error {
 		}
 	}
 	if s.mode.writes() {
-		for _, folder := range []string{"slots", "index", "points", "heads", "marks", "."} {
+		folders := []string{"slots", "index", "points", "heads", "."}
+		if s.mode == Alone {
+			folders = append(folders, "marks") // a reader that verifies may be writing one just now
+		}
+		for _, folder := range folders {
 			if err := durable.RemoveTemps(s.dir, folder); err != nil {
 				return err
 			}

@@ -110,7 +110,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, erro
 }
 
 func (s *Store) newVerification(o VerifyOptions) *verification {
-	v := &verification{s: s, o: o, meter: &meter{}, packs: map[uint32]*packState{},
+	v := &verification{s: s, o: o, meter: &meter{}, packs: map[uint32]*packState{}, marked: map[format.MarkEntry]bool{}, knownMarks: s.marks.packNumbers(),
 		badLeaves: map[format.ID][]blockRun{}, badNodes: map[format.ID]bool{}, missing: map[format.ID]bool{}}
 	v.report.Sample = o.Sample
 	v.report.FromMemory = s.dir.Cached()
@@ -136,9 +136,15 @@ type verification struct {
 	mu     sync.Mutex
 	report VerifyReport
 	marks  format.Mark
-	// marked are those that are noted on the drive already.
-	marked map[format.MarkEntry]bool
-	packs  map[uint32]*packState
+	// marked are those that are noted on the drive already; notMarked says why
+	// the last try failed, or is empty.
+	marked    map[format.MarkEntry]bool
+	notMarked string
+	// knownMarks are the packs with marks that are no news, doubted those that
+	// others have marked after this verification had read them.
+	knownMarks map[uint32]bool
+	doubted    []uint32
+	packs      map[uint32]*packState
 
 	// reading is held by whoever reads from the drive, see packWindow.
 	reading sync.Mutex
@@ -312,6 +318,7 @@ func (v *verification) damaged(p format.RunPack, offset uint32, why error) {
 		name = fmt.Sprintf("%s at %d", name, offset)
 	}
 	v.fault(Fault{File: name, Lost: true, Why: why.Error()})
+	v.checks.foundDamage()
 	v.mu.Lock()
 	v.marks = append(v.marks, format.MarkEntry{Pack: p.ID, Offset: offset})
 	v.mu.Unlock()

@@ -1,6 +1,8 @@
 package imagestore
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -14,13 +16,20 @@ func (v *verification) save() error {
 	if v.unsaved {
 		return nil
 	}
-	if err := v.s.remember(v.newMarks()); err != nil {
-		if isGone(err) {
-			return err
-		}
-		// What was found is worth more than that it could not be noted.
+	if err := v.marksOfOthers(); err != nil {
+		return err
+	}
+	fresh := v.newMarks()
+	err := v.s.remember(fresh)
+	if isGone(err) {
+		return err
+	}
+	if err != nil {
+		// What was found is worth more than that it could not be noted. The next
+		// save tries again; what the record takes back needs no mark.
 		v.s.log.Warn("the damage could not be marked on the drive", "why", err)
 	}
+	v.noteMarked(fresh, err)
 	return v.checks.save(
 		func(id format.ID) bool { _, ok := v.present[id]; return ok },
 		func(id format.ShortID) bool { return v.listed[id] })
@@ -30,17 +39,67 @@ func (v *verification) save() error {
 func (v *verification) newMarks() (fresh format.Mark) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.marked == nil {
-		v.marked = map[format.MarkEntry]bool{}
-	}
+	twice := map[format.MarkEntry]bool{}
 	for _, e := range v.marks {
-		if !v.marked[e] {
+		if !twice[e] && !v.marked[e] {
 			fresh = append(fresh, e)
 		}
+		twice[e] = true
+	}
+	return fresh
+}
+
+// noteMarked notes that marks are on the drive, or why they are not.
+func (v *verification) noteMarked(fresh format.Mark, failed error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if failed != nil {
+		v.notMarked = "the damage could not be marked: " + failed.Error()
+		return
+	}
+	for _, e := range fresh {
 		v.marked[e] = true
 	}
-	v.marks = nil
-	return fresh
+	v.marks = slices.DeleteFunc(v.marks, func(e format.MarkEntry) bool { return v.marked[e] })
+	v.notMarked = ""
+}
+
+// marksOfOthers looks for damage that others have marked since this verification
+// began. A pack that was read before may be bad since: it is not recorded, and
+// read again before the points are walked.
+func (v *verification) marksOfOthers() error {
+	if err := v.s.marks.load(v.s); isGone(err) {
+		return err
+	} else if err != nil {
+		v.s.log.Warn("the marks cannot be read again", "why", err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for number := range v.s.marks.packNumbers() {
+		if v.knownMarks[number] {
+			continue
+		}
+		v.knownMarks[number] = true
+		if state := v.packs[number]; state != nil && !state.lost && len(state.bad) == 0 && state.good == nil {
+			v.checks.revoke(v.s.packs.pack(number).ID)
+			v.doubted = append(v.doubted, number)
+		}
+	}
+	return nil
+}
+
+// readDoubted reads again what others have marked meanwhile.
+func (v *verification) readDoubted(ctx context.Context) error {
+	if err := v.marksOfOthers(); err != nil {
+		return err
+	}
+	for _, number := range v.doubted {
+		if err := v.readPack(ctx, &v.late, planned{packFile: packFile{RunPack: v.s.packs.pack(number)}}); err != nil {
+			return err
+		}
+	}
+	v.doubted = nil
+	return nil
 }
 
 // notePoint keeps what is known of a point. Only a verification that read all of
@@ -67,7 +126,7 @@ func (v *verification) notePoint(r record, f fact) {
 	if v.o.Sample == 0 {
 		p.Verified = p.ReadSince
 	}
-	v.checks.points[r.ID] = p
+	v.checks.walked(p)
 	v.report.Checked = append(v.report.Checked, checkedPoint(p))
 }
 
@@ -82,7 +141,7 @@ func (v *verification) finish(failed error) error {
 	}
 	err := v.save()
 	v.report.Coverage = v.checks.coverage(v.present)
-	v.report.NotRecorded = v.checks.unsaved
+	v.report.NotRecorded = cmp.Or(v.checks.unsaved, v.notMarked)
 	if failed != nil {
 		return failed
 	}
@@ -100,6 +159,9 @@ func (v *verification) conclude() {
 	c := v.checks
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(v.o.Points) == 0 {
+		c.hurtsAny = false // every point was walked
+	}
 	switch {
 	case v.report.Lost():
 		c.known.Verified, c.judged = 0, true

@@ -12,6 +12,9 @@ import (
 // walkPoints looks whether everything that points refer to is in a good place,
 // and what that says of each point.
 func (v *verification) walkPoints(ctx context.Context) error {
+	if err := v.readDoubted(ctx); err != nil {
+		return err
+	}
 	y := v.s.newSurvey(v.judge)
 	if err := y.look(ctx, v.records); err != nil {
 		return err

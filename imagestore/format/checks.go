@@ -20,8 +20,8 @@ type Checks struct {
 	// Scope tells which one it was: zeros for everything.
 	Begun uint64
 	Scope ID
-	// Verified is what the last verification of everything gives for the whole
-	// drive: the oldest reading that it rests on.
+	// Verified is when the last verification of everything began that found
+	// nothing lost; 0 when something was found lost since.
 	Verified uint64
 	Speeds   []CheckSpeed
 	Points   []CheckedPoint
