@@ -75,13 +75,14 @@ type Borrowed struct {
 // When damage remains, the report comes with an error that wraps
 // lifeboat.ErrDamaged.
 func (s *Store) Repair(ctx context.Context, o RepairOptions) (RepairReport, error) {
-	if err := s.begin(); err != nil {
+	begin, end := s.beginMoving, s.endMoving // it may use the room that is kept free
+	if o.DryRun {
+		begin, end = s.begin, s.end
+	}
+	if err := begin(); err != nil {
 		return RepairReport{}, err
 	}
-	defer s.end()
-	if s.mode != Alone && !o.DryRun {
-		return RepairReport{}, fmt.Errorf("the store at %s was not opened for a repair", s.dir)
-	}
+	defer end()
 	for _, sibling := range o.Siblings {
 		if sibling.super.Site != s.super.Site || sibling.super.ChunkKey != s.super.ChunkKey {
 			return RepairReport{}, &lifeboat.Problem{

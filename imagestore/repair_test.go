@@ -581,6 +581,39 @@ func damagedNight(t *testing.T, torn bool) stored {
 	return d
 }
 
+// A drive that exports have filled still has what they keep free: what another
+// drive gives has to go somewhere.
+func TestRepairMayUseTheRoomThatIsKeptFree(t *testing.T) {
+	d := newStored(t, 4)
+	sibling := d.sibling(t)
+	packs, sizes := filesIn(t, d.drive.Dir(), "packs")
+	i := slices.IndexFunc(packs, func(name string) bool { return strings.HasSuffix(name, ".data") && sizes[name] > 500<<10 })
+	d.drive.FlipBit(packs[i], 8*3000)
+	if err := d.drive.Dir().Remove(packs[i] + ".par"); err != nil {
+		t.Fatal(err)
+	}
+	l := smallLimits
+	l.reserveFree = true
+	s, err := Open(t.Context(), d.drive.Dir(), []Secret{testIdentity().Secret()}, OpenOptions{Mode: Alone, limits: l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// All that exports leave free, and it is enough for one pack.
+	_, total, err := s.dir.Space()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.drive.FillAfter(s.reserve(total))
+	report, err := s.Repair(t.Context(), RepairOptions{Siblings: []*Store{sibling}})
+	if err != nil || len(report.Borrowed) != 1 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	d.check(t, d.drive.ReadOnlyDir())
+}
+
 // hurtNow are the points that do not restore whole.
 func (d stored) hurtNow(t *testing.T) map[string]bool {
 	t.Helper()
