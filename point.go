@@ -1,6 +1,10 @@
 package lifeboat
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // RestorePoint is one machine at one moment, complete: every block of every
 // disk that is not excluded can be read from the drive it is on. It depends on
@@ -32,14 +36,27 @@ type RestorePoint struct {
 	CopiedFrom string `json:"copiedFrom,omitempty"`
 }
 
-// NewerThan says which of two points of a machine on one drive is the newer one.
-// The order of commits says so, whatever the clocks said; but it says nothing of
-// a point that was copied from another drive, for which its moment counts.
+// NewerThan says which of two points of a machine on one drive is the newer one:
+// the one that was committed later, whatever the clocks said. Only of a copied
+// point the later commit says nothing; it is newer if its moment is.
 func (p RestorePoint) NewerThan(q RestorePoint) bool {
-	if p.CopiedFrom == "" && q.CopiedFrom == "" || p.TakenAt.Equal(q.TakenAt) {
-		return p.Sequence > q.Sequence
+	if p.Sequence <= q.Sequence {
+		return p.Sequence < q.Sequence && !q.NewerThan(p)
 	}
-	return p.TakenAt.After(q.TakenAt)
+	return p.CopiedFrom == "" || !p.TakenAt.Before(q.TakenAt)
+}
+
+// Newest returns the newest point of each machine, by the machine's id, of the
+// points of one drive. They are compared in the order of their commits: with
+// clocks that were wrong, three points may each be newer than another.
+func Newest(points []RestorePoint) map[string]RestorePoint {
+	newest := map[string]RestorePoint{}
+	for _, p := range slices.SortedFunc(slices.Values(points), func(a, b RestorePoint) int { return cmp.Compare(a.Sequence, b.Sequence) }) {
+		if known, ok := newest[p.Machine.ID]; !ok || p.NewerThan(known) {
+			newest[p.Machine.ID] = p
+		}
+	}
+	return newest
 }
 
 // UnusualScore is the score from which on a change is told to people.

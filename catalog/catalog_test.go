@@ -155,6 +155,22 @@ func TestNewestGoesByTheDrivesOwnCount(t *testing.T) {
 	}
 }
 
+func TestAnOlderCopiedPointIsNotTheNewest(t *testing.T) {
+	ctx, c := t.Context(), fresh(t)
+	must(t, c.RecordDrive(ctx, someDrive("d1", 1)))
+	own, copied := somePoint("p1", "m1", 1), somePoint("p2", "m1", 2)
+	copied.TakenAt, copied.CopiedFrom = own.TakenAt.Add(-time.Hour), "d2"
+	must(t, c.ReplacePoints(ctx, "d1", []lifeboat.RestorePoint{own, copied}))
+	newest, err := c.Newest(ctx, "d1")
+	if err != nil || newest["m1"].PointID != "p1" {
+		t.Errorf("%+v, %v", newest, err)
+	}
+	points, err := c.Points(ctx, catalog.PointFilter{})
+	if err != nil || points[0].CopiedFrom != "d2" {
+		t.Errorf("%+v, %v", points, err)
+	}
+}
+
 func TestAFaultRevokesAndAnOlderVerificationDoesNotCount(t *testing.T) {
 	ctx, c := t.Context(), fresh(t)
 	must(t, c.RecordDrive(ctx, someDrive("d1", 1)))

@@ -39,6 +39,8 @@ type Point struct {
 	// WholeDensity is how dense all the machine's data was.
 	ChangeScore  int     `json:"changeScore,omitempty"`
 	WholeDensity float64 `json:"wholeDensity,omitempty"`
+	// CopiedFrom is the id of the drive that it was copied from, or empty.
+	CopiedFrom string `json:"copiedFrom,omitempty"`
 }
 
 // AddPoint remembers a point that was just committed. The drive must be known.
@@ -91,7 +93,7 @@ type PointFilter struct {
 // Points returns what is remembered, oldest first.
 func (c *Catalog) Points(ctx context.Context, f PointFilter) ([]Point, error) {
 	rows, err := c.db.QueryContext(ctx, `SELECT drive_id, point_id, sequence, machine_id, machine_name, run_id,
-			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, verified_at, read_since, change_score, whole_density
+			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, verified_at, read_since, change_score, whole_density, copied_from
 		FROM points WHERE (? = '' OR drive_id = ?) AND (? = '' OR machine_id = ?)
 		ORDER BY taken_at, drive_id, sequence, point_id`, f.DriveID, f.DriveID, f.MachineID, f.MachineID)
 	points, err := collect(rows, err, scanPoint)
@@ -101,18 +103,23 @@ func (c *Catalog) Points(ctx context.Context, f PointFilter) ([]Point, error) {
 	return points, nil
 }
 
-// Newest returns the newest point of each machine on a drive, by machine id.
-// Newest is what the drive committed last, whatever the clocks said.
+// Newest returns the newest point of each machine on a drive, by machine id, as
+// [lifeboat.Newest] chooses it.
 func (c *Catalog) Newest(ctx context.Context, driveID string) (map[string]Point, error) {
 	points, err := c.Points(ctx, PointFilter{DriveID: driveID})
 	if err != nil {
 		return nil, err
 	}
-	newest := map[string]Point{}
+	known := map[string]Point{}
+	var described []lifeboat.RestorePoint
 	for _, p := range points {
-		if have, ok := newest[p.MachineID]; !ok || p.Sequence > have.Sequence {
-			newest[p.MachineID] = p
-		}
+		known[p.PointID] = p
+		described = append(described, lifeboat.RestorePoint{ID: p.PointID, Sequence: p.Sequence, TakenAt: p.TakenAt,
+			CopiedFrom: p.CopiedFrom, Machine: lifeboat.Machine{ID: p.MachineID}})
+	}
+	newest := map[string]Point{}
+	for machine, p := range lifeboat.Newest(described) {
+		newest[machine] = known[p.ID]
 	}
 	return newest, nil
 }
@@ -127,15 +134,15 @@ func putPoint(ctx context.Context, tx *sql.Tx, driveID string, p lifeboat.Restor
 		fresh += d.NewBytes
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO points (drive_id, point_id, sequence, machine_id, machine_name, run_id,
-			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, change_score, whole_density)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, change_score, whole_density, copied_from)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (drive_id, point_id) DO UPDATE SET sequence = excluded.sequence,
 			machine_id = excluded.machine_id, machine_name = excluded.machine_name, run_id = excluded.run_id,
 			taken_at = excluded.taken_at, committed_at = excluded.committed_at, consistency = excluded.consistency,
 			size_bytes = excluded.size_bytes, data_bytes = excluded.data_bytes, new_bytes = excluded.new_bytes,
-			change_score = excluded.change_score, whole_density = excluded.whole_density`,
+			change_score = excluded.change_score, whole_density = excluded.whole_density, copied_from = excluded.copied_from`,
 		driveID, p.ID, p.Sequence, p.Machine.ID, p.Machine.Name, p.RunID,
-		text(p.TakenAt), text(p.CommittedAt), string(p.Consistency), size, data, fresh, p.Change.ScoreOrZero(), p.Change.WholeOrZero())
+		text(p.TakenAt), text(p.CommittedAt), string(p.Consistency), size, data, fresh, p.Change.ScoreOrZero(), p.Change.WholeOrZero(), p.CopiedFrom)
 	var refused *sqlite.Error
 	if errors.As(err, &refused) && refused.Code() == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY {
 		return fmt.Errorf("drive %s: %w", driveID, ErrUnknown)
@@ -147,7 +154,7 @@ func scanPoint(scan func(...any) error) (Point, error) {
 	var p Point
 	var taken, committed, verified, since moment
 	err := scan(&p.DriveID, &p.PointID, &p.Sequence, &p.MachineID, &p.MachineName, &p.RunID, &taken, &committed,
-		&p.Consistency, &p.SizeBytes, &p.DataBytes, &p.NewBytes, &verified, &since, &p.ChangeScore, &p.WholeDensity)
+		&p.Consistency, &p.SizeBytes, &p.DataBytes, &p.NewBytes, &verified, &since, &p.ChangeScore, &p.WholeDensity, &p.CopiedFrom)
 	p.TakenAt, p.CommittedAt, p.VerifiedAt, p.ReadSince = taken.Time, committed.Time, verified.Time, since.Time
 	return p, err
 }

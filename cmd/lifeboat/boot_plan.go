@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -102,20 +103,9 @@ func pickPoints(points []lifeboat.RestorePoint, names []string, all bool, drive 
 
 // newestPoints returns the newest point of each machine, by machine name.
 func newestPoints(points []lifeboat.RestorePoint) []lifeboat.RestorePoint {
-	by := map[string]lifeboat.RestorePoint{}
-	for _, p := range points {
-		if known, ok := by[p.Machine.ID]; !ok || p.NewerThan(known) {
-			by[p.Machine.ID] = p
-		}
-	}
-	var newest []lifeboat.RestorePoint
-	for _, p := range by {
-		newest = append(newest, p)
-	}
-	slices.SortFunc(newest, func(x, y lifeboat.RestorePoint) int {
+	return slices.SortedFunc(maps.Values(lifeboat.Newest(points)), func(x, y lifeboat.RestorePoint) int {
 		return strings.Compare(x.Machine.Name+x.Machine.ID, y.Machine.Name+y.Machine.ID)
 	})
-	return newest
 }
 
 func pickPoint(points, newest []lifeboat.RestorePoint, name, drive string) (lifeboat.RestorePoint, error) {
