@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 
@@ -297,19 +298,43 @@ func (o *openPack) directory() (format.Directory, error) {
 const scanWindow = 4 << 20
 
 // scanTorn reports the chunks of every frame that opens. Where one does not,
-// the next frame header is looked for byte by byte.
+// the next frame header is looked for byte by byte. It goes on behind what the
+// medium does not give, and returns that error at the end.
 func (s *Store) scanTorn(ctx context.Context, o *openPack, tree bool, report func(format.RunEntry)) error {
 	scan := frameScan{namers: s.index.namers, key: o.key, tree: tree, report: report}
 	window := make([]byte, scanWindow)
+	var unread error
 	for offset := int64(format.HeaderSize); offset < o.size; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		b := window[:min(scanWindow, o.size-offset)]
-		if err := readFull(o.file, b, offset); err != nil {
+		err := readFull(o.file, b, offset)
+		scan.holes = nil
+		if err != nil && !isGone(err) {
+			unread, scan.holes = err, o.file
+			err = readAround(o.file, b, offset)
+		}
+		if err != nil {
 			return err
 		}
 		offset += int64(scan.window(b, offset, offset+int64(len(b)) == o.size))
+	}
+	return unread
+}
+
+// readAround reads what can be read, cell by cell; the rest is zeros.
+func readAround(f io.ReaderAt, b []byte, at int64) error {
+	for len(b) > 0 {
+		n := min(int64(len(b)), format.CellSize-at%format.CellSize)
+		err := readFull(f, b[:n], at)
+		if isGone(err) {
+			return err
+		}
+		if err != nil {
+			clear(b[:n])
+		}
+		b, at = b[n:], at+n
 	}
 	return nil
 }
@@ -322,6 +347,9 @@ type frameScan struct {
 	report  func(format.RunEntry)
 	payload []byte
 	lengths []uint32
+	// holes is the file if not all of the window could be read: a frame whose
+	// neighbour in the same cell cannot be read is read alone.
+	holes io.ReaderAt
 }
 
 // window reports the frames that lie whole in b, which is at offset of the pack,
@@ -341,7 +369,7 @@ func (c *frameScan) window(b []byte, offset int64, last bool) int {
 			// It reaches beyond the window; if it began there, beyond the pack.
 			return max(1, at)
 		}
-		if h.Type != format.FrameChunks || !c.frame(b[at:at+h.Size()], uint32(offset)+uint32(at)) {
+		if h.Type != format.FrameChunks || !c.frame(b[at:at+h.Size()], uint32(offset)+uint32(at)) && !c.alone(offset+int64(at), h.Size()) {
 			// What was opened in place has to be read again.
 			return at + 1
 		}
@@ -363,6 +391,15 @@ func (c *frameScan) frame(b []byte, offset uint32) bool {
 		at += int(n)
 	}
 	return true
+}
+
+// alone reads a frame without its neighbours.
+func (c *frameScan) alone(offset int64, size int) bool {
+	if c.holes == nil {
+		return false
+	}
+	b := make([]byte, size)
+	return readFull(c.holes, b, offset) == nil && c.frame(b, uint32(offset))
 }
 
 // findFrame returns where the next thing that looks like a frame header begins.

@@ -3,12 +3,14 @@ package imagestore
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"testing"
 
 	"lifeboat"
 	"lifeboat/imagestore/format"
+	"lifeboat/internal/durable"
 )
 
 func TestVerifyNamesEveryPointDiskAndRangeThatIsHurt(t *testing.T) {
@@ -312,4 +314,26 @@ func TestDamageIsToldEvenIfItCannotBeMarked(t *testing.T) {
 	if report, err := r.Verify(t.Context(), VerifyOptions{}); !errors.Is(err, lifeboat.ErrDamaged) || len(report.Faults) == 0 {
 		t.Errorf("%+v, %v", report, err)
 	}
+}
+
+// A few bytes of a directory that the medium does not give hurt no point: its
+// frames speak for themselves, also those beside the bad place.
+func TestABadSectorInADirectoryHurtsNoPoint(t *testing.T) {
+	d := newStored(t, 4)
+	names, sizes := packFiles(t, d.drive.Dir(), ".data")
+	for _, name := range names {
+		b, err := durable.ReadWhole(d.drive.Dir(), name, format.MaxPackSize)
+		if err != nil {
+			t.Fatal(err)
+		}
+		directory := binary.LittleEndian.Uint32(b[sizes[name]-format.PackFooterSize+8:])
+		d.drive.Unreadable(name, int64(directory), 4)
+	}
+	s := openStore(t, d.drive.ReadOnlyDir(), Read)
+	report, err := s.Verify(t.Context(), VerifyOptions{})
+	if !errors.Is(err, lifeboat.ErrDamaged) || len(report.Hurt) > 0 || report.Lost() || report.VerifiedAt.IsZero() {
+		t.Errorf("%+v, %v", report, err)
+	}
+	s.Close()
+	d.check(t, d.drive.ReadOnlyDir())
 }
