@@ -511,3 +511,33 @@ func TestAWriterLeavesTheMarksOfAReaderAlone(t *testing.T) {
 		t.Error("who has the drive alone leaves it")
 	}
 }
+
+func TestDamagedPacksDoNotKeepASampleFromTheOthers(t *testing.T) {
+	for _, damaged := range []int{0, 1, 3, 20, 40} {
+		list := make([]planned, 40)
+		for i := range list {
+			list[i].size, list[i].at = 100, uint64(10+i)
+			list[i].ID[0] = byte(i)
+			if i < damaged {
+				list[i].at = 0
+			}
+		}
+		isDamaged := func(p planned) bool { return int(p.ID[0]) < damaged }
+		read := map[byte]bool{}
+		for night := range uint64(40) {
+			chosen := sample(slices.Clone(list), isDamaged, night, 0.05)
+			if len(chosen) > 3 { // two, and what rounding up both parts adds
+				t.Errorf("%d damaged, night %d: %d packs are read", damaged, night, len(chosen))
+			}
+			for _, p := range chosen {
+				read[p.ID[0]] = true
+				if !isDamaged(p) {
+					list[p.ID[0]].at = 1000 + night
+				}
+			}
+		}
+		if len(read) != len(list) {
+			t.Errorf("%d damaged: %d of %d packs were ever read", damaged, len(read), len(list))
+		}
+	}
+}

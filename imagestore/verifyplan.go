@@ -65,7 +65,9 @@ func (v *verification) plan(ctx context.Context) ([]planned, error) {
 		}
 	}
 	if v.o.Sample > 0 {
-		list = sample(list, v.o.Sample)
+		marked := v.s.marks.packNumbers()
+		damaged := func(p planned) bool { return p.at == 0 && marked[v.s.packs.add(p.RunPack)] }
+		list = sample(list, damaged, v.checks.known.Sequence, v.o.Sample)
 	}
 	for _, p := range list {
 		v.report.Plan.TotalBytes += p.size
@@ -79,10 +81,29 @@ func (v *verification) plan(ctx context.Context) ([]planned, error) {
 // sample chooses the packs that were read longest ago, those that never were
 // before all others, until they are the given share of all bytes: so that a
 // sample of 5 % has read everything after twenty times, whatever came since.
-func sample(list []planned, share float64) []planned {
+// Packs that are known to be damaged never get a date. They would come first for
+// ever, so a sample takes the same share of them, in turns.
+func sample(list []planned, damaged func(planned) bool, turn uint64, share float64) []planned {
 	slices.SortFunc(list, func(a, b planned) int {
 		return cmp.Or(cmp.Compare(a.at, b.at), bytes.Compare(a.ID[:], b.ID[:]))
 	})
+	var known, rest []planned
+	for _, p := range list {
+		if damaged(p) {
+			known = append(known, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	if n := uint64(len(known)); n > 0 {
+		first := turn % n * max(1, uint64(share*float64(n))) % n
+		known = slices.Concat(known[first:], known[:first])
+	}
+	return append(shareOf(rest, share), shareOf(known, share)...)
+}
+
+// shareOf is the beginning of a list that has a share of its bytes.
+func shareOf(list []planned, share float64) []planned {
 	var total, chosen int64
 	for _, p := range list {
 		total += p.size
