@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"testing"
 
 	"lifeboat"
@@ -286,5 +287,57 @@ func TestRepairForgetsThatAHealedPackLookedTorn(t *testing.T) {
 	s = openStore(t, d.drive.Dir(), Read)
 	if number = s.packs.add(p); s.packs.isTorn(number) {
 		t.Error("the healed pack still counts as torn")
+	}
+}
+
+// A repair was cut off and left only the second copy of a pack, and that rots: it
+// is healed as the pack itself would be, and its parity stays until then.
+func TestRepairHealsTheSecondCopyThatIsLeft(t *testing.T) {
+	d := newStored(t, 4)
+	data, sizes := packFiles(t, d.drive.Dir(), ".data")
+	second := data[0] + healedSuffix
+	if err := d.drive.Dir().Rename(data[0], second); err != nil {
+		t.Fatal(err)
+	}
+	d.drive.Unreadable(second, 100<<10, 8192)
+	for _, lost := range []bool{false, true} {
+		drive := d.drive.Clone(1)
+		if lost {
+			runs, _ := filesIn(t, drive.Dir(), "index")
+			removeAll(drive, runs)
+		}
+		if report, err := repairDrive(t, drive.Dir(), RepairOptions{}); err != nil {
+			t.Errorf("index lost %t: %+v, %v", lost, report, err)
+		}
+		d.checkWhole(t, drive)
+	}
+	// Beyond parity it stays, and what is good of it is good.
+	d.drive.Unreadable(second, 40<<10, sizes[data[0]]/2)
+	if _, err := repairDrive(t, d.drive.Dir(), RepairOptions{}); !errors.Is(err, lifeboat.ErrDamaged) {
+		t.Error(err)
+	}
+	if _, err := d.drive.Dir().Stat(second); err != nil {
+		t.Error(err)
+	}
+}
+
+// A pack that a prune removes does not come back from a second copy of it.
+func TestPruneRemovesTheSecondCopyOfAPack(t *testing.T) {
+	d := newStored(t, 4)
+	data, _ := packFiles(t, d.drive.Dir(), ".data")
+	if err := d.drive.Dir().Rename(data[0], data[0]+healedSuffix); err != nil {
+		t.Fatal(err)
+	}
+	s := openStore(t, d.drive.Dir(), Alone)
+	p, _ := parsePackName(path.Base(path.Dir(data[0])), path.Base(data[0]))
+	if err := writeNew(d.drive.Dir(), data[0]+healedSuffix, []byte("left")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.removePack(p); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if left, _ := filesIn(t, d.drive.Dir(), path.Dir(data[0])); slices.ContainsFunc(left, func(name string) bool { return strings.HasPrefix(name, data[0]) }) {
+		t.Errorf("left: %v", left)
 	}
 }

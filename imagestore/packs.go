@@ -111,10 +111,13 @@ func (s *Store) removePack(p format.RunPack) error {
 	s.packs.mu.Lock()
 	s.packs.gone[number] = true
 	s.packs.mu.Unlock()
-	if err := s.index.remove(packName(p)); err != nil {
-		return err
+	// A second copy goes before the pack, or the next writer would put it back.
+	for _, name := range []string{packName(p) + healedSuffix, packName(p), parityName(p)} {
+		if err := s.index.remove(name); err != nil {
+			return err
+		}
 	}
-	return s.index.remove(parityName(p))
+	return nil
 }
 
 // forget closes a pack, so that the next reader opens what has its name then.

@@ -41,11 +41,21 @@ func (i *packImage) betterThan(before *packImage) bool {
 // inspectPack reads a pack from the medium and checks every frame. What the
 // medium does not give is zeros.
 func (s *Store) inspectPack(ctx context.Context, p format.RunPack) (*packImage, error) {
-	r, err := readTolerant(s.dir, packName(p), format.MaxPackSize)
+	r, err := s.readPackTolerant(p)
 	if err != nil {
 		return nil, err
 	}
 	return s.inspect(ctx, p, r)
+}
+
+// readPackTolerant reads a pack from the medium, or its second copy where that is
+// all there is.
+func (s *Store) readPackTolerant(p format.RunPack) (*tolerantRead, error) {
+	r, err := readTolerant(s.dir, packName(p), format.MaxPackSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return readTolerant(s.dir, packName(p)+healedSuffix, format.MaxPackSize)
+	}
+	return r, err
 }
 
 // inspect checks every frame of a pack that was read: that it opens, and that
@@ -133,6 +143,11 @@ const healedSuffix = ".healed"
 // durable there is a second copy under a name that was never renamed.
 func (s *Store) replacePack(p format.RunPack, data []byte) error {
 	second := packName(p) + healedSuffix
+	if _, err := s.dir.Stat(packName(p)); errors.Is(err, fs.ErrNotExist) {
+		// Nothing is in its place. A second copy is all that is left of it, and
+		// stays until the healed one is durable.
+		return s.settlePack(p, data)
+	}
 	if err := writeNew(s.dir, second, data); err != nil {
 		return errors.Join(err, s.index.remove(second))
 	}
@@ -163,6 +178,7 @@ func (s *Store) settleHealed(f *packFolders) error {
 			continue
 		}
 		data, err := durable.ReadWhole(s.dir, second, format.MaxPackSize)
+		f.packs[p] = true
 		if err != nil && isDamage(err) {
 			continue // a repair looks at what is left of it
 		}
@@ -172,7 +188,6 @@ func (s *Store) settleHealed(f *packFolders) error {
 		if err != nil {
 			return err
 		}
-		f.packs[p] = true
 	}
 	return nil
 }

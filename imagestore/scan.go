@@ -256,7 +256,7 @@ func (s *Store) scanUnknown(ctx context.Context, pack format.RunPack, report fun
 	if err != nil {
 		return true, found
 	}
-	r, err := readTolerant(s.dir, packName(pack), format.MaxPackSize)
+	r, err := s.readPackTolerant(pack)
 	if err != nil {
 		return true, errors.Join(found, err)
 	}
