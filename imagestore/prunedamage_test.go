@@ -243,3 +243,52 @@ func TestNothingRemovesAPackThatMayHoldWhatTheIndexLacks(t *testing.T) {
 		}
 	}
 }
+
+// An export has written anew what was damaged in a pack: then the pack is worth
+// only what else is in it.
+func TestPruneTakesAMarkedPackWhoseChunksAreElsewhere(t *testing.T) {
+	h := newHistory(t, baddrive.Options{}, 1<<20, 1)
+	var hurt *packUse
+	for _, u := range h.uses(t, h.points) {
+		if !u.pack.Tree && (hurt == nil || u.size > hurt.size) {
+			hurt = u
+		}
+	}
+	for at := int64(format.HeaderSize + 500); at < hurt.size-40000; at += 8 << 10 {
+		h.drive.FlipBit(packName(hurt.pack), 8*at)
+	}
+	s := openStore(t, h.drive.Dir(), Read)
+	if _, err := s.Verify(t.Context(), VerifyOptions{}); !errors.Is(err, lifeboat.ErrDamaged) {
+		t.Fatal(err)
+	}
+	s.Close()
+	h.export(t, h.disks[h.points[0]])
+	// A copy that is marked nowhere and bad all the same is read before it counts.
+	sick := h.drive.Clone(1)
+	for _, u := range h.uses(t, h.points) {
+		if !u.pack.Tree && u.pack != hurt.pack {
+			(&history{drive: sick}).damage(u.pack)
+		}
+	}
+	if report, err := prune(sick.Dir(), PruneOptions{}); !errors.Is(err, lifeboat.ErrDamaged) || len(report.Kept) != 1 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if report, err := prune(h.drive.Dir(), PruneOptions{}); err != nil || report.RemovedPacks != 1 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	h.check(t, h.drive.Restart(), h.points)
+}
+
+// A prune on a drive that is nearly full leaves a pack where it is, rather than
+// to end in the middle for want of room.
+func TestPruneOfANearlyFullDriveLeavesPacksRatherThanFail(t *testing.T) {
+	h := newHistory(t, baddrive.Options{}, 4<<20, 3)
+	keep := h.points[2:]
+	for free := int64(200 << 10); free < 8<<20; free += 200 << 10 {
+		drive := h.drive.Clone(1)
+		drive.FillAfter(free)
+		if report, err := prune(drive.Dir(), PruneOptions{Keep: keep, RewriteBelow: 0.95}); err != nil {
+			t.Errorf("with %d KiB free: %+v, %v", free>>10, report, err)
+		}
+	}
+}

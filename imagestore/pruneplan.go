@@ -144,7 +144,9 @@ type packUse struct {
 	// in it, and live what of that is needed.
 	tables        int
 	entries, live int
-	// plain and needed are the bytes of those chunks, decoded.
+	// plain and needed are the bytes of those chunks, decoded. A chunk at a marked
+	// place that is also elsewhere counts as live and not as needed: whether the
+	// other place is good is found out when the pack is rewritten.
 	plain, needed int64
 }
 
@@ -178,6 +180,7 @@ func (s *Store) packUses(ctx context.Context, l *liveness) ([]*packUse, error) {
 		u := at(s.packs.add(f.RunPack))
 		u.pack, u.present, u.size = f.RunPack, true, fileSize(f.entry)
 	}
+	var marked []format.RunEntry
 	err = l.each(ctx, nil, func(e format.RunEntry, bit int64) {
 		u := &all[e.Place.Pack]
 		u.entries++
@@ -185,8 +188,20 @@ func (s *Store) packUses(ctx context.Context, l *liveness) ([]*packUse, error) {
 		if l.bits.has(bit) {
 			u.live++
 			u.needed += int64(e.Place.Length())
+			// A pack that is marked as a whole may hold more than anybody knows.
+			if len(marked) < maxLiveChunks && !s.marks.hasFile(u.pack.ID) && s.marks.has(e.Place, e.ID) {
+				marked = append(marked, e)
+			}
 		}
 	})
+	for _, e := range marked {
+		good := func(at format.Place) bool { return all[at.Pack].present && !s.marks.has(at, e.ID) }
+		if _, ok, err := s.index.searchRuns(e.ID, good); err != nil {
+			return nil, err
+		} else if ok {
+			all[e.Place.Pack].needed -= int64(e.Place.Length())
+		}
+	}
 	var uses []*packUse
 	for i := range all {
 		if all[i].tables > 0 {

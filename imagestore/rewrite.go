@@ -140,7 +140,8 @@ func (p *pruning) moveGroup(ctx context.Context, group []leavingPack) error {
 
 // pack moves what is needed of one pack, if there is room for it.
 func (m *packMover) pack(ctx context.Context, u leavingPack) error {
-	room := min(u.needed+64*int64(u.live), u.size) + m.p.s.limits.packBytes + pruneSlack
+	moved := min(u.needed+64*int64(u.live), u.size)
+	room := moved + parityRoom(moved) + m.p.s.limits.packBytes + parityRoom(m.p.s.limits.packBytes) + pruneSlack
 	if m.written >= rewriteBatch || !m.p.roomFor(room) {
 		if err := m.settle(ctx); err != nil {
 			return err
