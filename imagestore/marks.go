@@ -55,6 +55,24 @@ func (m *marks) load(s *Store) error {
 	return nil
 }
 
+// listMarks returns the names of the marks in their folder; whatever else lies
+// there is somebody else's.
+func listMarks(dir durable.Dir, folder string) ([]string, error) {
+	return listIDs(dir, folder, ".mark")
+}
+
+// listIDs returns the names in a folder that are a file id and a suffix.
+func listIDs(dir durable.Dir, folder, suffix string) (names []string, err error) {
+	entries, err := dir.List(folder)
+	for _, e := range entries {
+		text, ok := strings.CutSuffix(e.Name(), suffix)
+		if _, err := format.ParseID(text); ok && err == nil && !e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
 // reload forgets the marks and reads those on the drive.
 func (m *marks) reload(s *Store) error {
 	m.mu.Lock()

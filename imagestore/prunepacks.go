@@ -208,7 +208,7 @@ func (x *index) compact(runs []*run) error {
 // dropMarks removes the marks of files that are not on the drive any more and
 // that no run names.
 func (s *Store) dropMarks() error {
-	entries, err := s.dir.List("marks")
+	names, err := listMarks(s.dir, "marks")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -219,8 +219,8 @@ func (s *Store) dropMarks() error {
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		name := "marks/" + e.Name()
+	for _, name := range names {
+		name = "marks/" + name
 		mark, err := s.readMark(name)
 		if isGone(err) {
 			return err

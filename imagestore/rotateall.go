@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"lifeboat"
 	"lifeboat/imagestore/format"
-	"lifeboat/internal/durable"
 )
 
 // ResealPlan says what there is to seal anew, so that a drive needs its newest
@@ -119,34 +119,39 @@ func (s *Store) checkSlots(o RotateOptions) error {
 	return err
 }
 
-// resealIndex writes one run in place of those that an older key seals.
+// resealIndex writes one run in place of those that an older key seals. A damaged
+// one among them is made anew from its packs, and the others are begun again.
 func (s *Store) resealIndex(ctx context.Context) error {
 	if err := s.beginMoving(); err != nil {
 		return err
 	}
 	defer s.endMoving()
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	var older []*run
-	room := int64(0)
-	for _, r := range *s.index.runs.Load() {
-		if s.sealedBefore(runName(r.id), s.super.Generation) {
-			older = append(older, r)
-			room += r.footer.FileSize()
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var older []*run
+		room := int64(0)
+		for _, r := range *s.index.runs.Load() {
+			if s.sealedBefore(runName(r.id), s.super.Generation) {
+				older = append(older, r)
+				room += r.footer.FileSize()
+			}
+		}
+		if len(older) == 0 {
+			return nil
+		}
+		free, _, err := s.dir.Space()
+		if err != nil {
+			return s.explain(fmt.Errorf("ask for the free space: %w", err))
+		}
+		if free < room+pruneSlack {
+			return s.explain(fmt.Errorf("%w: the new index needs %d MiB", lifeboat.ErrDriveFull, room>>20))
+		}
+		if err := s.index.compact(older); err != nil {
+			return s.wrote(err)
 		}
 	}
-	if len(older) == 0 {
-		return nil
-	}
-	free, _, err := s.dir.Space()
-	if err != nil {
-		return s.explain(fmt.Errorf("ask for the free space: %w", err))
-	}
-	if free < room+pruneSlack {
-		return s.explain(fmt.Errorf("%w: the new index needs %d MiB", lifeboat.ErrDriveFull, room>>20))
-	}
-	return s.wrote(s.index.compact(older))
 }
 
 // smallFolders hold the small sealed files, of each folder its kind.
@@ -158,23 +163,25 @@ var smallFolders = map[string]format.Kind{
 // which a copy is sealed with a key before a generation.
 func (s *Store) smallBefore(ctx context.Context, generation uint32) ([]string, error) {
 	var names []string
-	seen := map[string]bool{}
-	for folder := range smallFolders {
-		entries, err := s.dir.List(folder)
+	for folder, kind := range smallFolders {
+		list, suffixes := listTwins, []string{copyA, copyB}
+		if kind == format.KindMark {
+			list, suffixes = listMarks, []string{""}
+		}
+		all, err := list(s.dir, folder)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list %s: %w", folder, err)
 		}
-		for _, e := range entries {
+		for _, name := range all {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			name := folder + "/" + strings.TrimSuffix(strings.TrimSuffix(e.Name(), copyA), copyB)
-			if !seen[name] && !durable.IsTemp(e.Name()) && s.sealedBefore(folder+"/"+e.Name(), generation) {
-				seen[name] = true
-				names = append(names, name)
+			older := func(suffix string) bool { return s.sealedBefore(folder+"/"+name+suffix, generation) }
+			if slices.ContainsFunc(suffixes, older) {
+				names = append(names, folder+"/"+name)
 			}
 		}
 	}
@@ -257,20 +264,26 @@ func (s *Store) leftBehind(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, s.explain(err)
 	}
+	runs, err := listIDs(s.dir, "index", ".run")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, s.explain(fmt.Errorf("list the index: %w", err))
+	}
+	for _, name := range runs {
+		if s.sealedBefore("index/"+name, s.super.Generation) {
+			left = append(left, "index/"+name)
+		}
+	}
 	packs, err := s.listPacks(ctx)
 	if err != nil {
 		return nil, s.explain(err)
 	}
 	for _, p := range packs {
-		name := packName(p.RunPack)
-		h, err := s.headerOf(name)
-		if isGone(err) {
+		needs, err := s.needsOlderKey(ctx, p.RunPack)
+		if err != nil {
 			return nil, s.explain(err)
 		}
-		// One whose header is damaged may be healed, and then needs its key; in no
-		// run it is what a power cut left of a new pack.
-		if err != nil && s.index.isCovered(p.RunPack) || err == nil && h.Drive == s.driveID && h.Generation < s.super.Generation {
-			left = append(left, name)
+		if needs {
+			left = append(left, packName(p.RunPack))
 		}
 	}
 	return left, nil

@@ -208,3 +208,104 @@ func BenchmarkOpenWithAPassphrase(b *testing.B) {
 		r.Close()
 	}
 }
+
+// dataPack is the name of a drive's largest pack of data.
+func dataPack(t *testing.T, drive *baddrive.Drive) string {
+	t.Helper()
+	data, _ := packFiles(t, drive.Dir(), ".data")
+	return data[0]
+}
+
+// The header of a pack says with which key it is sealed, and a bit of it flips.
+// The older key stays until something of the pack opened with the newest one.
+func TestResealBelievesNoHeader(t *testing.T) {
+	for name, c := range map[string]struct {
+		bit       int64
+		lostIndex bool
+	}{
+		"the next key":            {8 * 12, false},
+		"a key that never was":    {8*12 + 5, false},
+		"another drive":           {8 * 20, false},
+		"no header":               {3, false},
+		"the next key, no index":  {8 * 12, true},
+		"no header, no index":     {3, true},
+		"another drive, no index": {8 * 20, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := smallKeyNight(t)
+			if err := change(Alone, resealAll)(n.base.Dir()); err != nil { // generation 2
+				t.Fatal(err)
+			}
+			n.base.FlipBit(dataPack(t, n.base), c.bit)
+			if runs, _ := filesIn(t, n.base.Dir(), "index"); c.lostIndex {
+				removeAll(n.base, runs)
+			}
+			if err := change(Alone, resealAll)(n.base.Dir()); !errors.Is(err, lifeboat.ErrDamaged) {
+				t.Errorf("a rotten header was believed: %v", err)
+			}
+			if report, err := repairDrive(t, n.base.Dir(), RepairOptions{}); err != nil {
+				t.Fatalf("%+v, %v", report, err)
+			}
+			again := func(s *Store) error { return s.Reseal(context.Background(), RotateOptions{}, nil) }
+			if err := change(Alone, again)(n.base.Dir()); err != nil {
+				t.Fatal(err)
+			}
+			if g := generationsOf(t, n.base.Dir()); len(g) != 1 {
+				t.Errorf("files by generation: %v", g)
+			}
+			n.checkPoints(t, openStore(t, n.base.ReadOnlyDir(), Read), nil)
+		})
+	}
+}
+
+// A page of the older index that is damaged keeps no other run under the older key.
+func TestResealOfTheIndexGoesOnAfterADamagedPage(t *testing.T) {
+	h := newHistory(t, baddrive.Options{}, 4<<20, 2)
+	s := openStore(t, h.drive.Dir(), Alone)
+	older := slices.Clone(*s.index.runs.Load())
+	if len(older) < 2 {
+		t.Fatalf("%d runs", len(older))
+	}
+	if err := s.Rotate(t.Context(), RotateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	h.drive.FlipBit(runName(older[0].id), 8*(format.RunPageSize+100))
+	if err := s.resealIndex(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	left, err := s.leftBehind(t.Context())
+	if err != nil || slices.ContainsFunc(left, func(name string) bool { return name[:6] == "index/" }) {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// What lies in the folders of a store under a name of somebody else's is left
+// alone.
+func TestResealPassesOverForeignNames(t *testing.T) {
+	n := smallKeyNight(t)
+	var foreign []string
+	for _, folder := range []string{"points", "heads", checksFolder, "marks"} {
+		names := filesOf(t, n.base.Dir(), folder)
+		b, err := durable.ReadWhole(n.base.Dir(), names[0], format.MaxSmallFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := folder + "/copy of mine.a"
+		if err := writeNew(n.base.Dir(), name, b); err != nil {
+			t.Fatal(err)
+		}
+		foreign = append(foreign, name)
+	}
+	before := len(filesOf(t, n.base.Dir(), "points"))
+	if err := change(Alone, resealAll)(n.base.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range foreign {
+		if _, err := n.base.Dir().Stat(name); err != nil {
+			t.Error(err)
+		}
+	}
+	if after := len(filesOf(t, n.base.Dir(), "points")); after != before {
+		t.Errorf("%d files of points, %d before", after, before)
+	}
+}
