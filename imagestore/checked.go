@@ -38,10 +38,12 @@ type Coverage struct {
 	Within30  float64 `json:"within30"`
 	Within90  float64 `json:"within90"`
 	Within365 float64 `json:"within365"`
-	// NeverBytes were never read back; OldestRead is the oldest reading of the
-	// rest.
-	NeverBytes int64     `json:"neverBytes"`
-	OldestRead time.Time `json:"oldestRead,omitzero"`
+	// DamagedBytes are of packs in which damage is known; they count as read at no
+	// time. NeverBytes were never read back; OldestRead is the oldest reading of
+	// the rest.
+	DamagedBytes int64     `json:"damagedBytes,omitempty"`
+	NeverBytes   int64     `json:"neverBytes"`
+	OldestRead   time.Time `json:"oldestRead,omitzero"`
 }
 
 // Checked reads what the drive knows of its verifications: one small file.
@@ -105,8 +107,16 @@ func (c *checks) coverage(present map[format.ID]int64) Coverage {
 	var v Coverage
 	var within [3]int64
 	now, oldest := c.s.now(), uint64(0)
+	damaged := map[format.ID]bool{}
+	for number := range c.s.marks.packNumbers() {
+		damaged[c.s.packs.pack(number).ID] = true
+	}
 	for id, size := range present {
 		v.PackBytes += size
+		if damaged[id] {
+			v.DamagedBytes += size
+			continue
+		}
 		at := c.packs[id]
 		if at == 0 {
 			v.NeverBytes += size

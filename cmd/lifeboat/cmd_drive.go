@@ -336,6 +336,9 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 	a.print("  points      %d of %d machines\n", len(points), len(newest))
 	a.print("  store       %s in %d packs, %s free\n", humanBytes(usage.StoredBytes), usage.Packs, humanBytes(usage.FreeBytes))
 	a.print("  verified    %s\n  read back   %s\n", driveVerifiedWords(checked.VerifiedAt), coverageWords(coverage))
+	if coverage.DamagedBytes > 0 {
+		a.print("  damaged     damage is known in files of %s; heal what can be healed: lifeboat repair %s\n", humanBytes(coverage.DamagedBytes), shellWord(d.found.Drive.Label))
+	}
 	if !checked.UnfinishedFrom.IsZero() {
 		a.print("  unfinished  a verification of %s; it goes on with: lifeboat verify %s\n", stamp(checked.UnfinishedFrom), shellWord(d.found.Drive.Label))
 	}

@@ -18,6 +18,8 @@ func coverageWords(c imagestore.Coverage) string {
 		return "nothing of it was ever read back"
 	case c.NeverBytes > 0:
 		return text + fmt.Sprintf("; %s never", humanBytes(c.NeverBytes))
+	case c.OldestRead.IsZero():
+		return text
 	}
 	return text + "; the oldest part " + humanAge(time.Now(), c.OldestRead)
 }
