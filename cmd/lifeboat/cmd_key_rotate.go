@@ -126,22 +126,31 @@ func (a *app) rotateKey(ctx context.Context, d *openedDrive, r keyRotation, o im
 		return err
 	}
 	p := a.newProgress(work, "key rotate")
-	err = a.resealProblem(d, d.store.Reseal(ctx, o, func(pr imagestore.Progress) { p.show(pr.DoneBytes, pr.TotalBytes) }))
+	err = resealProblem(d, r.secretOf, d.store.Reseal(ctx, o, func(pr imagestore.Progress) { p.show(pr.DoneBytes, pr.TotalBytes) }))
 	p.end()
 	work.end("drive "+d.found.Drive.Label+": sealed with its new key", err)
 	return err
 }
 
-// resealProblem says how it goes on where sealing anew was stopped.
-func (a *app) resealProblem(d *openedDrive, err error) error {
+// resealProblem says how it goes on where sealing anew was stopped. The files with
+// secrets that were named are needed again: the key slots are made anew at the end.
+func resealProblem(d *openedDrive, secretOf []string, err error) error {
 	var known *lifeboat.Problem
 	if err == nil || errors.As(err, &known) {
 		return err
 	}
+	what := fmt.Sprintf("%s has its new key, but not everything is sealed with it yet", d.name())
+	if !errors.Is(err, context.Canceled) {
+		what += fmt.Sprintf(": %v", err)
+	}
+	next := "go on with: lifeboat key rotate --all-data --resume --drive " + shellWord(d.found.Drive.Label)
+	for _, s := range secretOf {
+		next += " --secret-of " + shellWord(s)
+	}
 	return &lifeboat.Problem{
-		What: fmt.Sprintf("%s has its new key, but not everything is sealed with it yet: %v", d.name(), err),
+		What: what,
 		Safe: "every restore point can be read as before, by everybody who opens the drive now",
-		Next: "go on with: lifeboat key rotate --all-data --resume --drive " + shellWord(d.found.Drive.Label),
+		Next: next,
 		Err:  err,
 	}
 }
@@ -157,11 +166,12 @@ type rotationPlan struct {
 	// 0 where it never was.
 	Seconds float64 `json:"seconds,omitempty"`
 
-	name string
+	name   string
+	resume bool
 }
 
 func (a *app) planRotation(ctx context.Context, d *openedDrive, r keyRotation, left []imagestore.Slot) (rotationPlan, error) {
-	plan := rotationPlan{Drive: d.store.Drive().ID, Generations: d.store.Generations(), Left: slotNames(left), Dropped: append([]string{}, r.drop...), name: d.name()}
+	plan := rotationPlan{Drive: d.store.Drive().ID, Generations: d.store.Generations(), Left: slotNames(left), Dropped: append([]string{}, r.drop...), name: d.name(), resume: r.resume}
 	if !r.allData {
 		return plan, nil
 	}
@@ -191,7 +201,11 @@ func (a *app) planRotation(ctx context.Context, d *openedDrive, r keyRotation, l
 // String is the plan for a person.
 func (r rotationPlan) String() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "This gives %s a new key. It then opens for %s.\n", r.name, list(r.Left))
+	begins := fmt.Sprintf("This gives %s a new key", r.name)
+	if r.resume {
+		begins = fmt.Sprintf("This goes on with sealing %s with key number %d", r.name, r.Generations[len(r.Generations)-1])
+	}
+	fmt.Fprintf(&text, "%s. It then opens for %s.\n", begins, list(r.Left))
 	if len(r.Dropped) > 0 {
 		fmt.Fprintf(&text, "Shut out: %s.\n", list(r.Dropped))
 	}
