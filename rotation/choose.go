@@ -32,10 +32,17 @@ func Select(found []Found, want string) (Found, error) {
 		if info, err := os.Stat(want); strings.ContainsRune(want, '/') || err == nil && info.IsDir() {
 			return at(want)
 		}
+		next := fmt.Sprintf("attach drive %s and mount it, or name its folder: --drive PATH", want)
+		for _, f := range found {
+			if f.Kind == KindHurt {
+				next += fmt.Sprintf("; or give the one at %s its label back: lifeboat repair %s", f.Path, f.Path)
+				break
+			}
+		}
 		return Found{}, &lifeboat.Problem{
 			What: fmt.Sprintf("no drive %q is attached; %s", want, seen(found)),
 			Safe: nothingChanged,
-			Next: fmt.Sprintf("attach drive %s and mount it, or name its folder: --drive PATH", want),
+			Next: next,
 			Err:  lifeboat.ErrNoDrive,
 		}
 	case 1:

@@ -45,6 +45,7 @@ func TestSelectTakesTheDriveThatWasMeantOrSaysWhatItSees(t *testing.T) {
 		"a copy":                 {[]rotation.Found{a, copyOfA}, "A", "", lifeboat.ErrNoDrive, "one is a copy of the other | detach the copy"},
 		"a copy, none named":     {[]rotation.Found{a, copyOfA}, "", "", lifeboat.ErrNoDrive, "at /mnt/a and at /mnt/d | detach the copy"},
 		"a label not seen":       {[]rotation.Found{a}, "C", "", lifeboat.ErrNoDrive, `no drive "C" is attached; seen: A (aaaaaaaa, /mnt/a) | attach drive C`},
+		"a label of a hurt one":  {[]rotation.Found{hurt, a}, "C", "", lifeboat.ErrNoDrive, `a drive without a readable label | its label back: lifeboat repair /mnt/h`},
 		"a path that is none":    {[]rotation.Found{a}, t.TempDir(), "", lifeboat.ErrWrongDrive, "is not a Lifeboat drive | START-HERE.txt"},
 		"a path that is nowhere": {[]rotation.Found{a}, "/no/such/folder", "", lifeboat.ErrNoDrive, "there is no folder /no/such/folder | mount the drive there"},
 		"newer":                  {[]rotation.Found{newer}, "", "", lifeboat.ErrWrongDrive, "newer version | the program that the drive itself carries, in /mnt/n/lifeboat/bin"},
