@@ -428,6 +428,15 @@ func (r *repair) tell(lost int) {
 	}
 }
 
+// nowhere says what a dry run does not find, in words.
+func (r *repair) nowhere() string {
+	lost := fmt.Sprintf("%d blocks are nowhere", r.report.Lost)
+	if r.report.Unknown == 0 {
+		return lost
+	}
+	return fmt.Sprintf("%s, and what %d lists of blocks name is not known before they are healed", lost, r.report.Unknown)
+}
+
 // verdict is the error for the damage that remains, or nil.
 func (r *repair) verdict() error {
 	if r.report.Lost+r.report.Unknown == 0 && len(r.report.Remaining) == 0 && (r.o.DryRun || len(r.report.Hurt) == 0) {
@@ -439,7 +448,7 @@ func (r *repair) verdict() error {
 	}
 	if r.o.DryRun {
 		return &lifeboat.Problem{
-			What: fmt.Sprintf("not all of %s can be healed for certain: %d blocks are nowhere, and %d lists of blocks have to come back first", r.s.label(), r.report.Lost, r.report.Unknown),
+			What: fmt.Sprintf("not all of %s can be healed for certain: %s", r.s.label(), r.nowhere()),
 			Safe: "nothing was changed; no damaged block is ever given out as good",
 			Next: "attach another drive of this site, and run: lifeboat repair --drive " + r.s.nameOnSticker(),
 			Err:  lifeboat.ErrDamaged,
@@ -448,7 +457,8 @@ func (r *repair) verdict() error {
 	return &lifeboat.Problem{
 		What: fmt.Sprintf("%s stays damaged: %d blocks are nowhere, and %d restore points cannot be restored whole", r.s.label(), r.report.Lost, len(hurt)),
 		Safe: fmt.Sprintf("the other %d restore points on it are whole; no damaged block is ever given out as good", r.report.Points-len(hurt)),
-		Next: "attach another drive of this site and run lifeboat repair again, or export to this drive again, which writes damaged blocks anew",
-		Err:  lifeboat.ErrDamaged,
+		Next: fmt.Sprintf("attach another drive of this site and run lifeboat repair %s again, or export to this drive again, which writes damaged blocks anew; "+
+			"to get what is whole of a hurt point: lifeboat restore POINT --to FOLDER/ --allow-damaged", r.s.nameOnSticker()),
+		Err: lifeboat.ErrDamaged,
 	}
 }

@@ -80,7 +80,7 @@ func (a *app) repair(ctx context.Context, f repairFlags) error {
 		err = errors.Join(err, a.afterRepair(ctx, d))
 	}
 	summary := repairSummary(d, f, report)
-	a.showRepair(r, d, report, summary, time.Since(began).Seconds(), err)
+	a.showRepair(r, d, f, report, summary, time.Since(began).Seconds(), err)
 	r.end(summary, err)
 	return err
 }
@@ -150,13 +150,32 @@ func repairSummary(d *openedDrive, f repairFlags, report imagestore.RepairReport
 		healed = "would be healed"
 	}
 	if len(report.Faults) == 0 && report.DamagedPacks == 0 && len(report.Hurt) == 0 {
-		return fmt.Sprintf("%s: %s, %s read; nothing was damaged", d.name(), count(report.Points, "point"), humanBytes(report.ReadBytes))
+		return fmt.Sprintf("%s: %s, %s read; nothing was damaged", d.name(), count(report.Points, "point"), humanBytes(report.ReadBytes)) + madeAnew(f, report)
 	}
-	return fmt.Sprintf("%s: %s of blocks damaged; %d %s from parity, %s from other drives; %s lost", d.name(),
+	summary := fmt.Sprintf("%s: %s of blocks damaged; %d %s from parity, %s from other drives; %s lost", d.name(),
 		count(report.DamagedPacks, "file"), report.HealedPacks, healed, count(borrowed, "block"), count(report.Lost, "block"))
+	if report.DamagedPacks > report.HealedPacks && borrowed+report.Lost+report.Unknown == 0 {
+		summary += "; whatever is needed of the damaged files is whole elsewhere on the drive"
+	}
+	return summary + madeAnew(f, report)
 }
 
-func (a *app) showRepair(r *run, d *openedDrive, report imagestore.RepairReport, summary string, seconds float64, err error) {
+// madeAnew says what a repair completed though nothing was lost without it.
+func madeAnew(f repairFlags, report imagestore.RepairReport) string {
+	made, text := "made anew", ""
+	if f.dryRun {
+		made = "would be made anew"
+	}
+	if report.RebuiltRuns > 0 {
+		text += fmt.Sprintf("; %s of the index %s", count(report.RebuiltRuns, "file"), made)
+	}
+	if report.ParityMade > 0 {
+		text += fmt.Sprintf("; parity of %s %s", count(report.ParityMade, "file"), made)
+	}
+	return text
+}
+
+func (a *app) showRepair(r *run, d *openedDrive, f repairFlags, report imagestore.RepairReport, summary string, seconds float64, err error) {
 	if a.json {
 		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Run: r.ID, Result: struct {
 			Drive   lifeboat.Drive          `json:"drive"`
@@ -175,6 +194,9 @@ func (a *app) showRepair(r *run, d *openedDrive, report imagestore.RepairReport,
 	}
 	for _, f := range report.Remaining {
 		a.print("still damaged: %s: %s\n", f.File, f.Why)
+	}
+	if f.dryRun && len(report.Hurt) > 0 && report.Lost+report.Unknown == 0 {
+		a.print("hurt as it is now, and whole after a repair:\n")
 	}
 	a.printHurt(report.Hurt)
 }

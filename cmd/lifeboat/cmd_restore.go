@@ -102,7 +102,7 @@ func (a *app) restore(ctx context.Context, f restoreFlags, name string) error {
 		return err
 	}
 	a.warnFaults(d, faults)
-	point, err := pickPoint(points, newestPoints(points), name, d.name())
+	point, err := pickPoint(points, newestPoints(points), name, d.found.Drive.Label)
 	if err != nil {
 		return err
 	}
@@ -369,7 +369,7 @@ func restoreProblem(d *openedDrive, plan *restorePlan, err error) error {
 	switch {
 	case errors.Is(err, lifeboat.ErrDamaged):
 		problem.What = fmt.Sprintf("%s: point %s on %s is damaged: %v", m, short(plan.Point.ID), d.name(), damageOf(err))
-		problem.Next = "take another point or another drive, or heal this one: lifeboat repair " + shellWord(d.found.Drive.Label)
+		problem.Next = "take another point or another drive, or heal this one: lifeboat repair " + shellWord(d.found.Drive.Label) + "; what is whole of it comes with: --allow-damaged"
 	case errors.Is(err, unix.ENOSPC):
 		problem.What = fmt.Sprintf("%s: there is no room for its disks at %s", m, plan.Files[0].Path)
 		problem.Next = "make room there or choose another target, and run the command again"
