@@ -35,7 +35,7 @@ func (s *Store) explain(err error) error {
 		return &lifeboat.Problem{
 			What: fmt.Sprintf("%s is full", s.label()),
 			Safe: "every restore point committed before is whole",
-			Next: "remove other files from the drive or attach a larger one, and run the export again",
+			Next: fmt.Sprintf("free room: lifeboat point forget, then lifeboat prune %s; or attach a larger drive; then run the same command again", s.nameOnSticker()),
 			Err:  err,
 		}
 	case errors.Is(err, lifeboat.ErrDriveGone):

@@ -82,17 +82,17 @@ func (c bootCheck) String() string {
 
 // pickPoints chooses the points to boot: by the beginning of a point's id, by
 // the name or id of a machine (its newest point), or the newest of all.
-func pickPoints(points []lifeboat.RestorePoint, names []string, all bool, drive string) ([]lifeboat.RestorePoint, error) {
+func pickPoints(points []lifeboat.RestorePoint, names []string, all bool, label string) ([]lifeboat.RestorePoint, error) {
 	newest := newestPoints(points)
 	if all {
 		if len(newest) == 0 {
-			return nil, noPoints(drive)
+			return nil, noPoints(label)
 		}
 		return newest, nil
 	}
 	var picked []lifeboat.RestorePoint
 	for _, name := range names {
-		p, err := pickPoint(points, newest, name, drive)
+		p, err := pickPoint(points, newest, name, label)
 		if err != nil {
 			return nil, err
 		}
@@ -108,7 +108,7 @@ func newestPoints(points []lifeboat.RestorePoint) []lifeboat.RestorePoint {
 	})
 }
 
-func pickPoint(points, newest []lifeboat.RestorePoint, name, drive string) (lifeboat.RestorePoint, error) {
+func pickPoint(points, newest []lifeboat.RestorePoint, name, label string) (lifeboat.RestorePoint, error) {
 	var found []lifeboat.RestorePoint
 	for _, p := range newest {
 		if p.Machine.Name == name || p.Machine.ID == name {
@@ -127,18 +127,18 @@ func pickPoint(points, newest []lifeboat.RestorePoint, name, drive string) (life
 		return found[0], nil
 	case 0:
 		return lifeboat.RestorePoint{}, &lifeboat.Problem{
-			What: fmt.Sprintf("%s has no machine and no point %q", drive, name),
+			What: fmt.Sprintf("drive %s has no machine and no point %q", label, name),
 			Safe: "nothing was done; the drive is unchanged",
-			Next: "see what it has: lifeboat point list",
+			Next: "see what it has: lifeboat point list --drive " + shellWord(label),
 		}
 	default:
-		return lifeboat.RestorePoint{}, usagef("%q means several points: give the whole id, see: lifeboat point list", name)
+		return lifeboat.RestorePoint{}, usagef("%q means several points: give the whole id, see: lifeboat point list --drive %s", name, shellWord(label))
 	}
 }
 
-func noPoints(drive string) error {
+func noPoints(label string) error {
 	return &lifeboat.Problem{
-		What: drive + " holds no restore point",
+		What: "drive " + label + " holds no restore point",
 		Safe: "nothing was done; the drive is unchanged",
 		Next: "attach another drive, or export to this one",
 	}

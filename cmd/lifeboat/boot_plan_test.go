@@ -33,13 +33,13 @@ func TestAPointIsPickedByNameByIDOrByItsBeginning(t *testing.T) {
 		{"aaaaaaaa1", "aaaaaaaa1111"},
 		{"wëb server", "bbbbbbbb1111"},
 	} {
-		p, err := pickPoint(points, newestPoints(points), c.name, "drive A")
+		p, err := pickPoint(points, newestPoints(points), c.name, "A")
 		if err != nil || p.ID != c.want {
 			t.Errorf("%q: got %s, %v; want %s", c.name, p.ID, err, c.want)
 		}
 	}
 	for _, bad := range []string{"", "aaaa", "aaaaaaaa", "mail"} {
-		if p, err := pickPoint(points, newestPoints(points), bad, "drive A"); err == nil {
+		if p, err := pickPoint(points, newestPoints(points), bad, "A"); err == nil {
 			t.Errorf("%q was taken for %s", bad, p.ID)
 		}
 	}
@@ -49,11 +49,11 @@ func TestAllMeansTheNewestPointOfEachMachine(t *testing.T) {
 	// The sequence decides, not the clock: point 2 was taken "before" point 1.
 	early := point("b", "db", 2)
 	early.TakenAt = time.Unix(0, 0)
-	picked, err := pickPoints([]lifeboat.RestorePoint{point("a", "db", 1), early, point("c", "alpha", 3)}, nil, true, "drive A")
+	picked, err := pickPoints([]lifeboat.RestorePoint{point("a", "db", 1), early, point("c", "alpha", 3)}, nil, true, "A")
 	if err != nil || len(picked) != 2 || picked[0].ID != "c" || picked[1].ID != "b" {
 		t.Fatalf("got %v, %v", picked, err)
 	}
-	if _, err := pickPoints(nil, nil, true, "drive A"); err == nil {
+	if _, err := pickPoints(nil, nil, true, "A"); err == nil {
 		t.Error("an empty drive was booted from")
 	}
 }

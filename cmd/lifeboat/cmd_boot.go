@@ -94,7 +94,7 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 		return err
 	}
 	a.warnFaults(drive, faults)
-	picked, err := pickPoints(points, args, f.all, drive.name())
+	picked, err := pickPoints(points, args, f.all, drive.found.Drive.Label)
 	if err != nil {
 		return err
 	}

@@ -70,6 +70,9 @@ func (a *app) copy(ctx context.Context, names []string, f copyFlags) error {
 		return err
 	}
 	defer to.Close()
+	if from.store.Drive().ID == to.store.Drive().ID {
+		return usagef("--from and --to are one drive, %s", to.found.Drive.Label)
+	}
 	points, faults, err := from.store.Points(ctx)
 	if err != nil {
 		return err
@@ -77,7 +80,7 @@ func (a *app) copy(ctx context.Context, names []string, f copyFlags) error {
 	a.warnFaults(from, faults)
 	picked := points
 	if !f.all {
-		if picked, err = pickPoints(points, names, f.latest, from.name()); err != nil {
+		if picked, err = pickPoints(points, names, f.latest, from.found.Drive.Label); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -58,9 +59,9 @@ type forgetPlan struct {
 }
 
 type forgetPoint struct {
-	ID      string `json:"id"`
-	Machine string `json:"machine"`
-	TakenAt string `json:"takenAt"`
+	ID      string    `json:"id"`
+	Machine string    `json:"machine"`
+	TakenAt time.Time `json:"takenAt"`
 }
 
 // forgetMachines says what stays of a machine.
@@ -91,8 +92,10 @@ func (a *app) forget(ctx context.Context, names []string, f forgetFlags) error {
 	}
 	var picked []lifeboat.RestorePoint
 	for _, name := range names {
-		// A machine's name would mean its newest point, which is never meant here.
-		p, err := pickPoint(points, nil, name, d.name())
+		if slices.ContainsFunc(points, func(p lifeboat.RestorePoint) bool { return p.Machine.Name == name }) {
+			return machineNotPoint(d, name)
+		}
+		p, err := pickPoint(points, nil, name, d.found.Drive.Label)
 		if err != nil {
 			return err
 		}
@@ -113,6 +116,16 @@ func (a *app) forget(ctx context.Context, names []string, f forgetFlags) error {
 		}
 	}
 	return a.forgetNow(ctx, d, plan, f)
+}
+
+// machineNotPoint refuses a machine's name: elsewhere it means the newest point,
+// which is hardly ever the one that may go.
+func machineNotPoint(d *openedDrive, name string) error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%q is a machine, and only points can be forgotten, by the beginning of their ids", name),
+		Safe: "nothing was forgotten",
+		Next: fmt.Sprintf("see its points: lifeboat point list --drive %s --machine %s", shellWord(d.found.Drive.Label), shellWord(name)),
+	}
 }
 
 func (a *app) forgetNow(ctx context.Context, d *openedDrive, plan forgetPlan, f forgetFlags) error {
@@ -182,7 +195,7 @@ func (a *app) planForget(ctx context.Context, d *openedDrive, points, picked []l
 	}
 	seen := map[string]bool{}
 	for _, p := range picked {
-		plan.Forget = append(plan.Forget, forgetPoint{p.ID, p.Machine.Name, stamp(p.TakenAt)})
+		plan.Forget = append(plan.Forget, forgetPoint{p.ID, p.Machine.Name, p.TakenAt})
 		if seen[p.Machine.ID] {
 			continue
 		}
@@ -208,7 +221,7 @@ func (p forgetPlan) String() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "drive %s forgets %s:\n", p.Drive.Label, count(len(p.Forget), "point"))
 	for _, f := range p.Forget {
-		fmt.Fprintf(&out, "  %s  %s  taken %s\n", short(f.ID), f.Machine, f.TakenAt)
+		fmt.Fprintf(&out, "  %s  %s  taken %s\n", short(f.ID), f.Machine, stamp(f.TakenAt))
 	}
 	for _, m := range p.Machines {
 		fmt.Fprintf(&out, "of %s %s on this drive", m.Machine, stays(m.Stay))

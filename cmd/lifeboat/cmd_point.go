@@ -140,7 +140,7 @@ func (a *app) pointShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			p, err := pickPoint(points, newestPoints(points), args[0], d.name())
+			p, err := pickPoint(points, newestPoints(points), args[0], d.found.Drive.Label)
 			if err != nil {
 				return err
 			}

@@ -182,7 +182,7 @@ func verifyPoints(ctx context.Context, d *openedDrive, names []string) ([]string
 	if err != nil {
 		return nil, err
 	}
-	picked, err := pickPoints(points, names, false, d.name())
+	picked, err := pickPoints(points, names, false, d.found.Drive.Label)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ func (a *app) confirmWord(ctx context.Context, yes bool, plan, word string) erro
 	}
 	if !isTerminal(a.stdin) {
 		return &lifeboat.Problem{
-			What: "a person has to say yes to this, and none is here: " + oneLine(plan),
+			What: "a person has to say yes to this, and none is here: " + oneLine(strings.ReplaceAll(strings.TrimSpace(plan), "\n", "; ")),
 			Safe: "nothing was done",
 			Next: "if that is meant, run it again with --yes",
 			Err:  errNeedsPerson,

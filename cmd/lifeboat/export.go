@@ -290,7 +290,7 @@ func (e *exportRun) exportProblem(ctx context.Context, j exportJob, r *exportRes
 		next = "see who: lifeboat run list"
 	case errors.Is(err, lifeboat.ErrDriveFull):
 		what = fmt.Sprintf("%s: %s is full", j.name, e.drive.name())
-		next = "remove other files from the drive or attach a larger one, and run the export again"
+		next = fmt.Sprintf("free room: lifeboat point forget, then lifeboat prune %s; or attach a larger drive; then run the export again", shellWord(e.drive.found.Drive.Label))
 	case errors.Is(err, lifeboat.ErrDriveGone):
 		what = fmt.Sprintf("%s: %s stopped answering", j.name, e.drive.name())
 		next = "look at its cable, attach it again and run: lifeboat verify"
