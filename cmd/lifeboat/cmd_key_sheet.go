@@ -25,7 +25,7 @@ func (a *app) keySheetCommand() *cobra.Command {
 		Use: "sheet", Short: "Print the recovery sheet of a drive",
 		Long: "Prints what a stranger needs beside the drive: the exact command lines of a recovery and the\n" +
 			"SHA-256 of the program on the drive, which only proves something on paper. As plain text, or\n" +
-			"with --html as one page for A4 or Letter with QR codes, which needs no network. --with-secret\n" +
+			"with --html as two pages for A4 or Letter with QR codes, which need no network. --with-secret\n" +
 			"adds the secret, after opening the drive with it: such a sheet is never kept with a drive.",
 		Example:     "  lifeboat key sheet --drive A | lp\n  lifeboat key sheet --drive A --html --with-secret --out sheet-A.html",
 		Annotations: exits(exitNoDrive, exitPerson, exitStopped), Args: noArgs,
@@ -38,7 +38,7 @@ func (a *app) keySheetCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&o.withSecret, "with-secret", false, "print the secret as well: the site's, the one of --passphrase-file, or one that is typed")
 	c.Flags().BoolVar(&o.text, "text", false, "as plain text, which is what happens without --html too")
-	c.Flags().BoolVar(&o.html, "html", false, "as one page of HTML with QR codes")
+	c.Flags().BoolVar(&o.html, "html", false, "as two pages of HTML with QR codes")
 	c.Flags().StringVar(&o.out, "out", "", "write it to this file, which only you can read")
 	a.driveFlag(c, &drive)
 	return c
