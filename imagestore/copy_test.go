@@ -84,7 +84,7 @@ func TestCopySurvivesAPowerCutAtEveryCall(t *testing.T) {
 	h := newHistory(t, baddrive.Options{}, 1<<20, 2)
 	for seed := range crashSeeds() {
 		target := newSibling(t, baddrive.Options{TornRenames: seed%2 == 1})
-		baddrive.Sweep(t, seed+1, target, func(dir durable.Dir) error {
+		sharedSweep(t, seed, target, func(dir durable.Dir) error {
 			_, err := h.copyTo(dir, nil)
 			return err
 		}, func(t *testing.T, after durable.Dir, done error) {
@@ -101,10 +101,11 @@ func TestCopySurvivesAPowerCutAtEveryCall(t *testing.T) {
 	}
 }
 
+// In a soak it is every call, otherwise each seventh.
 func TestCopySurvivesAnErrorOfEveryCall(t *testing.T) {
 	h := newHistory(t, baddrive.Options{}, 1<<20, 2)
 	target := newSibling(t, baddrive.Options{})
-	for call := 1; ; call++ {
+	for call := 1; ; call += errorStep() {
 		d := target.Clone(uint64(call))
 		d.FailAt(call)
 		_, err := h.copyTo(d.Dir(), nil)

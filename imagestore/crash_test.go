@@ -23,6 +23,27 @@ func crashSeeds() uint64 {
 	return 2
 }
 
+// sharedSweep is for operations of many calls: the two seeds of a short sweep
+// share the calls, so that each is cut at once; in a soak each seed cuts at all.
+func sharedSweep(t *testing.T, seed uint64, base *baddrive.Drive,
+	operation func(durable.Dir) error, check func(t *testing.T, after durable.Dir, done error)) {
+	t.Helper()
+	first, step := 1, 1
+	if os.Getenv("LIFEBOAT_SOAK") == "" {
+		first, step = int(seed)+1, int(crashSeeds())
+	}
+	baddrive.SweepFrom(t, seed+1, first, step, base, operation, check)
+}
+
+// errorStep is how far apart the calls are that fail in a test of an operation of
+// many calls: in a soak each fails.
+func errorStep() int {
+	if os.Getenv("LIFEBOAT_SOAK") != "" {
+		return 1
+	}
+	return 7
+}
+
 // night is one export after another one, of a disk that changed a little.
 type night struct {
 	first, second []byte
@@ -118,7 +139,7 @@ func TestExportSurvivesAPowerCutAtEveryCall(t *testing.T) {
 		t.Run(fmt.Sprintf("torn-renames=%t", torn), func(t *testing.T) {
 			n := newNight(t, torn)
 			for seed := range crashSeeds() {
-				baddrive.Sweep(t, seed+1, n.base, n.export, n.check)
+				sharedSweep(t, seed, n.base, n.export, n.check)
 			}
 		})
 	}

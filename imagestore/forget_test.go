@@ -70,7 +70,7 @@ func TestForgetSurvivesAPowerCutAndAnErrorAtEveryCall(t *testing.T) {
 			h.check(t, after, left)
 		}
 		for seed := range crashSeeds() {
-			baddrive.Sweep(t, seed+1, h.drive, func(dir durable.Dir) error {
+			sharedSweep(t, seed, h.drive, func(dir durable.Dir) error {
 				return h.forget(dir, mode, h.points[:2]...)
 			}, check)
 		}

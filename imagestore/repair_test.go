@@ -524,12 +524,9 @@ func TestRepairSurvivesAPowerCutAtEveryCall(t *testing.T) {
 				return err
 			}
 			for seed := range crashSeeds() {
-				baddrive.Sweep(t, seed+1, d.drive, repair, func(t *testing.T, after durable.Dir, done error) {
+				sharedSweep(t, seed, d.drive, repair, func(t *testing.T, after durable.Dir, done error) {
 					d.checkRepairedAgain(t, after, done, sibling, before)
 				})
-				if os.Getenv("LIFEBOAT_SOAK") == "" {
-					break // a repair has many calls
-				}
 			}
 		})
 	}
@@ -539,11 +536,7 @@ func TestRepairSurvivesAPowerCutAtEveryCall(t *testing.T) {
 func TestRepairSurvivesErrorsOfTheDrive(t *testing.T) {
 	d := damagedNight(t, false)
 	sibling, before := d.sibling(t), d.hurtNow(t)
-	step := 7
-	if os.Getenv("LIFEBOAT_SOAK") != "" {
-		step = 1
-	}
-	for call := 1; ; call += step {
+	for call := 1; ; call += errorStep() {
 		drive := d.drive.Clone(uint64(call))
 		drive.FailAt(call)
 		_, err := repairDrive(t, drive.Dir(), RepairOptions{Siblings: []*Store{sibling}})
