@@ -24,12 +24,9 @@ func (s *Store) lock() error {
 			Err:  durable.ErrReadOnly,
 		}
 	}
-	if s.dir.ReadOnly() {
-		return nil
-	}
 	err := s.takeLock(lockUse, s.mode == Alone)
 	if s.mode == Read && err != nil && !errors.Is(err, durable.ErrLocked) {
-		// Whoever may only look cannot make a lock file, and removes nothing.
+		// Whoever may only look cannot make a lock file; a medium may have no locks.
 		s.log.Warn("reading without a lock", "why", err)
 		return nil
 	}

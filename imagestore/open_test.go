@@ -72,6 +72,9 @@ func TestWhoRemovesIsAlone(t *testing.T) {
 			t.Errorf("mode %d beside one who removes: %v", mode, err)
 		}
 	}
+	if _, err := openWith(drive.ReadOnlyDir(), Read); !errors.Is(err, lifeboat.ErrDriveHeld) {
+		t.Errorf("who can only read beside one who removes: %v", err)
+	}
 	mustCapture(t, alone, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 1<<20)}}))
 }
 

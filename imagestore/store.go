@@ -119,8 +119,8 @@ type Store struct {
 // Errors wrap lifeboat.ErrWrongSecret, lifeboat.ErrWrongDrive (not a store, or
 // of a newer format), lifeboat.ErrDriveHeld (another writer, named with its
 // host), lifeboat.ErrDamaged or lifeboat.ErrDriveGone; those that an operator
-// meets are a *lifeboat.Problem. A read-only dir is opened without a lock and
-// without any write.
+// meets are a *lifeboat.Problem. A read-only dir is opened without any
+// write; it too is refused while somebody has it Alone.
 func Open(ctx context.Context, dir durable.Dir, secrets []Secret, o OpenOptions) (*Store, error) {
 	s := newStore(dir, o)
 	if err := s.unlock(secrets); err != nil {

@@ -20,22 +20,16 @@ var ErrLocked = errors.New("locked by another run")
 // waiting. The kernel drops it when the process ends, however it ends. Who
 // holds it alone writes who it is into the file, for the error of the next one.
 //
-// Where nothing can be written a shared lock is granted without being taken,
-// and one alone is refused with [ErrReadOnly].
+// Where nothing can be written a shared lock is taken on the file that is there,
+// and granted where there is none; one alone is refused with [ErrReadOnly].
 func (d *OSDir) Lock(name string, alone bool) (io.Closer, error) {
 	if err := CheckName("lock", name); err != nil {
 		return nil, err
 	}
-	if d.readOnly && !alone {
-		return noLock{}, nil
+	f, err := d.lockFile(name, alone)
+	if err != nil && d.readOnly && !alone {
+		return noLock{}, nil // nobody could hold it
 	}
-	if err := d.checkWrite("lock", name); err != nil {
-		return nil, err
-	}
-	if err := d.checkFile("lock", name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, explain(err)
-	}
-	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, d.fileMode())
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -56,6 +50,26 @@ func (d *OSDir) Lock(name string, alone bool) (io.Closer, error) {
 		f.WriteAt([]byte(whoAmI()), 0)
 	}
 	return &fileLock{file: f, alone: alone}, nil
+}
+
+// lockFile opens the file of a lock, and makes it where there is none. For a
+// shared lock it need not be writable.
+func (d *OSDir) lockFile(name string, alone bool) (*os.File, error) {
+	if err := d.checkFile("lock", name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	err := d.checkWrite("lock", name)
+	var f *os.File
+	if err == nil {
+		f, err = d.root.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, d.fileMode())
+	}
+	if err == nil || alone || !d.readOnly && !errors.Is(err, fs.ErrPermission) {
+		return f, err
+	}
+	if f, readErr := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0); readErr == nil {
+		return f, nil
+	}
+	return nil, err
 }
 
 type fileLock struct {

@@ -2,10 +2,12 @@ package durable_test
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -151,6 +153,61 @@ func TestAHeldLockNamesItsHolder(t *testing.T) {
 	defer shared.Close()
 	if _, err = d.Lock("lock", true); strings.Contains(err.Error(), host) {
 		t.Errorf("readers are blamed on a writer that has finished: %v", err)
+	}
+}
+
+func TestWhoMayOnlyReadSharesTheLockThatIsThere(t *testing.T) {
+	path := t.TempDir()
+	d, reader := openOS(t, path, false), openOS(t, path, true)
+	alone, err := d.Lock("lock", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.Lock("lock", false); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("beside one alone: %v", err)
+	}
+	if err := alone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	shared, err := reader.Lock("lock", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Lock("lock", true); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("alone beside a reader: %v", err)
+	}
+	if err := shared.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhoHasNoRightToWriteSharesTheLock(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can become somebody else")
+	}
+	d := openOS(t, t.TempDir(), false)
+	alone, err := d.Lock("lock", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := alone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var shared io.Closer
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the thread ends with this function
+		unix.SetfsuidRetUid(65534)
+		var err error
+		shared, err = d.Lock("lock", false)
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	defer shared.Close()
+	if _, err := d.Lock("lock", true); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("alone beside a reader: %v", err)
 	}
 }
 
