@@ -203,6 +203,13 @@ func (c *checks) due() bool {
 	return true
 }
 
+// refuse says why nothing can be recorded.
+func (c *checks) refuse(why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unsaved = why
+}
+
 // save writes the record for the packs and points that exist. It fails only with
 // the drive: a record that cannot be written costs the memory of a reading, not
 // what the reading found.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -273,6 +274,30 @@ func TestRotationIsRefusedBeforeAnythingChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
+}
+
+// Who reads a drive whose rotation was cut off between the two superblocks seals
+// nothing with the new key: it may not be in use once the first one is lost.
+func TestNothingIsRecordedBetweenTwoSuperblocks(t *testing.T) {
+	n := keyNight(t, false)
+	old := n.base.Clone(1)
+	if err := change(Alone, rotateWithoutBert)(n.base.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	copyFile(t, n.base.Dir(), old.Dir(), "store.b")
+	s := openStore(t, n.base.Dir(), Read)
+	packs := filesOf(t, n.base.Dir(), "packs")
+	n.base.FlipBit(packs[slices.IndexFunc(packs, func(name string) bool { return strings.HasSuffix(name, ".data") })], 8*3000)
+	report, err := s.Verify(t.Context(), VerifyOptions{})
+	if !errors.Is(err, lifeboat.ErrDamaged) || report.NotRecorded == "" {
+		t.Errorf("not recorded because %q, %v", report.NotRecorded, err)
+	}
+	s.Close()
+	for _, name := range filesOf(t, n.base.Dir(), ".") {
+		if h, err := s.headerOf(name); err == nil && h.Kind != format.KindSuperblock && h.Generation > 1 {
+			t.Errorf("%s is sealed with the key that may not be in use", name)
+		}
+	}
 }
 
 // A drive that nobody's reader takes any more is lost, whoever has the key.

@@ -161,3 +161,15 @@ func (s *Store) sameSuper(b []byte) error {
 	}
 	return err
 }
+
+// superSettled says whether no copy of the superblock is that of another key. Until
+// a rotation has written both, its key seals no other file: should the new copy get
+// lost, such a file would look like one from the future.
+func (s *Store) superSettled() bool {
+	for _, c := range s.superCopies() {
+		if c.err == nil && c.header.Generation != s.super.Generation {
+			return false
+		}
+	}
+	return true
+}

@@ -16,6 +16,10 @@ func (v *verification) save() error {
 	if v.unsaved {
 		return nil
 	}
+	if !v.s.superSettled() {
+		v.checks.refuse("its new key is not in use for certain: a rotation was cut off")
+		return nil
+	}
 	if err := v.marksOfOthers(); err != nil {
 		return err
 	}
