@@ -67,7 +67,7 @@ type checks struct {
 func (s *Store) loadChecks() (*checks, error) {
 	c := &checks{s: s, readNow: map[format.ID]bool{}, walkedNow: map[format.ShortID]bool{}, revoked: map[format.ID]bool{}, saved: s.now()}
 	if s.dir.ReadOnly() {
-		c.unsaved = "the drive can only be read"
+		c.unsaved = "the drive was opened only for reading"
 	}
 	known, err := s.readChecks()
 	if err != nil {

@@ -194,8 +194,19 @@ func group(use, short, example, id string, sub ...*cobra.Command) *cobra.Command
 
 // helpOrUnknown is what a command does that only holds others.
 func helpOrUnknown(c *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usagef("%s has no command %q", commandName(c), args[0])
+	if len(args) == 0 {
+		return c.Help()
 	}
-	return c.Help()
+	var others []string
+	for _, group := range c.Commands() {
+		for _, sub := range group.Commands() {
+			if sub.Name() == args[0] {
+				others = append(others, sub.CommandPath())
+			}
+		}
+	}
+	if len(others) > 0 {
+		return usagef("%s has no command %q; there is: %s", commandName(c), args[0], list(others))
+	}
+	return usagef("%s has no command %q", commandName(c), args[0])
 }
