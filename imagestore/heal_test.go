@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"lifeboat"
@@ -137,6 +138,25 @@ func TestCommitNeverForgetsAPointThatCannotBeRead(t *testing.T) {
 	mustCapture(t, w, c)
 	if points, faults, err := w.Points(t.Context()); len(points) != 3 || len(faults) != 0 || err != nil {
 		t.Errorf("%d points, %v, %v", len(points), faults, err)
+	}
+}
+
+func TestTwoLoadsOfTheIndexOpenEachRunOnce(t *testing.T) {
+	drive, _ := damagedIndex(t, randomDisk(1, 4<<20))
+	s := openStore(t, drive.ReadOnlyDir(), Read)
+	want := len(*s.index.runs.Load())
+	s.index.close()
+	var both sync.WaitGroup
+	for range 8 {
+		both.Go(func() {
+			if err := s.index.load(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	both.Wait()
+	if got := len(*s.index.runs.Load()); got != want {
+		t.Errorf("%d runs are open of %d", got, want)
 	}
 }
 

@@ -31,6 +31,9 @@ type index struct {
 	// frozen: no run is merged for now. A prune first makes room for that.
 	frozen atomic.Bool
 
+	// loading: one load at a time, or two would publish the same run.
+	loading sync.Mutex
+
 	mu sync.Mutex
 	// retired files belong to runs that were merged into others; a look-up may
 	// still be reading them.
@@ -48,6 +51,8 @@ func newIndex(s *Store) *index {
 // load opens every run that can be opened and is not open yet. One that cannot
 // is a fault, and its packs count as covered by no run.
 func (x *index) load(ctx context.Context) error {
+	x.loading.Lock()
+	defer x.loading.Unlock()
 	// A writer may merge runs away while they are being opened; then the run
 	// that took them in is in the next listing.
 	for range 10 {
