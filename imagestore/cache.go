@@ -186,6 +186,17 @@ func (c *frameCache) drop(f *frame) {
 	c.recycle(f)
 }
 
+// forget drops the frames of a pack, so that they are read again.
+func (c *frameCache) forget(pack uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, f := range c.frames {
+		if key.pack == pack && f.loaded {
+			c.drop(f)
+		}
+	}
+}
+
 func (c *frameCache) recycle(f *frame) {
 	if f.evicted && f.users == 0 && f.buffer != nil {
 		c.payloads.Put(f.buffer)

@@ -127,13 +127,15 @@ type pruning struct {
 	report PruneReport
 	// leaving are the packs that are to go: what is only there is moved.
 	leaving map[uint32]bool
+	// fresh are packs of which no memory holds what was read before this prune.
+	fresh map[uint32]bool
 	// folders hold the names of removed packs, until they are synced.
 	folders map[string]bool
 	changed bool
 }
 
 func (s *Store) newPruning(l *liveness) *pruning {
-	return &pruning{s: s, live: l, meter: &meter{}, leaving: map[uint32]bool{}, folders: map[string]bool{}}
+	return &pruning{s: s, live: l, meter: &meter{}, leaving: map[uint32]bool{}, fresh: map[uint32]bool{}, folders: map[string]bool{}}
 }
 
 // forget takes the points off the list that are not kept. What may be removed

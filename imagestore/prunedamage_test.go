@@ -292,3 +292,30 @@ func TestPruneOfANearlyFullDriveLeavesPacksRatherThanFail(t *testing.T) {
 		}
 	}
 }
+
+// A copy that only a memory still has is no reason to remove another one.
+func TestPruneTakesACopyForGoodOnlyFromTheMedium(t *testing.T) {
+	drive, points, _ := manyPacks(t)
+	s := openStore(t, drive.Dir(), Alone)
+	r, err := s.record(t.Context(), points[1].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := s.newTree(r.Disks[0]).leafID(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := s.leaf(t.Context(), leaf, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := entries[0].ID
+	for _, want := range []bool{true, false} { // the first reading leaves it in memory
+		if good, err := s.newPruning(nil).goodElsewhere(t.Context(), id, false); good != want || err != nil {
+			t.Errorf("good: %t, %v", good, err)
+		}
+		if want {
+			flipDataOf(t, drive, s, points[1].ID)
+		}
+	}
+}

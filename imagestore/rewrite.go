@@ -250,7 +250,7 @@ func (p *pruning) newPlace(id format.ID) bool {
 	return false
 }
 
-// goodElsewhere reads a chunk from a place in a pack that stays.
+// goodElsewhere reads a chunk from the medium, from a place in a pack that stays.
 func (p *pruning) goodElsewhere(ctx context.Context, id format.ID, tree bool) (bool, error) {
 	gone := p.s.packs.goneNow()
 	var bad []format.Place
@@ -261,12 +261,34 @@ func (p *pruning) goodElsewhere(ctx context.Context, id format.ID, tree bool) (b
 		if err != nil || !ok {
 			return false, err
 		}
-		err = p.s.useChunk(ctx, id, tree, place, func([]byte) error { return nil })
+		err = p.freshen(place.Pack)
+		if err == nil {
+			err = p.s.useChunk(ctx, id, tree, place, func([]byte) error { return nil })
+		}
 		if err == nil || !isDamage(err) {
 			return err == nil, err
 		}
 		bad = append(bad, place)
 	}
+}
+
+// freshen sees to it that a pack is read from the medium: what a memory still
+// holds of it does not count when another copy is to go.
+func (p *pruning) freshen(number uint32) error {
+	if p.fresh[number] {
+		return nil
+	}
+	o, err := p.s.packs.acquire(number)
+	if err != nil {
+		return err
+	}
+	defer p.s.packs.release(o)
+	if err := o.file.DropCache(0, o.size); err != nil {
+		return err
+	}
+	p.s.frames.forget(number)
+	p.fresh[number] = true
+	return nil
 }
 
 // settle makes what was moved durable, reads it back from the medium, and only
