@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"lifeboat"
@@ -14,12 +15,16 @@ import (
 type PruneReport struct {
 	// Forgotten are the points that are no longer listed.
 	Forgotten int `json:"forgotten"`
-	// RemovedPacks and RemovedBytes count all packs that went, RewrittenPacks
-	// those of them of which something was written anew.
+	// RemovedPacks and RemovedBytes count all packs that went, with their parity,
+	// RewrittenPacks those of them of which something was written anew.
 	RemovedPacks   int   `json:"removedPacks"`
 	RewrittenPacks int   `json:"rewrittenPacks"`
 	RemovedBytes   int64 `json:"removedBytes"`
-	WrittenBytes   int64 `json:"writtenBytes"`
+	// WrittenBytes are the new packs, with their parity.
+	WrittenBytes int64 `json:"writtenBytes"`
+	// FreedBytes is by how much packs, parity and index are smaller now; less than
+	// 0 if they grew.
+	FreedBytes int64 `json:"freedBytes"`
 	// NoRoom counts the packs that stayed because the drive had no room to move
 	// what is needed of them; a later prune goes on with them.
 	NoRoom int `json:"noRoom"`
@@ -159,14 +164,22 @@ func (p *pruning) forget(keep []record, gone []format.HeadPoint) error {
 
 // finish removes, moves, and brings the index up to date.
 func (p *pruning) finish(ctx context.Context, d pruneDecision, progress func(Progress)) (PruneReport, error) {
+	packs, index, err := p.s.storedBytes(ctx)
+	if err != nil {
+		return p.report, p.s.explain(err)
+	}
 	for _, u := range slices.Concat(d.dead, d.sparse) {
 		p.leaving[u.number] = true
-		p.meter.total.Add(u.size)
+		p.meter.total.Add(u.bytes())
 	}
 	stop := p.meter.report(progress)
-	err := p.run(ctx, d)
+	err = p.run(ctx, d)
 	stop()
 	p.report.WrittenBytes = p.meter.written.Load()
+	if packsNow, indexNow, failed := p.s.storedBytes(context.WithoutCancel(ctx)); failed == nil {
+		p.report.WrittenBytes = packsNow - packs + p.report.RemovedBytes
+		p.report.FreedBytes = packs + index - packsNow - indexNow
+	}
 	if err != nil {
 		return p.report, p.s.explain(fmt.Errorf("prune %s: %w", p.s.label(), err))
 	}
@@ -190,10 +203,30 @@ func (p *pruning) run(ctx context.Context, d pruneDecision) error {
 	return p.tidyIndex()
 }
 
+// storedBytes is what the packs with their parity, and the index, take up.
+func (s *Store) storedBytes(ctx context.Context) (packs, index int64, err error) {
+	err = s.walkPacks(ctx, func(_ string, e fs.DirEntry) {
+		if !e.IsDir() {
+			packs += fileSize(e)
+		}
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	runs, err := s.dir.List("index")
+	if err != nil {
+		return 0, 0, fmt.Errorf("list the index: %w", err)
+	}
+	for _, e := range runs {
+		index += fileSize(e)
+	}
+	return packs, index, nil
+}
+
 // keep notes a pack that stays though it should have gone.
 func (p *pruning) keep(u *packUse, why error) {
 	delete(p.leaving, u.number)
-	p.meter.done.Add(u.size)
+	p.meter.done.Add(u.bytes())
 	p.s.log.Warn("a pack is kept because it cannot be read whole", "pack", packName(u.pack), "why", why)
 	p.report.Kept = append(p.report.Kept, Fault{File: packName(u.pack), Lost: true, Why: why.Error()})
 }

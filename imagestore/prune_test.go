@@ -102,6 +102,7 @@ func prune(dir durable.Dir, o PruneOptions) (PruneReport, error) {
 	return report, errors.Join(err, s.Close())
 }
 
+// packBytes is what the packs of a drive take up, with their parity.
 func packBytes(t testing.TB, dir durable.Dir) int64 {
 	t.Helper()
 	s := openStore(t, dir, Read)
@@ -110,12 +111,17 @@ func packBytes(t testing.TB, dir durable.Dir) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return u.PackBytes
+	return u.PackBytes + u.ParityBytes
 }
 
 func TestPruneGivesBackWhatNoKeptPointNeeds(t *testing.T) {
 	h := newHistory(t, baddrive.Options{}, 12<<20, 6)
 	before := packBytes(t, h.drive.Dir())
+	all := int64(0)
+	_, files := filesIn(t, h.drive.Dir(), "packs", "index")
+	for _, size := range files {
+		all += size
+	}
 	keep := h.points[4:]
 	s := openStore(t, h.drive.Dir(), Alone)
 	o := PruneOptions{Keep: keep, RewriteBelow: 0.9}
@@ -141,6 +147,16 @@ func TestPruneGivesBackWhatNoKeptPointNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := packBytes(t, h.drive.Dir())
+	if report.RemovedBytes-report.WrittenBytes != before-after || report.RemovedBytes != plan.RemoveBytes+plan.RewriteBytes {
+		t.Errorf("%d bytes are now %d: %+v", before, after, report)
+	}
+	_, left := filesIn(t, h.drive.Dir(), "packs", "index")
+	for _, size := range left {
+		all -= size
+	}
+	if report.FreedBytes != all {
+		t.Errorf("%d bytes were freed: %+v", all, report)
+	}
 	if freed := before - after; freed < plan.FreeEstimateBytes*8/10 {
 		t.Errorf("freed %d bytes, planned %d", freed, plan.FreeEstimateBytes)
 	}

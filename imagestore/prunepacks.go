@@ -82,8 +82,8 @@ func (p *pruning) retire(packs []*packUse) error {
 		}
 		p.folders[path.Dir(packName(u.pack))] = true
 		p.report.RemovedPacks++
-		p.report.RemovedBytes += u.size
-		p.meter.done.Add(u.size)
+		p.report.RemovedBytes += u.bytes()
+		p.meter.done.Add(u.bytes())
 		p.changed = true
 	}
 	return nil

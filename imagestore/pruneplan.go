@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"strings"
 
 	"lifeboat"
 	"lifeboat/imagestore/format"
@@ -31,9 +33,10 @@ type PrunePlan struct {
 	// Forget are the ids of the points that go, Keep those that stay.
 	Forget []string `json:"forget"`
 	Keep   []string `json:"keep"`
-	// PackBytes is what all packs take up now.
+	// PackBytes is what all packs take up now, here and below with their parity.
 	PackBytes int64 `json:"packBytes"`
-	// RemovePacks hold nothing that is needed, and go whole.
+	// RemovePacks hold nothing that is needed, as the index has it, and go whole.
+	// One that turns out to hold something after all is written anew instead.
 	RemovePacks int   `json:"removePacks"`
 	RemoveBytes int64 `json:"removeBytes"`
 	// RewritePacks go too, once what is needed of them was written anew.
@@ -73,7 +76,7 @@ func (s *Store) PlanPrune(ctx context.Context, o PruneOptions) (PrunePlan, error
 	}
 	p := decidePrune(uses, o).plan()
 	for _, u := range uses {
-		p.PackBytes += u.size
+		p.PackBytes += u.bytes()
 	}
 	for _, r := range keep {
 		p.Keep = append(p.Keep, r.point.ID)
@@ -137,9 +140,10 @@ func (s *Store) unknownNeeds(err error) error {
 type packUse struct {
 	pack   format.RunPack
 	number uint32
-	// size is that of the file; present says that there is one.
-	size    int64
-	present bool
+	// size is that of the file, parity that of the one which heals it; present
+	// says that there is a pack.
+	size, parity int64
+	present      bool
 	// tables counts the index runs that name the pack, entries what they say is
 	// in it, and live what of that is needed.
 	tables        int
@@ -153,8 +157,11 @@ type packUse struct {
 // share is how much of the pack is needed.
 func (u *packUse) share() float64 { return float64(u.needed) / float64(max(u.plain, 1)) }
 
+// bytes is what the pack takes up, with its parity.
+func (u *packUse) bytes() int64 { return u.size + u.parity }
+
 // estimate is what the needed chunks will take up.
-func (u *packUse) estimate() int64 { return int64(u.share() * float64(u.size)) }
+func (u *packUse) estimate() int64 { return int64(u.share() * float64(u.bytes())) }
 
 // packUses counts what of each pack that the index names is needed.
 func (s *Store) packUses(ctx context.Context, l *liveness) ([]*packUse, error) {
@@ -179,6 +186,17 @@ func (s *Store) packUses(ctx context.Context, l *liveness) ([]*packUse, error) {
 	for _, f := range files {
 		u := at(s.packs.add(f.RunPack))
 		u.pack, u.present, u.size = f.RunPack, true, fileSize(f.entry)
+	}
+	err = s.walkPacks(ctx, func(folder string, e fs.DirEntry) {
+		stem, isParity := strings.CutSuffix(e.Name(), ".par")
+		if p, ok := parsePackName(folder, stem); ok && isParity {
+			if u := at(s.packs.add(p)); u.present {
+				u.parity = fileSize(e)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	var marked []format.RunEntry
 	err = l.each(ctx, nil, func(e format.RunEntry, bit int64) {
@@ -244,10 +262,10 @@ func decidePacks(uses []*packUse, rewrite func(*packUse) bool) pruneDecision {
 func (d pruneDecision) plan() PrunePlan {
 	p := PrunePlan{Forget: []string{}, Keep: []string{}, RemovePacks: len(d.dead), RewritePacks: len(d.sparse)}
 	for _, u := range d.dead {
-		p.RemoveBytes += u.size
+		p.RemoveBytes += u.bytes()
 	}
 	for _, u := range d.sparse {
-		p.RewriteBytes += u.size
+		p.RewriteBytes += u.bytes()
 		p.RewriteEstimateBytes += u.estimate()
 	}
 	p.FreeEstimateBytes = p.RemoveBytes + p.RewriteBytes - p.RewriteEstimateBytes

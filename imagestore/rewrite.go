@@ -150,7 +150,7 @@ func (m *packMover) pack(ctx context.Context, u leavingPack) error {
 	if !m.p.roomFor(room) {
 		m.p.report.NoRoom++
 		delete(m.p.leaving, u.number)
-		m.p.meter.done.Add(u.size)
+		m.p.meter.done.Add(u.bytes())
 		return nil
 	}
 	err := m.frames(ctx, u)

@@ -80,7 +80,7 @@ func (a *app) prune(ctx context.Context, want string, f pruneFlags) error {
 // pruneText is the plan as a person reads it.
 func pruneText(d *openedDrive, p imagestore.PrunePlan) string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "%s holds %s in %s of blocks; all points stay.\n", d.name(), count(len(p.Keep), "restore point"), humanBytes(p.PackBytes))
+	fmt.Fprintf(&out, "%s holds %s in %s of blocks and their parity; all points stay.\n", d.name(), count(len(p.Keep), "restore point"), humanBytes(p.PackBytes))
 	if p.RemovePacks+p.RewritePacks == 0 {
 		out.WriteString("Nothing can be freed: what is stored is needed.\n")
 		return out.String()
@@ -100,8 +100,7 @@ func (a *app) pruneNow(ctx context.Context, d *openedDrive, o imagestore.PruneOp
 	p := a.newProgress(r, "prune")
 	report, err := d.store.Prune(ctx, o, func(pr imagestore.Progress) { p.show(pr.DoneBytes, pr.TotalBytes) })
 	p.end()
-	freed := report.RemovedBytes - report.WrittenBytes
-	summary := fmt.Sprintf("%s: freed %s; %s removed, %s of them written anew (%s)", d.name(), humanBytes(max(0, freed)),
+	summary := fmt.Sprintf("%s: freed %s; %s removed, %s of them written anew (%s)", d.name(), humanBytes(max(0, report.FreedBytes)),
 		count(report.RemovedPacks, "pack"), fmt.Sprint(report.RewrittenPacks), humanBytes(report.WrittenBytes))
 	if a.json {
 		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Run: r.ID, Result: struct {
@@ -110,7 +109,7 @@ func (a *app) pruneNow(ctx context.Context, d *openedDrive, o imagestore.PruneOp
 			Freed   int64                  `json:"freedBytes"`
 			Seconds float64                `json:"seconds"`
 			Exit    int                    `json:"exit"`
-		}{d.store.Drive(), report, freed, time.Since(began).Seconds(), exitCode(err)}})
+		}{d.store.Drive(), report, report.FreedBytes, time.Since(began).Seconds(), exitCode(err)}})
 	} else {
 		a.print("%s\n", summary)
 		if report.NoRoom > 0 {
