@@ -262,7 +262,11 @@ func TestPruneTakesAMarkedPackWhoseChunksAreElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
-	h.export(t, h.disks[h.points[0]])
+	s = openStore(t, h.drive.Dir(), Write)
+	s.index.frozen.Store(true) // as when the older run is much larger: both stay
+	p := mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: h.disks[h.points[0]]}}))
+	s.Close()
+	h.disks[p.ID], h.points = h.disks[h.points[0]], append(h.points, p.ID)
 	// A copy that is marked nowhere and bad all the same is read before it counts.
 	sick := h.drive.Clone(1)
 	for _, u := range h.uses(t, h.points) {
