@@ -81,6 +81,7 @@ func TestCopyBringsOnlyWhatTheOtherDriveLacks(t *testing.T) {
 }
 
 func TestCopySurvivesAPowerCutAtEveryCall(t *testing.T) {
+	t.Parallel()
 	h := newHistory(t, baddrive.Options{}, 1<<20, 2)
 	for seed := range crashSeeds() {
 		target := newSibling(t, baddrive.Options{TornRenames: seed%2 == 1})
@@ -103,6 +104,7 @@ func TestCopySurvivesAPowerCutAtEveryCall(t *testing.T) {
 
 // In a soak it is every call, otherwise each seventh.
 func TestCopySurvivesAnErrorOfEveryCall(t *testing.T) {
+	t.Parallel()
 	h := newHistory(t, baddrive.Options{}, 1<<20, 2)
 	target := newSibling(t, baddrive.Options{})
 	for call := 1; ; call += errorStep() {

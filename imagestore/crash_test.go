@@ -135,6 +135,7 @@ func (n night) checkPoints(t *testing.T, s *Store, done error) {
 }
 
 func TestExportSurvivesAPowerCutAtEveryCall(t *testing.T) {
+	t.Parallel()
 	for _, torn := range []bool{false, true} {
 		t.Run(fmt.Sprintf("torn-renames=%t", torn), func(t *testing.T) {
 			n := newNight(t, torn)
@@ -146,6 +147,7 @@ func TestExportSurvivesAPowerCutAtEveryCall(t *testing.T) {
 }
 
 func TestExportSurvivesAnErrorOfEveryCall(t *testing.T) {
+	t.Parallel()
 	n := newNight(t, false)
 	for call := 1; ; call++ {
 		d := n.base.Clone(uint64(call))

@@ -53,6 +53,7 @@ func TestForgetTakesPointsOffTheListAndRemovesNoData(t *testing.T) {
 }
 
 func TestForgetSurvivesAPowerCutAndAnErrorAtEveryCall(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []Mode{Write, Alone} {
 		h := newHistory(t, baddrive.Options{TornRenames: mode == Alone}, 1<<20, 3)
 		left := h.points[2:]

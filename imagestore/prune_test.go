@@ -190,6 +190,7 @@ func TestPruneOfEverythingLeavesAStoreThatTakesAnExport(t *testing.T) {
 }
 
 func TestPruneSurvivesAPowerCutAtEveryCall(t *testing.T) {
+	t.Parallel()
 	for seed := range crashSeeds() {
 		torn := seed%2 == 1
 		t.Run(fmt.Sprintf("torn-renames=%t", torn), func(t *testing.T) {
@@ -226,6 +227,7 @@ func (h *history) finish(t *testing.T, dir durable.Dir, o PruneOptions) {
 }
 
 func TestPruneSurvivesAnErrorOfEveryCall(t *testing.T) {
+	t.Parallel()
 	h := newHistory(t, baddrive.Options{}, 1<<20, 3)
 	o := PruneOptions{Keep: h.points[2:], RewriteBelow: 0.95}
 	for call := 1; ; call++ {

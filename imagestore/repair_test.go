@@ -511,6 +511,7 @@ func TestRepairRefusesADriveOfAnotherSiteAndAStoreThatOthersUse(t *testing.T) {
 // The power is cut at every call of a repair that heals packs, borrows, makes
 // parity and completes copies.
 func TestRepairSurvivesAPowerCutAtEveryCall(t *testing.T) {
+	t.Parallel()
 	kinds := []bool{true}
 	if os.Getenv("LIFEBOAT_SOAK") != "" {
 		kinds = []bool{true, false}
@@ -671,6 +672,7 @@ func rotRounds() (flips, erasures int) {
 // so that each has to be told by itself. All are within parity's reach, or there
 // is a second copy, or they can be made anew.
 func TestEveryFlippedBitIsSeenAndHealed(t *testing.T) {
+	t.Parallel()
 	d := newStored(t, 3)
 	names, sizes := filesIn(t, d.drive.Dir(), "packs", "index", "points", "heads")
 	r := rand.New(rand.NewPCG(77, 1))

@@ -83,6 +83,7 @@ func opensFor(t *testing.T, n night, after durable.Dir, done error, name string,
 }
 
 func TestChangesOfTheKeysSurviveAPowerCutAtEveryCall(t *testing.T) {
+	t.Parallel()
 	carl, err := NewIdentity()
 	if err != nil {
 		t.Fatal(err)

@@ -105,6 +105,7 @@ func TestResealLeavesNothingThatAnOlderKeyOpens(t *testing.T) {
 }
 
 func TestResealSurvivesAPowerCutAtEveryCallAndGoesOn(t *testing.T) {
+	t.Parallel()
 	n := smallKeyNight(t)
 	s := openStore(t, n.base.ReadOnlyDir(), Read)
 	before := s.Fingerprint()
