@@ -423,7 +423,7 @@ func TestWhatAnotherVerificationTookBackStaysSo(t *testing.T) {
 			}
 			checked := checkedNow(t, drive.Dir(), c)
 			hurt := checked.Points[points[1].ID]
-			if !checked.VerifiedAt.IsZero() || !hurt.VerifiedAt.IsZero() || !hurt.ReadSince.IsZero() || checked.Coverage.NeverBytes == 0 {
+			if !checked.VerifiedAt.IsZero() || !hurt.VerifiedAt.IsZero() || !hurt.ReadSince.IsZero() || checked.Coverage.DamagedBytes == 0 {
 				t.Errorf("a hurt point is called verified again: %+v", checked)
 			}
 			if checked.Points[points[0].ID].VerifiedAt.IsZero() {
