@@ -34,6 +34,19 @@ func (c *commitState) sequence() uint64 {
 	return last
 }
 
+// next is the sequence of the commit that comes. A drive on which somebody put
+// a file with the last number there can be takes no more commits.
+func (c *commitState) next() (uint64, error) {
+	if c.sequence() >= maxSequence {
+		return 0, fmt.Errorf("%w: a file in points/ or heads/ claims the last sequence there can be: %016x", lifeboat.ErrDamaged, c.sequence())
+	}
+	return c.sequence() + 1, nil
+}
+
+// maxSequence is the highest number of a commit. Names with a higher one are no
+// names of ours: a stranger's file must not make the count begin anew.
+const maxSequence = 1 << 62
+
 // readState reads the newest head and lists the points.
 func (s *Store) readState() (*commitState, []Fault, error) {
 	state, faults, err := s.readHead()
@@ -110,7 +123,7 @@ func headName(sequence uint64) string { return fmt.Sprintf("heads/%016x", sequen
 
 func parseSequence(text string) (uint64, bool) {
 	n, err := strconv.ParseUint(text, 16, 64)
-	return n, err == nil && n > 0 && fmt.Sprintf("%016x", n) == text
+	return n, err == nil && n > 0 && n <= maxSequence && fmt.Sprintf("%016x", n) == text
 }
 
 func parsePointName(name string) (format.HeadPoint, bool) {
@@ -131,10 +144,13 @@ func (s *Store) commit(ctx context.Context, point lifeboat.RestorePoint, disks [
 	if err := ctx.Err(); err != nil {
 		return point, err
 	}
-	record := format.Point{Sequence: s.state.sequence() + 1, PreviousHead: s.state.headHash, Disks: disks}
+	sequence, err := s.state.next()
+	if err != nil {
+		return point, s.explain(err)
+	}
+	record := format.Point{Sequence: sequence, PreviousHead: s.state.headHash, Disks: disks}
 	rand.Read(record.ID[:])
 	point.ID, point.Sequence, point.CommittedAt = record.ID.String(), record.Sequence, s.now().UTC()
-	var err error
 	if record.JSON, err = json.Marshal(point); err != nil {
 		return point, fmt.Errorf("describe the restore point: %w", err)
 	}

@@ -348,10 +348,14 @@ func (s *Store) commitCopy(ctx context.Context, r record, from format.ShortID) (
 	if err := cmp.Or(s.writer.err(), ctx.Err()); err != nil {
 		return point, err
 	}
-	made := format.Point{Sequence: s.state.sequence() + 1, ID: r.ID, PreviousHead: s.state.headHash, Disks: r.Disks}
+	sequence, err := s.state.next()
+	if err != nil {
+		return point, s.explain(err)
+	}
+	made := format.Point{Sequence: sequence, ID: r.ID, PreviousHead: s.state.headHash, Disks: r.Disks}
 	point.Sequence, point.CommittedAt, point.CopiedFrom = made.Sequence, s.now().UTC(), from.String()
 	description := map[string]json.RawMessage{}
-	err := json.Unmarshal(r.JSON, &description)
+	err = json.Unmarshal(r.JSON, &description)
 	for name, value := range map[string]any{"sequence": point.Sequence, "committedAt": point.CommittedAt, "copiedFrom": point.CopiedFrom} {
 		text, err := json.Marshal(value)
 		if err != nil {

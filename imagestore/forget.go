@@ -46,7 +46,11 @@ func (s *Store) Forget(ctx context.Context, ids ...string) error {
 func (s *Store) forget(kept []format.HeadPoint) error {
 	if len(kept) < len(s.state.points) {
 		// Its own sequence: files up to it that are not listed were forgotten.
-		if err := s.writeHead(s.state.sequence()+1, kept); err != nil {
+		sequence, err := s.state.next()
+		if err != nil {
+			return s.explain(err)
+		}
+		if err := s.writeHead(sequence, kept); err != nil {
 			return s.wrote(fmt.Errorf("write the list without the points that are forgotten: %w", err))
 		}
 	}

@@ -12,6 +12,32 @@ import (
 	"lifeboat/internal/durable"
 )
 
+// A name is not sealed. One with a huge number must not make the count of the
+// commits begin anew: then a point would be written that nobody lists.
+func TestAStrangersNumberNeverHidesAPoint(t *testing.T) {
+	for _, sequence := range []string{"ffffffffffffffff", "4000000000000001", "4000000000000000", "3fffffffffffffff"} {
+		drive := newDrive(t)
+		stranger := "points/" + sequence + "-" + NewID() + copyA
+		if err := durable.WriteFileAtomic(drive.Dir(), stranger, []byte("no point of yours")); err != nil {
+			t.Fatal(err)
+		}
+		s := openStore(t, drive.Dir(), Write)
+		c := testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 1<<20)}})
+		var committed []string
+		for range 2 {
+			if p, err := s.Capture(t.Context(), c); err == nil {
+				committed = append(committed, p.ID)
+			} else if !errors.Is(err, lifeboat.ErrDamaged) {
+				t.Errorf("%s: %v", sequence, err)
+			}
+		}
+		points, _, err := s.Points(t.Context())
+		if err != nil || len(points) != len(committed) {
+			t.Errorf("%s: %d points were committed, and %d are listed: %v", sequence, len(committed), len(points), err)
+		}
+	}
+}
+
 // Footers are not sealed, and a sparse file is as long as anybody likes: what a
 // drive announces must not decide how much memory is taken.
 func TestHostileDriveDoesNotTakeMemory(t *testing.T) {
