@@ -2,11 +2,13 @@ package imagestore
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
 	"lifeboat"
 	"lifeboat/fixtures/baddrive"
+	"lifeboat/internal/durable"
 )
 
 func TestOpenTellsTheOperatorWhatIsWrong(t *testing.T) {
@@ -76,6 +78,49 @@ func TestWhoRemovesIsAlone(t *testing.T) {
 		t.Errorf("who can only read beside one who removes: %v", err)
 	}
 	mustCapture(t, alone, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 1<<20)}}))
+}
+
+// A drive that cannot be opened must still be possible to unmount.
+func TestAStoreThatDoesNotOpenLeavesNothingOpen(t *testing.T) {
+	for _, mode := range []Mode{Read, Write, Alone} {
+		path := t.TempDir()
+		dir, err := durable.OpenOS(path, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		createStore(t, dir)
+		s := openStore(t, dir, Write)
+		mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(1, 1<<20)}}))
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		// A file where a folder should be: the points cannot be listed.
+		if err := errors.Join(os.RemoveAll(path+"/points"), os.WriteFile(path+"/points", nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openWith(dir, mode); err == nil {
+			t.Fatalf("mode %d: it opened", mode)
+		}
+		if open := openBelow(t, path); len(open) > 0 {
+			t.Errorf("mode %d: still open: %q", mode, open)
+		}
+	}
+}
+
+// openBelow are the files in a folder that this process has open.
+func openBelow(t *testing.T, folder string) (open []string) {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		name, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err == nil && strings.HasPrefix(name, folder+"/") {
+			open = append(open, name)
+		}
+	}
+	return open
 }
 
 func TestReadOnlyDriveIsOpenedWithoutAnyChange(t *testing.T) {

@@ -131,10 +131,22 @@ func Open(ctx context.Context, dir durable.Dir, secrets []Secret, o OpenOptions)
 	}
 	err := s.load(ctx)
 	if err != nil {
-		s.unlockFiles()
+		s.abandon(err)
 		return nil, s.explain(err)
 	}
 	return s, nil
+}
+
+// abandon ends a store that did not come to be ready: nothing more is written,
+// and no file of the drive stays open, so that it can be unmounted.
+func (s *Store) abandon(why error) {
+	if s.writer != nil {
+		s.writer.fail(why)
+		s.writer.close()
+	}
+	s.index.close()
+	s.packs.close()
+	s.unlockFiles()
 }
 
 func newStore(dir durable.Dir, o OpenOptions) *Store {
