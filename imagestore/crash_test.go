@@ -36,8 +36,11 @@ func sharedSweep(t *testing.T, seed uint64, base *baddrive.Drive,
 }
 
 // errorStep is how far apart the calls are that fail in a test of an operation of
-// many calls: in a soak each fails.
+// many calls: in a soak each fails, in a short run few.
 func errorStep() int {
+	if testing.Short() {
+		return 29
+	}
 	if os.Getenv("LIFEBOAT_SOAK") != "" {
 		return 1
 	}

@@ -111,7 +111,7 @@ func TestNoNumberOnADriveDecidesHowMuchIsTaken(t *testing.T) {
 	if outcome != nil {
 		t.Fatal(outcome)
 	}
-	kinds := map[format.Kind]bool{}
+	kinds, tried := map[format.Kind]bool{}, 0
 	for _, name := range oneFileOfEachKind(t, drive.Dir(), kinds) {
 		file, err := durable.ReadWhole(drive.Dir(), name, 64<<20)
 		if err != nil {
@@ -129,7 +129,8 @@ func TestNoNumberOnADriveDecidesHowMuchIsTaken(t *testing.T) {
 					if fits {
 						sum(b)
 					}
-					if bytes.Equal(b, file) {
+					tried++
+					if bytes.Equal(b, file) || testing.Short() && tried%6 != 0 {
 						continue
 					}
 					clone := drive.Clone(1)

@@ -90,6 +90,7 @@ func TestForgetSurvivesAPowerCutAndAnErrorAtEveryCall(t *testing.T) {
 // Whatever is exported, forgotten and pruned in whatever order: what is kept
 // reads as it did, and a prune leaves at most twice what it needs.
 func TestPruneKeepsEveryKeptPointInRandomHistories(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		d := baddrive.New(rapid.Uint64().Draw(t, "seed"), baddrive.Options{})
 		h := &history{drive: d, disks: map[string][]byte{}}

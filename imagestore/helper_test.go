@@ -200,3 +200,12 @@ func checkDisk(t testing.TB, s *Store, pointID, key string, want []byte) {
 		t.Fatalf("disk %s of point %s is not what was captured", key, pointID)
 	}
 }
+
+// wholeOnly leaves a test out of a short run, as the race detector's is: it takes
+// long there, and nothing in it runs at the same time as anything else.
+func wholeOnly(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("part of the run without the race detector only")
+	}
+}

@@ -74,6 +74,7 @@ func (l *mediumLife) verify(s *Store) {
 }
 
 func TestAStoreLivesOnEveryFileSystem(t *testing.T) {
+	wholeOnly(t)
 	for _, kind := range medium.Kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			l := &mediumLife{t: t, m: medium.New(t, kind, 96<<20), disks: map[string][]byte{}}
@@ -148,6 +149,7 @@ func shutdowns() int {
 // The kernel stops a real file system in the middle of an export, at a moment
 // and in a way that the seed decides; with its journal written out or not.
 func TestAFileSystemThatStopsInMidExportKeepsEveryPoint(t *testing.T) {
+	wholeOnly(t)
 	for _, kind := range []medium.Kind{medium.Ext4, medium.XFS} {
 		t.Run(string(kind), func(t *testing.T) {
 			l := &mediumLife{t: t, m: medium.New(t, kind, 1<<30), disks: map[string][]byte{}}

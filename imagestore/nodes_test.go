@@ -182,6 +182,7 @@ func TestFoldersFullOfStrangeNamesAreReadOver(t *testing.T) {
 
 // TestADriveThatFillsUpKeepsEveryPoint writes until a real file system is full.
 func TestADriveThatFillsUpKeepsEveryPoint(t *testing.T) {
+	wholeOnly(t)
 	for _, kind := range []medium.Kind{medium.Ext4, medium.ExFAT, medium.NTFS} {
 		t.Run(string(kind), func(t *testing.T) {
 			l := &mediumLife{t: t, m: medium.New(t, kind, 32<<20), disks: map[string][]byte{}}

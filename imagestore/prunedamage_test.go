@@ -155,6 +155,7 @@ func TestPruneBesideALostPackStillTellsWhatIsHurt(t *testing.T) {
 
 // A power cut leaves packs without an end, which the next writer takes in.
 func TestPruneOfTornPacksKeepsWhatIsNeededOfThem(t *testing.T) {
+	t.Parallel()
 	data := randomDisk(5, 4<<20)
 	half := slices.Clone(data)
 	clear(half[:2<<20])

@@ -664,6 +664,9 @@ func rotRounds() (flips, erasures int) {
 	if os.Getenv("LIFEBOAT_SOAK") != "" {
 		return 10_000, 1_000
 	}
+	if testing.Short() {
+		return 40, 10
+	}
 	return 240, 30
 }
 

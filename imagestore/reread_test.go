@@ -28,6 +28,8 @@ func rereadDisk(t *testing.T) []byte {
 // Every way of writing is worth a little more than its dirty bytes, even the
 // worst one: pieces of 64 KiB, each alone among data that did not change.
 func TestNextExportReadsLittleMoreThanWhatChanged(t *testing.T) {
+	wholeOnly(t)
+	t.Parallel()
 	const grain = 64 << 10
 	for _, pattern := range []struct {
 		name          string

@@ -233,6 +233,7 @@ func TestNewFilesNeedTheNewKeyAfterARotation(t *testing.T) {
 }
 
 func TestRotationIsRefusedBeforeAnythingChanges(t *testing.T) {
+	t.Parallel()
 	drive := newDrive(t)
 	s := openStore(t, drive.Dir(), Alone)
 	right, err := Passphrase("barrel violet mongoose teacup")

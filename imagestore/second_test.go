@@ -106,6 +106,7 @@ func wantClean(t testing.TB, s *secondreader.Store) {
 }
 
 func TestSecondReaderReadsWhatWasExported(t *testing.T) {
+	wholeOnly(t)
 	d := newDrive(t)
 	disks := map[string][]byte{
 		"root":  randomDisk(1, 9<<20+512),
@@ -134,6 +135,7 @@ func TestSecondReaderReadsWhatWasExported(t *testing.T) {
 // The parity of a pack, computed by the second reader's own slow arithmetic, heals
 // what the writer's parity file promises: four cells of a stripe.
 func TestSecondReaderHealsAPackFromItsParity(t *testing.T) {
+	wholeOnly(t)
 	d := newDrive(t)
 	s := openStore(t, d.Dir(), Write)
 	mustCapture(t, s, testMachine("m1", map[string]Source{"disk0": &memoryDisk{data: randomDisk(4, 4<<20+77)}}))
@@ -246,6 +248,8 @@ func (y *secondStory) check(step string, clean bool) {
 }
 
 func TestSecondReaderFollowsADriveThroughItsLife(t *testing.T) {
+	wholeOnly(t)
+	t.Parallel()
 	y := &secondStory{t: t, drive: newDrive(t), disks: map[string][]byte{}}
 	y.check("new", true)
 	disk := randomDisk(21, 5<<20+777)
@@ -312,6 +316,8 @@ func TestSecondReaderFollowsADriveThroughItsLife(t *testing.T) {
 
 // After every cut of the power the second reader lists and restores what the store does.
 func TestSecondReaderAgreesAfterAPowerCutAtEveryCall(t *testing.T) {
+	wholeOnly(t)
+	t.Parallel()
 	n := newNight(t, false)
 	baddrive.Sweep(t, 5, n.base, n.export, func(t *testing.T, after durable.Dir, done error) {
 		second := secondReader(t, storeFiles(t, after))
@@ -326,6 +332,8 @@ func TestSecondReaderAgreesAfterAPowerCutAtEveryCall(t *testing.T) {
 }
 
 func TestSecondReaderReadsAnyDisk(t *testing.T) {
+	wholeOnly(t)
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		size := rapid.SampledFrom([]int{0, 1, 511, 4096, 4097, 300 << 10, 1 << 20, 4<<20 + 1}).Draw(rt, "size")
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 3))
