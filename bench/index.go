@@ -49,27 +49,29 @@ func indexTitle(name string) string {
 
 // measureIndex lets the store's own benchmark build indexes without data, of so
 // many million chunks each.
-func measureIndex(ctx context.Context, w *workplace, millions string) (all []indexFigures, err error) {
+func measureIndex(ctx context.Context, w *workplace, millions string, keep func(indexFigures) error) error {
 	dir := filepath.Join(w.dir, "index")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	defer os.RemoveAll(dir)
 	for _, text := range strings.FieldsFunc(millions, func(r rune) bool { return r == ',' || r == ' ' }) {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("-scale takes numbers of millions, not %q", text)
+			return fmt.Errorf("-scale takes numbers of millions, not %q", text)
 		}
 		w.say("an index of %d million chunks", n)
 		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkScale$", "-benchtime", "1x", "-timeout", "60m", "./imagestore")
 		cmd.Env = append(os.Environ(), "LIFEBOAT_BENCH_MILLIONS="+text, "TMPDIR="+dir)
 		out, err := cmd.CombinedOutput()
 		if err != nil {
-			return nil, fmt.Errorf("measure an index of %d million chunks: %w\n%s", n, err, out)
+			return fmt.Errorf("measure an index of %d million chunks: %w\n%s", n, err, out)
 		}
-		all = append(all, indexFigures{Chunks: n * 1e6, Figures: benchFigures(string(out))})
+		if err := keep(indexFigures{Chunks: n * 1e6, Figures: benchFigures(string(out))}); err != nil {
+			return err
+		}
 	}
-	return all, nil
+	return nil
 }
 
 var benchFigure = regexp.MustCompile(`\s([0-9.e+-]+) ([A-Za-z][A-Za-z-]*)`)

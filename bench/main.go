@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -93,15 +94,20 @@ func bench(ctx context.Context, o options) error {
 	if err := measureTools(ctx, w, r, program, o.reps); err != nil {
 		return err
 	}
-	if r.Index, err = measureIndex(ctx, w, o.scale); err != nil {
+	// What was measured is kept at once: the largest index takes minutes more.
+	keep := func() error {
+		r.judge()
+		return errors.Join(r.write(o.json), os.WriteFile(o.page, r.page(), 0o644))
+	}
+	if err := keep(); err != nil {
 		return err
 	}
-	r.judge()
+	err = measureIndex(ctx, w, o.scale, func(f indexFigures) error {
+		r.Index = append(r.Index, f)
+		return keep()
+	})
 	r.print(os.Stdout)
-	if err := r.write(o.json); err != nil {
-		return err
-	}
-	return os.WriteFile(o.page, r.page(), 0o644)
+	return err
 }
 
 // measureTools runs all works with all tools. Lifeboat and restic take turns, so
