@@ -38,7 +38,7 @@ func main() {
 	flag.StringVar(&o.scale, "scale", "1,10,100", "sizes of the index to measure, in millions of chunks; empty for none")
 	flag.StringVar(&o.json, "json", "bench/latest.json", "where the figures go")
 	flag.StringVar(&o.page, "page", "docs/reference/benchmarks.md", "where the page of the manual goes")
-	pageOnly := flag.Bool("page-only", false, "measure nothing: write the page anew from the figures")
+	pageOnly := flag.Bool("page-only", false, "measure nothing: judge the figures and write the page anew")
 	flag.Parse()
 	if *pageOnly {
 		exit(rewritePage(o))
@@ -69,7 +69,13 @@ func rewritePage(o options) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(o.page, r.page(), 0o644)
+	return o.keep(r)
+}
+
+// keep judges the figures and writes them down.
+func (o options) keep(r *report) error {
+	r.judge()
+	return errors.Join(r.write(o.json), os.WriteFile(o.page, r.page(), 0o644))
 }
 
 // bench measures everything, one after the other, and reports.
@@ -95,16 +101,12 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	// What was measured is kept at once: the largest index takes minutes more.
-	keep := func() error {
-		r.judge()
-		return errors.Join(r.write(o.json), os.WriteFile(o.page, r.page(), 0o644))
-	}
-	if err := keep(); err != nil {
+	if err := o.keep(r); err != nil {
 		return err
 	}
 	err = measureIndex(ctx, w, o.scale, func(f indexFigures) error {
 		r.Index = append(r.Index, f)
-		return keep()
+		return o.keep(r)
 	})
 	r.print(os.Stdout)
 	return err
