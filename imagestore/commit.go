@@ -38,7 +38,12 @@ func (c *commitState) sequence() uint64 {
 // a file with the last number there can be takes no more commits.
 func (c *commitState) next() (uint64, error) {
 	if c.sequence() >= maxSequence {
-		return 0, fmt.Errorf("%w: a file in points/ or heads/ claims the last sequence there can be: %016x", lifeboat.ErrDamaged, c.sequence())
+		return 0, &lifeboat.Problem{
+			What: fmt.Sprintf("a file in the store's points/ claims the last number a commit can have, %016x; no program of ours writes it", c.sequence()),
+			Safe: "nothing was changed; every restore point that is listed can be read",
+			Next: "find out who had the drive, move that file away, and run the command again; or use another drive",
+			Err:  lifeboat.ErrDamaged,
+		}
 	}
 	return c.sequence() + 1, nil
 }
