@@ -263,18 +263,24 @@ func (a *app) rememberPoints(ctx context.Context, d *openedDrive) {
 			return err
 		}
 		defer cat.Close()
-		points, _, err := d.store.Points(ctx)
-		if err != nil {
-			return err
-		}
-		if err := a.sawDrive(ctx, cat, d); err != nil {
-			return err
-		}
-		return cat.ReplacePoints(ctx, d.store.Drive().ID, points)
+		_, err = a.rememberPointsIn(ctx, cat, d)
+		return err
 	}()
 	if err != nil {
 		a.warn("the catalogue does not know which points are on %s now: %v", d.name(), err)
 	}
+}
+
+// rememberPointsIn is rememberPoints for an open catalogue; it returns the points.
+func (a *app) rememberPointsIn(ctx context.Context, cat *catalog.Catalog, d *openedDrive) ([]lifeboat.RestorePoint, error) {
+	points, _, err := d.store.Points(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.sawDrive(ctx, cat, d); err != nil {
+		return nil, err
+	}
+	return points, cat.ReplacePoints(ctx, d.store.Drive().ID, points)
 }
 
 func (a *app) completePointIDs(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {

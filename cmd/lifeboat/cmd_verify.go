@@ -211,14 +211,8 @@ func (a *app) rememberReadingIn(ctx context.Context, d *openedDrive, report imag
 		return err
 	}
 	defer cat.Close()
-	points, _, err := d.store.Points(ctx)
+	points, err := a.rememberPointsIn(ctx, cat, d)
 	if err != nil {
-		return err
-	}
-	if err := a.sawDrive(ctx, cat, d); err != nil {
-		return err
-	}
-	if err := cat.ReplacePoints(ctx, d.store.Drive().ID, points); err != nil {
 		return err
 	}
 	return cat.RecordReading(ctx, d.store.Drive().ID, readingOf(report, points))
