@@ -29,7 +29,7 @@ bin/rescue/lifeboat-linux-%: $(SOURCES)
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/lifeboat
 
 test: build  ## everything that is tested on every change
-	@build/need build guests qemu nbd-tools drives
+	@build/need build guests qemu libvirt nbd-tools drives
 	@build/run-tests
 
 check:  ## static analysis alone
@@ -46,7 +46,7 @@ bench: build  ## speed, size and memory beside other tools, in one run
 	CACHE=$(CACHE) build/run-bench
 
 soak: build  ## what takes longer than a test may
-	@build/need build guests qemu nbd-tools drives
+	@build/need build guests qemu libvirt nbd-tools drives
 	@build/run-tests soak
 
 clean:

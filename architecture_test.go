@@ -20,14 +20,19 @@ var floors = map[string]int{
 	"catalog":               1,
 	"diskfile":              1,
 	"hypervisor/qemu":       1,
+	"hypervisor/libvirt":    1,
+	"hypervisor/vsphere":    1,
 	"hypervisor":            0,
 	"imagestore/format":     0,
 	"nbd":                   0,
+	"netlab":                0,
 	"internal/durable":      0,
 	"":                      0,
 	"fixtures":              fixtureFloor,
 	"fixtures/baddrive":     fixtureFloor,
 	"fixtures/guests":       fixtureFloor,
+	"fixtures/libvirtd":     fixtureFloor,
+	"fixtures/vcenter":      fixtureFloor,
 	"fixtures/hostsuite":    fixtureFloor,
 	"fixtures/demo":         fixtureFloor,
 	"fixtures/secondreader": fixtureFloor,
@@ -46,6 +51,7 @@ var sameFloor = map[string][]string{
 	"hypervisor":        {""},
 	"imagestore/format": {""},
 	"nbd":               {""},
+	"netlab":            {""},
 	"internal/durable":  {""},
 }
 
@@ -73,11 +79,12 @@ var doors = map[string][]string{
 	"github.com/rogpeppe/go-internal":  {testsOnly},
 	"github.com/google/go-cmp":         {testsOnly},
 	"pgregory.net/rapid":               {testsOnly},
-	"github.com/vmware/govmomi":        {"hypervisor/vsphere"},
+	"github.com/vmware/govmomi":        {"hypervisor/vsphere", "fixtures/vcenter"},
 	"libvirt.org/go/libvirt":           {"hypervisor/libvirt"},
 	"libvirt.org/go/libvirtxml":        {"hypervisor/libvirt"},
 	"github.com/diskfs/go-diskfs":      {"golden", "fixtures"},
 	"github.com/vishvananda/netlink":   {"netlab"},
+	"github.com/vishvananda/netns":     {"netlab"},
 	"charm.land/bubbletea/v2":          {"tui"},
 }
 
@@ -93,7 +100,7 @@ type goPackage struct {
 
 func packages(t *testing.T) []goPackage {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./...").Output()
+	out, err := exec.Command("go", "list", "-tags=libvirt_dlopen", "-json=ImportPath,Imports,TestImports,XTestImports", "./...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}

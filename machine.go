@@ -19,16 +19,36 @@ type Machine struct {
 	Name string `json:"name"`
 	// UUID is the SMBIOS UUID, kept in a recovery because licences hang on it.
 	UUID string `json:"uuid,omitempty"`
+	// SMBIOS is what else the guest reads about its computer; licences hang on
+	// the serial number.
+	SMBIOS SMBIOS `json:"smbios,omitzero"`
+	// GenerationID says that the guest has a VM generation id. Each boot from a
+	// restore point gives it a new one, or a domain controller would not notice
+	// that it went back in time. It is never the source's.
+	GenerationID bool `json:"generationId,omitempty"`
 
-	Firmware    Firmware `json:"firmware"`
-	Chipset     Chipset  `json:"chipset,omitempty"`
-	CPUs        int      `json:"cpus"`
-	CPUModel    string   `json:"cpuModel,omitempty"`
+	Firmware Firmware `json:"firmware"`
+	TPM      *TPM     `json:"tpm,omitempty"`
+	Chipset  Chipset  `json:"chipset,omitempty"`
+	// CPUs is the number of processors that the guest sees.
+	CPUs int `json:"cpus"`
+	// Topology is how they are arranged; nil means one socket each.
+	Topology *Topology `json:"topology,omitempty"`
+	CPUModel string    `json:"cpuModel,omitempty"`
+	// HyperV are the enlightenments of Windows guests, by libvirt's names
+	// ("relaxed", "vapic", "spinlocks=8191"), ascending.
+	HyperV      []string `json:"hyperv,omitempty"`
 	MemoryBytes int64    `json:"memoryBytes"`
 	// ClockLocal says that the guest expects local time in its hardware clock.
 	ClockLocal bool `json:"clockLocal,omitempty"`
 	// GuestFamily is "linux", "windows", "bsd" or empty when nobody knows.
 	GuestFamily string `json:"guestFamily,omitempty"`
+	// GuestSystem is the guest's system in the source's own words, for example
+	// VMware's "debian12_64Guest" or a libosinfo id. It chooses nothing but what
+	// the same kind of host is told again.
+	GuestSystem string `json:"guestSystem,omitempty"`
+	// HostName is the name that the guest gave itself, as its agent told it.
+	HostName string `json:"hostName,omitempty"`
 	// Agent says that the machine has a channel for a guest agent.
 	Agent bool `json:"agent,omitempty"`
 
@@ -37,6 +57,31 @@ type Machine struct {
 
 	// Native is the hypervisor's own description, word for word.
 	Native *NativeDescription `json:"native,omitempty"`
+}
+
+// SMBIOS is what a guest reads about its computer beside the UUID.
+type SMBIOS struct {
+	Manufacturer string `json:"manufacturer,omitempty"`
+	Product      string `json:"product,omitempty"`
+	Serial       string `json:"serial,omitempty"`
+}
+
+// TPM is a trusted platform module. A guest that sealed its disk's key to one
+// does not start without its state.
+type TPM struct {
+	// Version is "1.2" or "2.0", Model "tis" or "crb".
+	Version string `json:"version"`
+	Model   string `json:"model,omitempty"`
+	// State is what an emulated module kept, as the files of swtpm in a tar
+	// archive; empty where the host does not give it out.
+	State []byte `json:"state,omitempty"`
+}
+
+// Topology is an arrangement of processors: Sockets x Cores x Threads of them.
+type Topology struct {
+	Sockets int `json:"sockets"`
+	Cores   int `json:"cores"`
+	Threads int `json:"threads"`
 }
 
 // Chipset names the family of the virtual main board.
@@ -69,7 +114,7 @@ type Firmware struct {
 
 // NativeDescription is a machine in the words of the hypervisor it came from.
 type NativeDescription struct {
-	// Format names the words, for example "lifeboat-qemu/1" or "libvirt-xml".
+	// Format names the words: "lifeboat-qemu/1", "libvirt-xml" or "vmx".
 	Format string `json:"format"`
 	Text   string `json:"text"`
 }
@@ -85,6 +130,11 @@ const (
 	BusSATA       Bus = "sata"
 	BusIDE        Bus = "ide"
 	BusNVMe       Bus = "nvme"
+	// VMware's and LSI Logic's SCSI controllers. QEMU has the paravirtual one
+	// and the SAS one, and nothing that a driver for the parallel one knows.
+	BusPVSCSI Bus = "pvscsi"
+	BusLSI    Bus = "lsi"
+	BusLSISAS Bus = "lsi-sas"
 )
 
 // Disk is one disk of a machine.
@@ -99,6 +149,14 @@ type Disk struct {
 	PhysicalSectorBytes int    `json:"physicalSectorBytes,omitempty"`
 	Bus                 Bus    `json:"bus"`
 	Serial              string `json:"serial,omitempty"`
+	// WWN is the world wide name, 16 lower-case hex digits.
+	WWN string `json:"wwn,omitempty"`
+	// Place is where on its bus the guest sees the disk, as CONTROLLER:UNIT,
+	// for example "0:1"; empty when nobody knows.
+	Place string `json:"place,omitempty"`
+	// PCISlot is the slot of the disk or of its controller, as the guest saw it
+	// ("0000:03:00.0").
+	PCISlot string `json:"pciSlot,omitempty"`
 	// BootIndex orders the disks that firmware tries; 0 means "not said".
 	BootIndex int `json:"bootIndex,omitempty"`
 	// Excluded is the reason why this disk is not exported (swap, dump target),

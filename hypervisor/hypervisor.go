@@ -10,7 +10,11 @@ package hypervisor
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"net/netip"
+	"strings"
 	"time"
 
 	"lifeboat"
@@ -105,8 +109,39 @@ type Host interface {
 	Console(ctx context.Context, machine string) (Console, error)
 
 	// Remove deletes a machine that is off, with the disks that Define or
-	// Settle made for it, and nothing else.
+	// Settle made for it, and nothing else. A segment goes with its last machine.
 	Remove(ctx context.Context, machine string) error
+
+	// Abilities say which of the above this kind of host can do at all. What it
+	// cannot do answers [ErrUnsupported].
+	Abilities() Abilities
+
+	// OpenGateway leads from this computer into a segment of the host.
+	OpenGateway(ctx context.Context, s Segment) (Gateway, error)
+
+	// NoRoot looks at what a machine that was just started has printed. If its
+	// system says that it does not find its root device it returns those words:
+	// the machine wants another disk controller. Otherwise it returns "".
+	NoRoot(ctx context.Context, machine string) (string, error)
+
+	// Close ends the connection to the host. Machines go on.
+	Close() error
+}
+
+// Abilities are what a kind of host can do.
+type Abilities struct {
+	// BootNBD: machines start straight from an NBD server on this computer.
+	// Where it is false, disks are given as Copy and stand on the host before
+	// Define returns.
+	BootNBD bool
+	// Segments: private networks of their own, with a gateway.
+	Segments bool
+	// Settle: running machines move to local disk.
+	Settle bool
+	// Buses and Cards are the disk buses and the network card models that a
+	// machine may have here, the best choice for an unknown guest first.
+	Buses []lifeboat.Bus
+	Cards []string
 }
 
 // Finding is one line of what a host can do.
@@ -129,6 +164,9 @@ type FreezeOptions struct {
 	Since map[string]string
 	// Exclude holds the keys of disks that are not to be read.
 	Exclude map[string]bool
+	// Method forces one way of reading where a host has several; empty lets the
+	// host choose. An unknown one is ErrUnsupported and names those there are.
+	Method string
 }
 
 // Still is a machine held at one moment while it is copied.
@@ -197,10 +235,21 @@ type Definition struct {
 
 // Backing is where the bytes of a disk come from: exactly one of its fields.
 type Backing struct {
+	// Copy is a disk that is copied to the host's own storage before Define
+	// returns, for hosts that cannot boot from NBD.
+	Copy DiskReader
 	// NBD is a read-only export on a Unix socket; writes go to a local overlay.
 	NBD *NBDBacking
 	// File is a local disk image that the machine owns from now on.
 	File *FileBacking
+}
+
+// DiskReader is a disk that can be read, for example one of a restore point.
+type DiskReader interface {
+	SizeBytes() int64
+	// Extents and ReadAt are as in [StillDisk].
+	Extents(ctx context.Context, within lifeboat.Extent) ([]lifeboat.Extent, error)
+	ReadAt(ctx context.Context, p []byte, offset int64) error
 }
 
 // NBDBacking names an export of an NBD server on this host. A server that
@@ -221,7 +270,8 @@ type FileBacking struct {
 type Network struct {
 	// Kind is one of the constants below.
 	Kind NetworkKind `json:"kind"`
-	// Name is the bridge, or the name of the segment.
+	// Name is the bridge, the name of the segment, or what the host calls its
+	// network.
 	Name string `json:"name,omitempty"`
 	// Forwards are ports of the loopback of this host that lead into the guest;
 	// for NetworkUser only.
@@ -232,13 +282,49 @@ type Network struct {
 type NetworkKind string
 
 // The kinds: unplugged; the hypervisor's own address translation; a private
-// segment that only machines on the same one see; a bridge of the host.
+// segment that only machines on the same one see; a bridge of the host; a network
+// that the host knows by name (a libvirt network, a VMware port group).
 const (
 	NetworkNone    NetworkKind = "none"
 	NetworkUser    NetworkKind = "user"
 	NetworkSegment NetworkKind = "segment"
 	NetworkBridge  NetworkKind = "bridge"
+	NetworkNamed   NetworkKind = "network"
 )
+
+// Segment is a private network that only the machines on it see. Nothing is
+// routed out of it, and this computer gets no route into it; what leads in are
+// the forwards of its [Gateway].
+type Segment struct {
+	// Name is what the machines' [Network] says.
+	Name string
+	// CIDR is the network that the guests believe to be on, and HostAddress the
+	// address in it that the gateway answers at.
+	CIDR        string
+	HostAddress string
+	// Forwards lead from this computer's loopback to guests, which keep the
+	// addresses they have in production.
+	Forwards []SegmentForward
+}
+
+// SegmentForward leads from a TCP port of this computer's loopback to a port of
+// a guest on the segment.
+type SegmentForward struct {
+	HostPort  int
+	Address   string
+	GuestPort int
+}
+
+// Gateway is the open way into a segment. It lives in the process that opened
+// it, and ends with it.
+type Gateway interface {
+	// Answers are the guests' ports behind forwards that took the last
+	// connection, ascending.
+	Answers() []netip.AddrPort
+	// Ended is closed when the gateway does not work any more.
+	Ended() <-chan struct{}
+	Close() error
+}
 
 // Forward leads from a TCP port of this host's loopback to one of the guest.
 type Forward struct {
@@ -253,4 +339,23 @@ type Console struct {
 	VNCSocket    string `json:"vncSocket,omitempty"`
 	SerialSocket string `json:"serialSocket,omitempty"`
 	SerialLog    string `json:"serialLog,omitempty"`
+}
+
+// Notes are what a host has to remember from one run of the program to the next,
+// for example the checkpoints that libvirt has to be told again. Losing them
+// costs a full read and nothing else. Methods may be called from several
+// goroutines.
+type Notes interface {
+	// Note returns what was kept under a name for a machine (its HostID), or nil.
+	Note(ctx context.Context, hostID, name string) ([]byte, error)
+	// SetNote keeps data in place of what was there; nil forgets it.
+	SetNote(ctx context.Context, hostID, name string, data []byte) error
+}
+
+// DerivedID is the Lifeboat id of a machine that carries none: it follows from
+// the id that its host gave it, so that every computer that looks at the host
+// finds the same history. Kind is that of the host ("libvirt", "vsphere").
+func DerivedID(kind, hostID string) string {
+	sum := sha256.Sum256([]byte("machine\x00" + kind + "\x00" + strings.ToLower(hostID)))
+	return hex.EncodeToString(sum[:16])
 }

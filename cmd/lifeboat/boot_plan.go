@@ -11,7 +11,6 @@ import (
 
 	"lifeboat"
 	"lifeboat/hypervisor"
-	"lifeboat/hypervisor/qemu"
 )
 
 // bootPlan is what `boot` is going to do, decided before anything is done.
@@ -43,14 +42,14 @@ type plannedSegment struct {
 
 // segment describes the private network for the host, or is nil where nothing
 // leads into one.
-func (p *bootPlan) segment() *qemu.Segment {
+func (p *bootPlan) segment() *hypervisor.Segment {
 	if p.Segment == nil {
 		return nil
 	}
-	s := &qemu.Segment{Name: p.Segment.Name, CIDR: p.Segment.CIDR.String(), HostAddress: p.Segment.HostAddress.String()}
+	s := &hypervisor.Segment{Name: p.Segment.Name, CIDR: p.Segment.CIDR.String(), HostAddress: p.Segment.HostAddress.String()}
 	for _, m := range p.Machines {
 		for _, f := range m.Forwards {
-			s.Forwards = append(s.Forwards, qemu.SegmentForward{HostPort: f.HostPort, Address: f.Address, GuestPort: f.GuestPort})
+			s.Forwards = append(s.Forwards, hypervisor.SegmentForward{HostPort: f.HostPort, Address: f.Address, GuestPort: f.GuestPort})
 		}
 	}
 	if len(s.Forwards) == 0 {

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"lifeboat"
-	"lifeboat/hypervisor/qemu"
+	"lifeboat/hypervisor"
 )
 
 // bootedRun is boot.json in the folder of a boot run: which machines run from
@@ -28,8 +28,8 @@ type bootedRun struct {
 	Socket    string   `json:"socket"`
 	// Segment is the private network of the machines, if they are on one that
 	// something leads into.
-	Segment  *qemu.Segment   `json:"segment,omitempty"`
-	Machines []bootedMachine `json:"machines"`
+	Segment  *hypervisor.Segment `json:"segment,omitempty"`
+	Machines []bootedMachine     `json:"machines"`
 	// Ended says that the disks are not needed any more: their server stops.
 	Ended bool `json:"ended,omitempty"`
 }

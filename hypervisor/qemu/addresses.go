@@ -7,10 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"lifeboat"
+	"lifeboat/hypervisor"
 )
 
 // What an agent says goes into restore points and onto screens, and whoever owns
@@ -19,7 +18,6 @@ import (
 const (
 	mostAddresses = 32  // on one card; more are left out
 	longestName   = 128 // bytes of the name of an interface
-	longestWords  = 200 // bytes of what an agent says of an error
 )
 
 // guestInterface is what the agent tells of a network card.
@@ -59,7 +57,7 @@ func (m *machine) seeAddresses(ctx context.Context, d *lifeboat.Machine) {
 
 // name is the interface's name, or empty if no system would give it.
 func (g *guestInterface) name() string {
-	if len(g.Name) > longestName || printable(g.Name) != g.Name {
+	if len(g.Name) > longestName || hypervisor.Printable(g.Name) != g.Name {
 		return ""
 	}
 	return g.Name
@@ -76,28 +74,4 @@ func (g *guestInterface) prefixes() []string {
 		}
 	}
 	return list
-}
-
-// guestWords is what a guest said, for a person: one line of printable
-// characters, cut where it gets long.
-func guestWords(text string) string {
-	text = printable(text)
-	if len(text) <= longestWords {
-		return text
-	}
-	cut := longestWords
-	for cut > 0 && !utf8.RuneStart(text[cut]) {
-		cut--
-	}
-	return text[:cut] + "..."
-}
-
-// printable leaves out what a terminal could take for a command.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, text)
 }

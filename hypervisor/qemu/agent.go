@@ -11,6 +11,8 @@ import (
 	"net"
 	"path/filepath"
 	"time"
+
+	"lifeboat/hypervisor"
 )
 
 // agentPatience is how long a guest's agent may take to answer at all. A guest
@@ -123,8 +125,8 @@ func (a *agent) receive(ctx context.Context, limit time.Duration, command string
 		return fmt.Errorf("%s: %w", command, orCause(ctx, err))
 	}
 	if reply.Error != nil {
-		reply.Error.Command, reply.Error.Class = command, guestWords(reply.Error.Class)
-		reply.Error.Desc = guestWords(reply.Error.Desc)
+		reply.Error.Command, reply.Error.Class = command, hypervisor.GuestWords(reply.Error.Class)
+		reply.Error.Desc = hypervisor.GuestWords(reply.Error.Desc)
 		return reply.Error
 	}
 	if result == nil {

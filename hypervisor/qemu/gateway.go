@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lifeboat"
+	"lifeboat/hypervisor"
 )
 
 // maxFrame is more than any network card of a guest sends: 64 KiB of payload,
@@ -28,15 +29,14 @@ const maxFrame = 68 << 10
 // segmentBuffer holds a burst of frames while we are not scheduled.
 const segmentBuffer = 1 << 20
 
-// Gateway leads from ports of this host's loopback into a segment. It lives in
-// the process that opened it, and ends with it.
+// gateway is the open way into a segment.
 //
 // The user network of QEMU makes the connections, in a QEMU without a machine.
 // It cannot be put on a segment by itself: it takes every frame for its own,
 // whatever its address, and so resets what guests say to each other, and on a
 // multicast group even what it says itself. So the gateway stands between, and
 // passes on only what is meant for it.
-type Gateway struct {
+type gateway struct {
 	qemu  *exec.Cmd
 	cable net.Conn     // to QEMU: each frame behind its length
 	hear  *net.UDPConn // from the segment
@@ -55,8 +55,8 @@ type Gateway struct {
 
 // OpenGateway opens the gateway of a segment. Its forwards accept connections
 // when it returns.
-func (h *Host) OpenGateway(ctx context.Context, s Segment) (*Gateway, error) {
-	user, err := s.netdev()
+func (h *Host) OpenGateway(ctx context.Context, s hypervisor.Segment) (hypervisor.Gateway, error) {
+	user, err := segmentUser(s)
 	if err != nil {
 		return nil, fmt.Errorf("open segment %q: %w", s.Name, err)
 	}
@@ -64,7 +64,7 @@ func (h *Host) OpenGateway(ctx context.Context, s Segment) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gateway{group: segmentGroup(s.Name), mac: userNetworkMAC(s.HostAddress), answers: s.guestPorts(), ended: make(chan struct{})}
+	g := &gateway{group: segmentGroup(s.Name), mac: userNetworkMAC(s.HostAddress), answers: guestPorts(s), ended: make(chan struct{})}
 	if err := g.join(); err != nil {
 		g.Close()
 		return nil, fmt.Errorf("join segment %q: %w", s.Name, err)
@@ -109,7 +109,7 @@ func userNetworkMAC(host string) (mac [6]byte) {
 }
 
 // join opens both directions of the segment, on the loopback only.
-func (g *Gateway) join() error {
+func (g *gateway) join() error {
 	loopback, err := net.InterfaceByName("lo")
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func (g *Gateway) join() error {
 
 // start runs the user network with a cable to us, and returns when its forwards
 // are open: QEMU answers its monitor only after it has set up everything.
-func (g *Gateway) start(ctx context.Context, binary, user string) error {
+func (g *gateway) start(ctx context.Context, binary, user string) error {
 	cable, theirs, err := socketPair("cable")
 	if err != nil {
 		return err
@@ -182,7 +182,7 @@ func (g *Gateway) start(ctx context.Context, binary, user string) error {
 
 // launch starts QEMU so that it dies with us, however we die. The system takes
 // the thread that started it for its parent, so that thread stays.
-func (g *Gateway) launch() error {
+func (g *gateway) launch() error {
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -214,7 +214,7 @@ func socketPair(name string) (ours net.Conn, theirs *os.File, err error) {
 }
 
 // inward passes frames of the segment that the gateway is meant to see.
-func (g *Gateway) inward() {
+func (g *gateway) inward() {
 	own := g.speak.LocalAddr().(*net.UDPAddr)
 	frame := make([]byte, 4+maxFrame)
 	for {
@@ -234,7 +234,7 @@ func (g *Gateway) inward() {
 }
 
 // isFor says whether a frame is for everyone or for the gateway.
-func (g *Gateway) isFor(frame []byte) bool {
+func (g *gateway) isFor(frame []byte) bool {
 	if len(frame) < 14 {
 		return false
 	}
@@ -252,7 +252,7 @@ const (
 // observe notes how a guest answers a connection. The user network accepts on
 // the host's side before it has asked the guest, so that a connection to a
 // forward says nothing: only what the guest sends does.
-func (g *Gateway) observe(frame []byte) {
+func (g *gateway) observe(frame []byte) {
 	const ethernet, ipv4, protocolTCP = 14, 20, 6
 	if len(frame) < ethernet+ipv4 || binary.BigEndian.Uint16(frame[12:]) != 0x0800 || frame[ethernet]>>4 != 4 {
 		return
@@ -280,7 +280,7 @@ func (g *Gateway) observe(frame []byte) {
 // Answers lists the guests' ports that a forward leads to and that took the last
 // connection, sorted. A hostile guest on the segment can speak in the name of
 // another: an answer is no proof of who gave it.
-func (g *Gateway) Answers() []netip.AddrPort {
+func (g *gateway) Answers() []netip.AddrPort {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var took []netip.AddrPort
@@ -294,7 +294,7 @@ func (g *Gateway) Answers() []netip.AddrPort {
 }
 
 // outward passes the gateway's frames to the segment.
-func (g *Gateway) outward() {
+func (g *gateway) outward() {
 	frame := make([]byte, maxFrame)
 	for {
 		if _, err := io.ReadFull(g.cable, frame[:4]); err != nil {
@@ -313,10 +313,10 @@ func (g *Gateway) outward() {
 }
 
 // Ended is closed when the gateway no longer works: it has to be opened again.
-func (g *Gateway) Ended() <-chan struct{} { return g.ended }
+func (g *gateway) Ended() <-chan struct{} { return g.ended }
 
 // Close takes the gateway off the segment. It is safe to call twice.
-func (g *Gateway) Close() error {
+func (g *gateway) Close() error {
 	if g.cable != nil {
 		g.cable.Close()
 	}

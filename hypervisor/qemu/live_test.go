@@ -148,9 +148,9 @@ func reachReal(t *testing.T, h *Host, image guests.Image, segment string) {
 	prefix, err := netip.ParsePrefix(image.Machine.NICs[0].Addresses[0])
 	must(t, err)
 	port := freePort(t)
-	gateway, err := h.OpenGateway(t.Context(), Segment{
+	gateway, err := h.OpenGateway(t.Context(), hypervisor.Segment{
 		Name: segment, CIDR: prefix.Masked().String(), HostAddress: image.Machine.NICs[0].Gateway,
-		Forwards: []SegmentForward{{HostPort: port, Address: prefix.Addr().String(), GuestPort: 80}},
+		Forwards: []hypervisor.SegmentForward{{HostPort: port, Address: prefix.Addr().String(), GuestPort: 80}},
 	})
 	must(t, err)
 	defer gateway.Close()

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"lifeboat"
+
+	"lifeboat/hypervisor"
 )
 
 // fakeProgram is a QEMU that says something and ends.
@@ -54,8 +56,8 @@ func TestAGatewayWithoutAUserNetworkIsToldInWords(t *testing.T) {
 	fake := fakeProgram(t, "qemu-kvm", "qemu-kvm: -netdev user,id=user: network backend 'user' is not compiled into this binary")
 	h, err := Open(Options{Dir: t.TempDir(), RunDir: t.TempDir(), Binary: fake})
 	must(t, err)
-	_, err = h.OpenGateway(t.Context(), Segment{Name: "drill 3", CIDR: "10.77.0.0/24", HostAddress: "10.77.0.1",
-		Forwards: []SegmentForward{{HostPort: freePort(t), Address: "10.77.0.10", GuestPort: 80}}})
+	_, err = h.OpenGateway(t.Context(), hypervisor.Segment{Name: "drill 3", CIDR: "10.77.0.0/24", HostAddress: "10.77.0.1",
+		Forwards: []hypervisor.SegmentForward{{HostPort: freePort(t), Address: "10.77.0.10", GuestPort: 80}}})
 	var p *lifeboat.Problem
 	if !errors.As(err, &p) || !strings.Contains(p.What, "no user network") || strings.Contains(p.Next, "ports") {
 		t.Errorf("it says %v", err)

@@ -5,29 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+
+	"lifeboat/hypervisor"
 )
-
-// Segment is a private network that only the machines on it see. Nothing is
-// routed out of it; what leads in are the forwards of its [Gateway].
-type Segment struct {
-	// Name is what the machines' hypervisor.Network says.
-	Name string
-	// CIDR is the network that the guests believe to be on, and HostAddress the
-	// address in it that the gateway answers at.
-	CIDR        string
-	HostAddress string
-	// Forwards lead from this host's loopback to guests, which keep the
-	// addresses they have in production.
-	Forwards []SegmentForward
-}
-
-// SegmentForward leads from a TCP port of this host's loopback to a port of a
-// guest on the segment.
-type SegmentForward struct {
-	HostPort  int
-	Address   string
-	GuestPort int
-}
 
 // segmentGroup is the multicast group that a segment's Ethernet frames travel
 // in, on the loopback only. It follows from the name, so that machines find each
@@ -44,9 +24,9 @@ func SegmentNetdev(segment, id string) string {
 	return fmt.Sprintf("socket,id=%s,mcast=%s,localaddr=127.0.0.1", id, segmentGroup(segment))
 }
 
-// netdev is the gateway's own stack: it forwards connections to guests and
+// segmentUser is the gateway's own stack: it forwards connections to guests and
 // lets none of theirs out.
-func (s *Segment) netdev() (string, error) {
+func segmentUser(s hypervisor.Segment) (string, error) {
 	prefix, err := netip.ParsePrefix(s.CIDR)
 	if err != nil || !prefix.Addr().Is4() {
 		return "", fmt.Errorf("%q is not a network such as 10.0.7.0/24", s.CIDR)
@@ -56,7 +36,7 @@ func (s *Segment) netdev() (string, error) {
 		return "", fmt.Errorf("%q is not an address in %s", s.HostAddress, s.CIDR)
 	}
 	word := fmt.Sprintf("user,id=user,restrict=on,net=%s,host=%s", prefix.Masked(), host)
-	if dns, ok := s.spare(prefix, host); ok {
+	if dns, ok := spareAddress(s, prefix, host); ok {
 		word += ",dns=" + dns.String()
 	}
 	for _, f := range s.Forwards {
@@ -74,7 +54,7 @@ func (s *Segment) netdev() (string, error) {
 }
 
 // guestPorts are the ports of guests that forwards lead to. None has answered.
-func (s *Segment) guestPorts() map[netip.AddrPort]bool {
+func guestPorts(s hypervisor.Segment) map[netip.AddrPort]bool {
 	ports := map[netip.AddrPort]bool{}
 	for _, f := range s.Forwards {
 		if a, err := netip.ParseAddr(f.Address); err == nil {
@@ -84,9 +64,9 @@ func (s *Segment) guestPorts() map[netip.AddrPort]bool {
 	return ports
 }
 
-// spare is an address for the name server that the stack insists on: the highest
+// spareAddress is an address for the name server that the stack insists on: the highest
 // one that is nobody's we know, so that it answers for no guest.
-func (s *Segment) spare(prefix netip.Prefix, host netip.Addr) (netip.Addr, bool) {
+func spareAddress(s hypervisor.Segment, prefix netip.Prefix, host netip.Addr) (netip.Addr, bool) {
 	taken := map[netip.Addr]bool{host: true}
 	for _, f := range s.Forwards {
 		if a, err := netip.ParseAddr(f.Address); err == nil {

@@ -24,8 +24,8 @@ func freePort(t *testing.T) int {
 func TestAGatewayListensOnTheLoopbackUntilItIsClosed(t *testing.T) {
 	h := newHost(t)
 	port := freePort(t)
-	s := Segment{Name: "drill 1", CIDR: "10.77.0.0/24", HostAddress: "10.77.0.1",
-		Forwards: []SegmentForward{{HostPort: port, Address: "10.77.0.10", GuestPort: 80}}}
+	s := hypervisor.Segment{Name: "drill 1", CIDR: "10.77.0.0/24", HostAddress: "10.77.0.1",
+		Forwards: []hypervisor.SegmentForward{{HostPort: port, Address: "10.77.0.10", GuestPort: 80}}}
 	g, err := h.OpenGateway(t.Context(), s)
 	must(t, err)
 	t.Cleanup(func() { g.Close() })
@@ -46,8 +46,8 @@ func TestAGatewaySaysThatAPortIsTaken(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer l.Close()
-	_, err = h.OpenGateway(t.Context(), Segment{Name: "drill 2", CIDR: "10.77.0.0/24", HostAddress: "10.77.0.1",
-		Forwards: []SegmentForward{{HostPort: l.Addr().(*net.TCPAddr).Port, Address: "10.77.0.10", GuestPort: 80}}})
+	_, err = h.OpenGateway(t.Context(), hypervisor.Segment{Name: "drill 2", CIDR: "10.77.0.0/24", HostAddress: "10.77.0.1",
+		Forwards: []hypervisor.SegmentForward{{HostPort: l.Addr().(*net.TCPAddr).Port, Address: "10.77.0.10", GuestPort: 80}}})
 	var p *lifeboat.Problem
 	if !errors.As(err, &p) || !strings.Contains(p.Next, "ports that are free") {
 		t.Errorf("got %v", err)
@@ -55,7 +55,7 @@ func TestAGatewaySaysThatAPortIsTaken(t *testing.T) {
 }
 
 func TestAGatewayHearsOnlyWhatIsMeantForIt(t *testing.T) {
-	g := &Gateway{mac: userNetworkMAC("10.77.0.254")}
+	g := &gateway{mac: userNetworkMAC("10.77.0.254")}
 	frame := func(to ...byte) []byte { return append(to, make([]byte, 54)...) }
 	for _, c := range []struct {
 		frame []byte
@@ -73,8 +73,8 @@ func TestAGatewayHearsOnlyWhatIsMeantForIt(t *testing.T) {
 }
 
 func TestAGatewayKnowsWhichGuestTookAConnection(t *testing.T) {
-	s := Segment{Forwards: []SegmentForward{{HostPort: 1, Address: "10.77.0.10", GuestPort: 5432}}}
-	g := &Gateway{answers: s.guestPorts()}
+	s := hypervisor.Segment{Forwards: []hypervisor.SegmentForward{{HostPort: 1, Address: "10.77.0.10", GuestPort: 5432}}}
+	g := &gateway{answers: guestPorts(s)}
 	frame := func(flags byte) []byte {
 		f := make([]byte, 14+20+20)
 		f[12], f[13] = 8, 0
@@ -112,9 +112,9 @@ func TestAGatewayKnowsWhichGuestTookAConnection(t *testing.T) {
 }
 
 func TestASegmentAnswersForNoGuest(t *testing.T) {
-	s := Segment{CIDR: "10.0.0.0/29", HostAddress: "10.0.0.1", Forwards: []SegmentForward{
+	s := hypervisor.Segment{CIDR: "10.0.0.0/29", HostAddress: "10.0.0.1", Forwards: []hypervisor.SegmentForward{
 		{HostPort: 1, Address: "10.0.0.3", GuestPort: 1}, {HostPort: 2, Address: "10.0.0.6", GuestPort: 1}}}
-	word, err := s.netdev()
+	word, err := segmentUser(s)
 	must(t, err)
 	if !strings.Contains(word, ",dns=10.0.0.5,") || !strings.Contains(word, "restrict=on") || strings.Contains(word, "hostfwd=tcp::") {
 		t.Error(word)
@@ -122,13 +122,13 @@ func TestASegmentAnswersForNoGuest(t *testing.T) {
 }
 
 func TestASegmentRefusesWhatIsNotItsNetwork(t *testing.T) {
-	for _, s := range []Segment{
+	for _, s := range []hypervisor.Segment{
 		{CIDR: "nonsense", HostAddress: "10.0.0.1"},
 		{CIDR: "10.0.0.0/24", HostAddress: "10.0.1.1"},
-		{CIDR: "10.0.0.0/24", HostAddress: "10.0.0.1", Forwards: []SegmentForward{{HostPort: 1, Address: "10.0.1.2", GuestPort: 1}}},
-		{CIDR: "10.0.0.0/24", HostAddress: "10.0.0.1", Forwards: []SegmentForward{{HostPort: 70000, Address: "10.0.0.2", GuestPort: 1}}},
+		{CIDR: "10.0.0.0/24", HostAddress: "10.0.0.1", Forwards: []hypervisor.SegmentForward{{HostPort: 1, Address: "10.0.1.2", GuestPort: 1}}},
+		{CIDR: "10.0.0.0/24", HostAddress: "10.0.0.1", Forwards: []hypervisor.SegmentForward{{HostPort: 70000, Address: "10.0.0.2", GuestPort: 1}}},
 	} {
-		if word, err := s.netdev(); err == nil {
+		if word, err := segmentUser(s); err == nil {
 			t.Errorf("%+v becomes %s", s, word)
 		}
 	}

@@ -1,0 +1,18 @@
+//go:build !libvirt_dlopen || !cgo
+
+package libvirt
+
+import (
+	"lifeboat"
+	"lifeboat/hypervisor"
+)
+
+// Open says that this program has no libvirt in it.
+func Open(o Options) (hypervisor.Host, error) {
+	return nil, &lifeboat.Problem{
+		What: "host " + o.Name + " is under libvirt, which is not in this program",
+		Safe: "nothing was done",
+		Next: "use the program of `make build` (bin/lifeboat) on a computer with libvirt's client library; the one on a drive boots machines on plain QEMU",
+		Err:  hypervisor.ErrUnsupported,
+	}
+}
