@@ -4,12 +4,12 @@ import "testing"
 
 func TestASystemThatDoesNotFindItsRootSaysSo(t *testing.T) {
 	for printed, want := range map[string]string{
-		"[    1.2] VFS: Unable to mount root fs on unknown-block(0,0)\r\nmore":             "VFS: Unable to mount root fs on unknown-block(0,0)",
-		"ALERT!  UUID=1 does not exist.  Dropping to a shell!\n":                             "ALERT!  UUID=1 does not exist.  Dropping to a shell!",
+		"[    1.2] VFS: Unable to mount root fs on unknown-block(0,0)\r\nmore":                "VFS: Unable to mount root fs on unknown-block(0,0)",
+		"ALERT!  UUID=1 does not exist.  Dropping to a shell!\n":                              "ALERT!  UUID=1 does not exist.  Dropping to a shell!",
 		"dracut-initqueue[1]: Warning: dracut-initqueue timeout - starting timeout scripts\n": "dracut-initqueue timeout - starting timeout scripts",
-		"ALERT! the coffee is cold\n":          "",
-		"login: ":                              "",
-		"Gave up waiting for root device.\x1b[": "Gave up waiting for root device.[",
+		"ALERT! the coffee is cold\n":                                                         "",
+		"login: ":                                                                             "",
+		"Gave up waiting for root device.\x1b[":                                               "Gave up waiting for root device.[",
 	} {
 		if got := NoRootIn([]byte(printed)); got != want {
 			t.Errorf("%q: %q, not %q", printed, got, want)
