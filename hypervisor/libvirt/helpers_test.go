@@ -1,0 +1,33 @@
+//go:build libvirt_dlopen && cgo
+
+package libvirt
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"lifeboat/fixtures/libvirtd"
+)
+
+// defineSmall defines a domain without disks that starts nothing but firmware,
+// with more XML inside <domain>, and returns its UUID.
+func defineSmall(t *testing.T, d *libvirtd.Daemon, name, more string) (uuid string) {
+	t.Helper()
+	return define(t, d, `<domain type='qemu'><name>`+name+`</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+		<os><type arch='x86_64' machine='q35'>hvm</type></os>`+more+`</domain>`)
+}
+
+// define hands XML to the daemon and returns the UUID of its domain.
+func define(t *testing.T, d *libvirtd.Daemon, xml string) (uuid string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "domain.xml")
+	if err := os.WriteFile(path, []byte(xml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.Virsh(t, "define", path)
+	_, rest, _ := strings.Cut(xml, "<name>")
+	name, _, _ := strings.Cut(rest, "</name>")
+	return strings.TrimSpace(d.Virsh(t, "domuuid", name))
+}

@@ -1,0 +1,65 @@
+package libvirt
+
+import (
+	"encoding/xml"
+	"fmt"
+
+	"lifeboat/hypervisor"
+)
+
+// metadataNamespace marks the element that Lifeboat keeps in a domain's
+// <metadata>. libvirt gives every namespace one element and never looks inside.
+const metadataNamespace = "urn:lifeboat:machine:1"
+
+// metadataPrefix is what the element's namespace is called in the XML.
+const metadataPrefix = "lifeboat"
+
+// ours is what Lifeboat writes into the domains that it defines. Production's
+// domains carry none of it: their id follows from their UUID.
+type ours struct {
+	XMLName xml.Name `xml:"urn:lifeboat:machine:1 machine"`
+	// ID is the machine's Lifeboat id.
+	ID string `xml:"id,attr"`
+	// Recovery is the run that booted the machine from a drive, or empty.
+	Recovery string `xml:"recovery,attr,omitempty"`
+}
+
+// parseOurs reads the element, which libvirt gives out alone or among those of
+// others. Without one it returns false; one that is not in order is an error.
+func parseOurs(metadata string) (o ours, found bool, err error) {
+	var all struct {
+		Ours []ours `xml:"urn:lifeboat:machine:1 machine"`
+	}
+	if err := xml.Unmarshal([]byte("<metadata>"+metadata+"</metadata>"), &all); err != nil {
+		return ours{}, false, fmt.Errorf("read the metadata: %w", err)
+	}
+	switch {
+	case len(all.Ours) == 0:
+		return ours{}, false, nil
+	case len(all.Ours) > 1 || !isID(all.Ours[0].ID):
+		return ours{}, false, fmt.Errorf("the metadata of Lifeboat in it is not in order: id %q", hypervisor.GuestWords(all.Ours[0].ID))
+	}
+	return all.Ours[0], true, nil
+}
+
+// text is the element for <metadata>.
+func (o ours) text() string {
+	out, err := xml.Marshal(o)
+	if err != nil {
+		panic("two strings always have a form: " + err.Error())
+	}
+	return string(out)
+}
+
+// isID says that text is a Lifeboat id: 32 lower-case hex digits.
+func isID(text string) bool {
+	if len(text) != 32 {
+		return false
+	}
+	for _, c := range text {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
