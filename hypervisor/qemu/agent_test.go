@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"path/filepath"
-	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -80,30 +79,5 @@ func TestWhatAnAgentSaysOfAnErrorIsOneShortPrintableLine(t *testing.T) {
 	var said *commandError
 	if !errors.As(err, &said) || len(said.Desc) > 203 || strings.ContainsAny(said.Desc, "\x1b\r\n") || !utf8.ValidString(said.Desc) {
 		t.Errorf("it says %q", err)
-	}
-}
-
-func TestOnlyAddressesAndNamesAreTakenFromAnAgent(t *testing.T) {
-	var g guestInterface
-	must(t, json.Unmarshal([]byte(`{"name":"Ethernet 2 – Büro","ip-addresses":[
-		{"ip-address":"10.0.0.5","prefix":24},{"ip-address":"fe80::1","prefix":64},{"ip-address":"10.0.0.6","prefix":33},
-		{"ip-address":"\u001b[2J","prefix":1},{"ip-address":"10.0.0.7/8","prefix":8},{"ip-address":"fe80::1%eth0","prefix":64},
-		{"ip-address":"10.0.0.8","prefix":-1}]}`), &g))
-	if got, want := g.prefixes(), []string{"10.0.0.5/24", "fe80::1/64"}; !reflect.DeepEqual(got, want) {
-		t.Errorf("the addresses are %q", got)
-	}
-	if g.name() != "Ethernet 2 – Büro" {
-		t.Errorf("the name is %q", g.name())
-	}
-	for _, bad := range []string{"eth0\n", "\x1b[2J", "a\x00", strings.Repeat("x", 1<<20), "\xff"} {
-		if g.Name = bad; g.name() != "" {
-			t.Errorf("%.20q is taken for a name", bad)
-		}
-	}
-	for range 1000 {
-		g.Addresses = append(g.Addresses, g.Addresses[0])
-	}
-	if n := len(g.prefixes()); n != mostAddresses {
-		t.Errorf("%d addresses are taken", n)
 	}
 }
