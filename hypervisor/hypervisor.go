@@ -128,6 +128,15 @@ type Host interface {
 	Close() error
 }
 
+// Retrier is a [Host] whose machines boot from NBD. They stop, and see no error,
+// while the drive behind an NBD server is away.
+type Retrier interface {
+	// Retry lets a machine go on that stopped because one of its disks could not
+	// be read or written for the time being; its guest's requests are tried
+	// again, and it stops again if they fail. Any other machine is left alone.
+	Retry(ctx context.Context, machine string) error
+}
+
 // Abilities are what a kind of host can do.
 type Abilities struct {
 	// BootNBD: machines start straight from an NBD server on this computer.

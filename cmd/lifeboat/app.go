@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"lifeboat/hypervisor"
 )
 
 // app is what every command has in its hands: the three streams, and the
@@ -36,6 +38,10 @@ type app struct {
 	// command is the name that problems are reported under.
 	command string
 
+	// hosts are those that this command has a connection to.
+	hostsMu sync.Mutex
+	hosts   map[hostFile]hypervisor.Host
+
 	// outMu keeps lines whole; drawn says that a line of progress stands on the
 	// terminal, which whatever is printed next has to remove.
 	outMu sync.Mutex
@@ -52,6 +58,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root := a.rootCommand()
 	root.SetArgs(args)
 	c, err := root.ExecuteContextC(ctx)
+	a.closeHosts()
 	if err == nil {
 		return exitDone
 	}

@@ -4,16 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"slices"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	"lifeboat"
 	"lifeboat/hypervisor"
-	"lifeboat/hypervisor/qemu"
 )
 
 // bootResult is what became of one machine.
@@ -41,8 +36,12 @@ type bootResult struct {
 
 // booter boots the machines of a plan, one after the other.
 type booter struct {
-	a       *app
-	host    *qemu.Host
+	a    *app
+	host hypervisor.Host
+	// drive is open while machines are begun; a resumed boot needs it no more.
+	drive *openedDrive
+	// copied counts what was read from the drive to be copied to the host.
+	copied  atomic.Int64
 	run     *run
 	booted  *bootedRun
 	plan    *bootPlan
@@ -76,7 +75,7 @@ func (b *booter) one(ctx context.Context, m plannedBoot) bootResult {
 	r := bootResult{Machine: m.Name, Point: m.Point.ID, TakenAt: m.Point.TakenAt, Forwards: m.Forwards,
 		AgeSeconds: b.began.Sub(m.Point.TakenAt).Seconds()}
 	b.tell(m.Name, "boots from point %s of %s", short(m.Point.ID), stamp(m.Point.TakenAt))
-	before, _ := readServing(b.booted.dir(b.a))
+	before := b.readBytes()
 	if r.err = b.start(ctx, m); r.err == nil {
 		r.PowerSeconds = time.Since(b.began).Seconds()
 		r.Answer, r.err = b.wait(ctx, m)
@@ -85,9 +84,7 @@ func (b *booter) one(ctx context.Context, m plannedBoot) bootResult {
 		r.AnswerSeconds = time.Since(b.began).Seconds()
 		b.tell(m.Name, "answers after %s", humanSeconds(r.AnswerSeconds))
 	}
-	if after, err := readServing(b.booted.dir(b.a)); err == nil {
-		r.ReadBytes = after.ReadBytes - before.ReadBytes
-	}
+	r.ReadBytes = b.readBytes() - before
 	if r.err != nil {
 		p := newProblemJSON("boot", r.err)
 		r.Problem = &p
@@ -141,18 +138,15 @@ func (b *booter) tell(machine, format string, args ...any) {
 	b.a.note("%s", text)
 }
 
-// start defines the machine on this host and gives it power.
+// start defines the machine on its host and gives it power.
 func (b *booter) start(ctx context.Context, m plannedBoot) error {
 	d := hypervisor.Definition{Machine: m.Point.Machine, Name: m.Name, Networks: m.Networks, Recovery: b.run.ID, Disks: map[string]hypervisor.Backing{}}
-	for _, known := range b.booted.Machines {
-		if known.Name != m.Name {
-			continue
-		}
-		for key, export := range known.Exports {
-			d.Disks[key] = hypervisor.Backing{NBD: &hypervisor.NBDBacking{Socket: b.booted.Socket, Export: export}}
-		}
+	done, err := b.addDisks(ctx, m, d.Disks)
+	if err == nil {
+		err = b.host.Define(ctx, d)
+		done()
 	}
-	if err := b.host.Define(ctx, d); err != nil {
+	if err != nil {
 		return b.problem(m, err)
 	}
 	if err := b.host.PowerOn(ctx, m.Name); err != nil {
@@ -161,6 +155,30 @@ func (b *booter) start(ctx context.Context, m plannedBoot) error {
 		return errors.Join(b.problem(m, err), rerr)
 	}
 	return nil
+}
+
+// addDisks says where the bytes of a machine's disks come from: the server of
+// the run's disks, or the drive itself where the host needs them on storage of
+// its own. done is called when the machine is defined.
+func (b *booter) addDisks(ctx context.Context, m plannedBoot, disks map[string]hypervisor.Backing) (done func(), err error) {
+	if b.host.Abilities().BootNBD {
+		for key, export := range b.booted.machine(m.Name).Exports {
+			disks[key] = hypervisor.Backing{NBD: &hypervisor.NBDBacking{Socket: b.booted.Socket, Export: export}}
+		}
+		return func() {}, nil
+	}
+	c := b.newDiskCopy(m)
+	for _, d := range m.Point.Machine.Disks {
+		if d.Excluded != "" {
+			continue
+		}
+		disk, err := b.drive.store.Disk(ctx, m.Point.ID, d.Key)
+		if err != nil {
+			return nil, err
+		}
+		disks[d.Key] = hypervisor.Backing{Copy: copiedDisk{disk, c}}
+	}
+	return c.progress.end, nil
 }
 
 // problem says what a machine that does not start means.
@@ -173,151 +191,6 @@ func (b *booter) problem(m plannedBoot, err error) error {
 		What: fmt.Sprintf("%s: it does not start: %v", m.Name, err),
 		Safe: fmt.Sprintf("drive %s is only read; the point is unchanged", b.booted.Drive.Label),
 		Next: "see what this host can do: lifeboat host check " + shellWord(b.host.Name()),
-		Err:  err,
-	}
-}
-
-// wait asks the machine's checks until all answer, and returns the last answer.
-func (b *booter) wait(ctx context.Context, m plannedBoot) (string, error) {
-	answer := ""
-	for _, c := range m.Checks {
-		var err error
-		if answer, err = b.waitFor(ctx, m, c); err != nil {
-			return "", err
-		}
-	}
-	return answer, nil
-}
-
-// checkEvery is how often a service that does not answer yet is asked again.
-const checkEvery = 250 * time.Millisecond
-
-func (b *booter) waitFor(ctx context.Context, m plannedBoot, c bootCheck) (string, error) {
-	limit := time.Now().Add(b.timeout)
-	for {
-		answer, err := b.ask(ctx, c)
-		if err == nil {
-			return answer, nil
-		}
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
-		if time.Now().After(limit) {
-			return "", &lifeboat.Problem{
-				What: fmt.Sprintf("%s: its check %s did not answer within %s: %v%s", m.Name, c, humanDuration(b.timeout), err, b.damage()),
-				Safe: fmt.Sprintf("the machine runs on; drive %s is only read", b.booted.Drive.Label),
-				Next: "look at its screen: lifeboat console " + shellWord(m.Name),
-				Err:  err,
-			}
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(checkEvery):
-		}
-	}
-}
-
-// damage tells what the server of the disks could not read, if anything.
-func (b *booter) damage() string {
-	s, err := readServing(b.booted.dir(b.a))
-	if err != nil || len(s.Damage) == 0 {
-		return ""
-	}
-	return "; " + s.Damage[0]
-}
-
-// askLimit bounds one question to a service.
-const askLimit = 10 * time.Second
-
-// ask asks a service once.
-func (b *booter) ask(ctx context.Context, c bootCheck) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
-	defer cancel()
-	if c.Kind == "http" {
-		return askHTTP(ctx, "http://"+c.Dial+c.Path)
-	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.Dial)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	if c.Guest == "" {
-		return "", nil
-	}
-	return "", b.guestAnswers(ctx, c.Guest)
-}
-
-// guestAnswers waits until the gateway saw the machine itself take a connection.
-func (b *booter) guestAnswers(ctx context.Context, port string) error {
-	for {
-		if s, err := readServing(b.booted.dir(b.a)); err == nil && slices.Contains(s.Answers, port) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return errors.New("the machine takes no connection there")
-		case <-time.After(answersEvery):
-		}
-	}
-}
-
-// checkClient asks a recovered service and nobody else: no proxy, and no
-// redirect to where production may still be.
-var checkClient = &http.Client{
-	Transport:     &http.Transport{DisableKeepAlives: true},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
-
-func askHTTP(ctx context.Context, url string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := checkClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	if err != nil {
-		return "", err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("it answers %s", resp.Status)
-	}
-	return strings.TrimSpace(string(body)), nil
-}
-
-// settleAll moves the disks of all machines to local files while they run.
-func (b *booter) settleAll(ctx context.Context) error {
-	for i := range b.booted.Machines {
-		m := &b.booted.Machines[i]
-		if m.Settled {
-			continue
-		}
-		if err := b.settleOne(ctx, m.Name); err != nil {
-			return err
-		}
-		m.Settled = true
-		if err := b.booted.save(b.booted.dir(b.a)); err != nil {
-			return err
-		}
-		b.tell(m.Name, "runs from local disk now; it does not need the drive any more")
-	}
-	return nil
-}
-
-func (b *booter) settleOne(ctx context.Context, machine string) error {
-	p := b.a.newProgress(b.run, machine+" to local disk")
-	err := b.host.Settle(ctx, machine, p.show)
-	p.end()
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	return &lifeboat.Problem{
-		What: fmt.Sprintf("%s: its disks could not be moved to this computer: %v", machine, err),
-		Safe: "the machine runs on, from the drive",
-		Next: fmt.Sprintf("make room, and run: lifeboat boot --resume %s --settle", short(b.booted.Run)),
 		Err:  err,
 	}
 }

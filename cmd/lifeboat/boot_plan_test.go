@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ func point(id, name string, sequence uint64, addresses ...string) lifeboat.Resto
 
 func newPlanner() planner {
 	next := 40000
-	return planner{run: "0123456789abcdef", network: "segment", taken: func(string) bool { return false },
+	return planner{run: "0123456789abcdef", network: "segment", segments: true, taken: func(string) bool { return false },
 		freePort: func() (int, error) { next++; return next, nil }}
 }
 
@@ -160,5 +161,74 @@ func TestWaysAndChecksAreReadStrictly(t *testing.T) {
 		if _, err := pl.plan([]lifeboat.RestorePoint{point("a", "db", 1, "10.0.0.1/24")}); err == nil {
 			t.Errorf("--network %q was taken", network)
 		}
+	}
+}
+
+// onNetworks is a point of a machine with a card on each of the source's networks.
+func onNetworks(name string, networks ...string) lifeboat.RestorePoint {
+	p := point("a", name, 1)
+	for _, n := range networks {
+		p.Machine.NICs = append(p.Machine.NICs, lifeboat.NIC{Network: n})
+	}
+	return p
+}
+
+func TestEachCardLeadsWhereItsNetworkIsMappedTo(t *testing.T) {
+	m := onNetworks("web", "LAN", "a=b", "backup", "LAN")
+	m.Machine.NICs[2].Addresses = []string{"10.9.0.5/24"}
+	pl := newPlanner()
+	pl.network, pl.maps = "segment", []string{"LAN=network:VM Network", "a=bridge:br0"}
+	if _, err := pl.plan([]lifeboat.RestorePoint{m}); err == nil {
+		t.Error("a network that no machine has was mapped")
+	}
+	pl.maps = []string{"LAN=network:VM Network", "backup=none"}
+	plan, err := pl.plan([]lifeboat.RestorePoint{m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []hypervisor.Network
+	got = append(got, plan.Machines[0].Networks...)
+	named := hypervisor.Network{Kind: hypervisor.NetworkNamed, Name: "VM Network"}
+	want := []hypervisor.Network{named, {Kind: hypervisor.NetworkSegment, Name: "boot-" + short(pl.run)}, {Kind: hypervisor.NetworkNone}, named}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if plan.Segment != nil {
+		t.Errorf("a segment was planned for the address of a card that is not on it: %+v", plan.Segment)
+	}
+}
+
+func TestAMapIsReadStrictly(t *testing.T) {
+	for _, bad := range []string{"", "LAN", "=none", "LAN=", "LAN=vlan", "LAN=network:", "LAN=none:x", "LAN=network:a", "WAN=none"} {
+		pl := newPlanner()
+		pl.maps = []string{"LAN=network:b", bad}
+		if _, err := pl.plan([]lifeboat.RestorePoint{onNetworks("web", "LAN")}); err == nil {
+			t.Errorf("--map %q was taken beside another of LAN", bad)
+		}
+	}
+}
+
+func TestAHostWithoutPrivateNetworksIsNotAskedForOne(t *testing.T) {
+	pl := newPlanner()
+	pl.segments = false
+	if _, err := pl.plan([]lifeboat.RestorePoint{onNetworks("web", "LAN")}); err == nil || !strings.Contains(err.Error(), "no private networks") {
+		t.Errorf("got %v", err)
+	}
+	pl.network = "none"
+	if _, err := pl.plan([]lifeboat.RestorePoint{onNetworks("web", "LAN")}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestForwardsLeadThroughTheCardThatIsPluggedIn(t *testing.T) {
+	m := onNetworks("web", "LAN", "DMZ")
+	pl := newPlanner()
+	pl.network, pl.maps, pl.forwards = "none", []string{"DMZ=user"}, []string{"8080:web:80"}
+	plan, err := pl.plan([]lifeboat.RestorePoint{m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := plan.Machines[0].Networks; len(n[0].Forwards) != 0 || len(n[1].Forwards) != 1 || n[1].Forwards[0].HostPort != 8080 {
+		t.Errorf("got %v", n)
 	}
 }

@@ -49,14 +49,29 @@ type bootedMachine struct {
 	// away, because their kind of controller cannot stop the machine.
 	Waiting  []string      `json:"waiting,omitempty"`
 	Forwards []bootForward `json:"forwards,omitempty"`
-	// Settled says that its disks were moved to local files.
+	// Settled says that its disks are on storage of its host: it was moved there,
+	// or copied there before it was started.
 	Settled bool `json:"settled,omitempty"`
+}
+
+// machine returns what is written down of a machine of the run.
+func (b *bootedRun) machine(name string) bootedMachine {
+	for _, m := range b.Machines {
+		if m.Name == name {
+			return m
+		}
+	}
+	return bootedMachine{}
 }
 
 // settled says that no machine of the run reads from the drive any more.
 func (b *bootedRun) settled() bool {
 	return len(b.Machines) > 0 && !slices.ContainsFunc(b.Machines, func(m bootedMachine) bool { return !m.Settled })
 }
+
+// served says that the run needs a server of its disks: for reads from the drive,
+// or for ways into a private network.
+func (b *bootedRun) served() bool { return !b.settled() || b.Segment != nil }
 
 // bootForward is an open way from this host's loopback into a machine.
 type bootForward struct {

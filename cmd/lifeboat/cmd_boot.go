@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
+	"lifeboat/hypervisor"
 	"lifeboat/hypervisor/qemu"
 	"lifeboat/imagestore"
 	"lifeboat/rotation"
@@ -26,6 +27,7 @@ type bootFlags struct {
 	drive     string
 	host      string
 	network   string
+	maps      []string
 	forwards  []string
 	checks    []string
 	addresses []string
@@ -63,7 +65,8 @@ func (a *app) bootCommand() *cobra.Command {
 	flags := c.Flags()
 	flags.BoolVar(&f.all, "all", false, "the newest point of every machine on the drive")
 	flags.StringVar(&f.host, "host", localHost, "the host to boot on")
-	flags.StringVar(&f.network, "network", "segment", "where network cards lead: segment, user (out through this computer: production can be reached), none or bridge:NAME")
+	flags.StringVar(&f.network, "network", "", "where network cards lead: segment (the default where the host has private networks), user (out through this computer: production can be reached), none, bridge:NAME or network:NAME (a network that the host knows by name)")
+	flags.StringArrayVar(&f.maps, "map", nil, "where the cards of one of the source's networks lead instead: SOURCE=none, SOURCE=bridge:NAME, SOURCE=network:NAME and so on; may be given several times")
 	flags.StringArrayVar(&f.forwards, "forward", nil, "open a port of this computer's loopback into a machine: [HOSTPORT:]MACHINE:PORT")
 	flags.StringArrayVar(&f.checks, "check", nil, "wait until this answers before the next machine: MACHINE=tcp:PORT or MACHINE=http:PORT/PATH")
 	flags.StringArrayVar(&f.addresses, "address", nil, "the address of a machine that had no agent: MACHINE=ADDRESS/BITS")
@@ -77,9 +80,6 @@ func (a *app) bootCommand() *cobra.Command {
 
 func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 	began := time.Now()
-	if err := needQEMU(); err != nil {
-		return err
-	}
 	host, hostFile, err := a.bootHost(f.host)
 	if err != nil {
 		return err
@@ -112,13 +112,16 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	booted, err := a.recordBoot(r, drive, hostFile, plan)
+	booted, err := a.recordBoot(r, drive, hostFile, plan, !host.Abilities().BootNBD)
 	if err != nil {
 		return err
 	}
-	b := &booter{a: a, host: host, run: r, booted: booted, plan: plan, began: began, timeout: f.timeout, settle: f.settle}
+	b := &booter{a: a, host: host, drive: drive, run: r, booted: booted, plan: plan, began: began, timeout: f.timeout, settle: f.settle}
 	var results []bootResult
-	if err = a.startServing(ctx, r.dir, drive.keys); err == nil {
+	if booted.served() {
+		err = a.startServing(ctx, r.dir, drive.keys)
+	}
+	if err == nil {
 		results, err = b.all(ctx)
 	}
 	running := b.running(context.WithoutCancel(ctx))
@@ -155,7 +158,7 @@ func needQEMU() error {
 }
 
 // bootHost opens the host that machines are booted on.
-func (a *app) bootHost(name string) (*qemu.Host, hostFile, error) {
+func (a *app) bootHost(name string) (hypervisor.Host, hostFile, error) {
 	s, err := a.siteOrNone()
 	if err != nil {
 		return nil, hostFile{}, err
@@ -165,11 +168,16 @@ func (a *app) bootHost(name string) (*qemu.Host, hostFile, error) {
 	if i < 0 {
 		return nil, hostFile{}, usagef("there is no host %q; see: lifeboat host list", name)
 	}
-	h, err := a.openQEMU(all[i])
+	if all[i].Kind == kindQEMU {
+		if err := needQEMU(); err != nil {
+			return nil, hostFile{}, err
+		}
+	}
+	h, err := a.openHost(all[i])
 	return h, all[i], err
 }
 
-func (a *app) planBoot(ctx context.Context, host *qemu.Host, run string, f bootFlags, points []lifeboat.RestorePoint) (*bootPlan, error) {
+func (a *app) planBoot(ctx context.Context, host hypervisor.Host, run string, f bootFlags, points []lifeboat.RestorePoint) (*bootPlan, error) {
 	listed, err := host.List(ctx)
 	if err != nil {
 		// The names that can be read are enough: a folder that is there already is
@@ -180,8 +188,15 @@ func (a *app) planBoot(ctx context.Context, host *qemu.Host, run string, f bootF
 	for _, l := range listed {
 		names[l.Machine.Name] = true
 	}
-	pl := planner{run: run, network: f.network, forwards: f.forwards, checks: f.checks, addresses: f.addresses,
+	pl := planner{run: run, network: f.network, maps: f.maps, forwards: f.forwards, checks: f.checks, addresses: f.addresses,
 		taken: func(name string) bool { return names[name] }, freePort: freePort}
+	if pl.network == "" {
+		pl.network = string(hypervisor.NetworkSegment)
+	}
+	if pl.segments = host.Abilities().Segments; !pl.segments && f.network == "" {
+		pl.network = string(hypervisor.NetworkNone)
+		a.note("host %s has no private networks: network cards stay unplugged unless --network or --map says where they lead", host.Name())
+	}
 	return pl.plan(points)
 }
 
@@ -194,8 +209,9 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// recordBoot writes down what is about to be served and to whom, before anything is.
-func (a *app) recordBoot(r *run, drive *openedDrive, host hostFile, plan *bootPlan) (*bootedRun, error) {
+// recordBoot writes down what is about to be served and to whom, before anything
+// is. Machines whose disks are copied to their host are served nothing.
+func (a *app) recordBoot(r *run, drive *openedDrive, host hostFile, plan *bootPlan, copied bool) (*bootedRun, error) {
 	sockets, err := socketFolder(r.ID)
 	if err != nil {
 		return nil, err
@@ -204,7 +220,7 @@ func (a *app) recordBoot(r *run, drive *openedDrive, host hostFile, plan *bootPl
 		Host: host, Socket: filepath.Join(sockets, "disks")}
 	for i, m := range plan.Machines {
 		bm := bootedMachine{Name: m.Name, Machine: m.Point.Machine.ID, Point: m.Point.ID, TakenAt: m.Point.TakenAt,
-			Forwards: m.Forwards, Exports: map[string]string{}, SizeBytes: map[string]int64{}}
+			Forwards: m.Forwards, Settled: copied, Exports: map[string]string{}, SizeBytes: map[string]int64{}}
 		for _, d := range m.Point.Machine.Disks {
 			if d.Excluded == "" {
 				bm.Exports[d.Key] = "m" + strconv.Itoa(i) + "-" + d.Key
@@ -254,7 +270,7 @@ func (a *app) showBoot(b *booter, results []bootResult, err error) {
 			ReadBytes int64          `json:"readBytes"`
 			Damage    []string       `json:"damage,omitempty"`
 			Exit      int            `json:"exit"`
-		}{b.booted.Drive, results, serving.ReadBytes, serving.Damage, exitCode(err)}})
+		}{b.booted.Drive, results, b.readBytes(), serving.Damage, exitCode(err)}})
 		return
 	}
 	var rows [][]string
@@ -276,7 +292,7 @@ func (a *app) showBoot(b *booter, results []bootResult, err error) {
 		a.warn("%s", d)
 	}
 	if err == nil {
-		a.note("read from drive %s so far: %s; what runs: lifeboat ps", b.booted.Drive.Label, humanBytes(serving.ReadBytes))
+		a.note("read from drive %s so far: %s; what runs: lifeboat ps", b.booted.Drive.Label, humanBytes(b.readBytes()))
 	}
 }
 
@@ -293,7 +309,7 @@ func (a *app) bootResume(ctx context.Context, f bootFlags) error {
 	if err != nil {
 		return usagef("run %s booted nothing", short(found.ID))
 	}
-	host, err := a.openQEMU(booted.Host)
+	host, err := a.openHost(booted.Host)
 	if err != nil {
 		return err
 	}
@@ -313,7 +329,7 @@ func (a *app) bootResume(ctx context.Context, f bootFlags) error {
 // serveAgain starts the server of a run's disks unless it runs. Machines that
 // were all moved to local disk need no drive, only their ways in.
 func (a *app) serveAgain(ctx context.Context, b *bootedRun, dir string) error {
-	if s, err := readServing(dir); err == nil && s.Process.alive() {
+	if s, err := readServing(dir); !b.served() || err == nil && s.Process.alive() {
 		return nil
 	}
 	var keys secretKeys

@@ -76,7 +76,7 @@ func (a *app) runningRows(ctx context.Context) ([]runningRow, error) {
 // One that was moved to local disk is the host's own by now, and known by its
 // id. What can be listed is returned beside an error about the rest.
 func (a *app) machinesOf(ctx context.Context, b *bootedRun) (map[string]hypervisor.Listed, error) {
-	host, err := a.openQEMU(b.Host)
+	host, err := a.openHost(b.Host)
 	if err != nil {
 		return nil, err
 	}

@@ -19,19 +19,48 @@ import (
 // this computer, its machines in the state folder. Recoveries land there.
 const localHost = "local"
 
-// openHost connects to one of the site's hosts.
+// kindQEMU is what site.yaml calls plain QEMU.
+const kindQEMU = "qemu"
+
+// openHost connects to a host. The connection is the command's: whoever asks for
+// the same host again is given the same one, and closeHosts ends it.
 func (a *app) openHost(h hostFile) (hypervisor.Host, error) {
-	return a.openQEMU(h)
+	a.hostsMu.Lock()
+	defer a.hostsMu.Unlock()
+	if open, ok := a.hosts[h]; ok {
+		return open, nil
+	}
+	open, err := a.connect(h)
+	if err != nil {
+		return nil, err
+	}
+	if a.hosts == nil {
+		a.hosts = map[hostFile]hypervisor.Host{}
+	}
+	a.hosts[h] = open
+	return open, nil
 }
 
-func (a *app) openQEMU(h hostFile) (*qemu.Host, error) {
+func (a *app) connect(h hostFile) (hypervisor.Host, error) {
 	return qemu.Open(qemu.Options{Name: h.Name, Dir: h.Dir, ScratchDir: h.Scratch,
 		Note: func(machine, text string) { a.note("%s: %s", machine, text) }})
 }
 
+// closeHosts signs out wherever this command signed in.
+func (a *app) closeHosts() {
+	a.hostsMu.Lock()
+	defer a.hostsMu.Unlock()
+	for file, open := range a.hosts {
+		if err := open.Close(); err != nil {
+			a.warn("host %s: the connection did not end in order: %v", file.Name, err)
+		}
+	}
+	a.hosts = nil
+}
+
 // localHostFile describes the host that is always there.
 func (a *app) localHostFile() hostFile {
-	return hostFile{Name: localHost, Kind: "qemu", Dir: filepath.Join(a.stateDir, "machines")}
+	return hostFile{Name: localHost, Kind: kindQEMU, Dir: filepath.Join(a.stateDir, "machines")}
 }
 
 // hostFiles lists the site's hosts, the local one last.

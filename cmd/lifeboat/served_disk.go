@@ -144,13 +144,17 @@ func (s *diskServer) letGoOn(ctx context.Context) {
 	if !owed {
 		return
 	}
-	h, err := s.a.openQEMU(s.booted.Host)
+	h, err := s.a.openHost(s.booted.Host)
 	if err != nil {
+		return
+	}
+	host, ok := h.(hypervisor.Retrier)
+	if !ok {
 		return
 	}
 	for _, m := range s.booted.Machines {
 		limited, cancel := context.WithTimeout(ctx, retryLimit)
-		err := h.Retry(limited, m.Name)
+		err := host.Retry(limited, m.Name)
 		cancel()
 		if err != nil && !errors.Is(err, hypervisor.ErrNoMachine) && ctx.Err() == nil {
 			s.log.log(event{Event: "warning", Machine: m.Name, Text: err.Error()})
