@@ -138,6 +138,12 @@ type PointDisk struct {
 	// FullRead is empty when only changed blocks were read, else the reason why
 	// everything was.
 	FullRead string `json:"fullRead,omitempty"`
+	// SinceCheck counts the exports in a row that believed the source's list of
+	// changed blocks; CheckedBytes of ReadBytes were read in this one to see
+	// whether it was right, and ChangeListWrong says that it was not.
+	SinceCheck      int   `json:"sinceCheck,omitempty"`
+	CheckedBytes    int64 `json:"checkedBytes,omitempty"`
+	ChangeListWrong bool  `json:"changeListWrong,omitempty"`
 }
 
 // Consistency says what the guest knew of the moment a point was taken.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"lifeboat"
 	"lifeboat/imagestore/format"
 )
@@ -44,12 +46,19 @@ type Capture struct {
 	// from. A list is used only if the machine's newest point on this drive
 	// carries that very token.
 	Since map[string]string
+	// CheckEvery says how often change lists are not believed unseen: with every
+	// so many exports of a disk a sample of what its list calls unchanged is read
+	// and compared with the older point. 0 means [DefaultCheckEvery].
+	CheckEvery int
 	// WholeDensity is how dense all the machine's data was on another drive, as
 	// [lifeboat.Change] says it, or 0: what a first export is compared with.
 	WholeDensity float64
-	// Workers is the number of goroutines that read, hash and compress; 0 means
-	// two more than there are processors.
+	// Workers is the number of goroutines that read, hash and compress each disk;
+	// 0 means two more than there are processors.
 	Workers int
+	// DisksAtOnce is how many disks are captured at the same time; 0 means 2. A
+	// source that gives a disk as one stream is then not alone to wait for.
+	DisksAtOnce int
 	// Progress, if set, is called about every tenth of a second and at the end,
 	// never twice at a time.
 	Progress func(Progress)
@@ -93,7 +102,7 @@ func (s *Store) capture(ctx context.Context, c Capture) (lifeboat.RestorePoint, 
 		return none, err
 	}
 	stop := run.meter.report(c.Progress)
-	disks, err := run.disks(ctx)
+	trees, disks, err := run.disks(ctx)
 	if closeErr := run.close(); err == nil {
 		err = closeErr
 	}
@@ -105,7 +114,7 @@ func (s *Store) capture(ctx context.Context, c Capture) (lifeboat.RestorePoint, 
 	if err != nil {
 		return none, err
 	}
-	return s.commit(ctx, run.point(), disks)
+	return s.commit(ctx, run.point(disks), trees)
 }
 
 // check refuses what could not be restored.
@@ -146,8 +155,8 @@ type captureRun struct {
 	hasBase bool
 	meter   *meter
 	trees   *frameBuilder
-	workers []*captureWorker
-	done    []lifeboat.PointDisk
+	// crews hold the workers, one crew for each disk that is captured at once.
+	crews chan []*captureWorker
 }
 
 func (s *Store) newCaptureRun(ctx context.Context, c Capture) (*captureRun, error) {
@@ -162,23 +171,38 @@ func (s *Store) newCaptureRun(ctx context.Context, c Capture) (*captureRun, erro
 		n = runtime.GOMAXPROCS(0) + 2
 	}
 	r.trees = s.writer.newBuilder(true, &r.meter.trees)
-	for range n {
-		r.workers = append(r.workers, r.newWorker())
+	r.crews = make(chan []*captureWorker, c.disksAtOnce())
+	for range cap(r.crews) {
+		var crew []*captureWorker
+		for range n {
+			crew = append(crew, r.newWorker())
+		}
+		r.crews <- crew
 	}
 	return r, nil
+}
+
+func (c Capture) disksAtOnce() int {
+	if c.DisksAtOnce <= 0 {
+		return min(2, max(1, len(c.Sources)))
+	}
+	return c.DisksAtOnce
 }
 
 // close hands on what was claimed; it must be called whatever happened.
 func (r *captureRun) close() error {
 	err := r.trees.close()
-	for _, w := range r.workers {
-		err = errors.Join(err, w.chunks.close())
+	for range cap(r.crews) {
+		for _, w := range <-r.crews {
+			err = errors.Join(err, w.chunks.close())
+		}
 	}
 	return err
 }
 
-// disks captures every disk that is not excluded and returns their trees.
-func (r *captureRun) disks(ctx context.Context) ([]format.PointDisk, error) {
+// disks captures every disk that is not excluded and returns their trees and what
+// the point says of them.
+func (r *captureRun) disks(ctx context.Context) ([]format.PointDisk, []lifeboat.PointDisk, error) {
 	var plans []*diskPlan
 	for _, d := range r.c.Machine.Disks {
 		if d.Excluded != "" {
@@ -186,54 +210,71 @@ func (r *captureRun) disks(ctx context.Context) ([]format.PointDisk, error) {
 		}
 		p, err := r.plan(ctx, d)
 		if err != nil {
-			return nil, fmt.Errorf("disk %s: %w", d.Key, err)
+			return nil, nil, fmt.Errorf("disk %s: %w", d.Key, err)
 		}
 		r.meter.total.Add(p.totalBytes())
 		plans = append(plans, p)
 	}
-	var trees []format.PointDisk
-	for _, p := range plans {
-		root, err := r.disk(ctx, p)
-		if err != nil {
-			return nil, fmt.Errorf("disk %s: %w", p.key, err)
-		}
-		trees = append(trees, format.PointDisk{Key: p.key, Size: p.size, Root: root})
-		r.done = append(r.done, p.result(r.c.Tokens[p.key]))
+	trees := make([]format.PointDisk, len(plans))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(cap(r.crews))
+	for i, p := range plans {
+		group.Go(func() error {
+			crew := <-r.crews
+			root, err := r.disk(ctx, crew, p)
+			r.crews <- crew
+			if err != nil {
+				return fmt.Errorf("disk %s: %w", p.key, err)
+			}
+			trees[i] = format.PointDisk{Key: p.key, Size: p.size, Root: root}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, nil, err
+	}
+	done := make([]lifeboat.PointDisk, len(plans))
+	for i, p := range plans {
+		done[i] = p.result(r.c.Tokens[p.key])
 	}
 	slices.SortFunc(trees, func(a, b format.PointDisk) int { return strings.Compare(a.Key, b.Key) })
-	return trees, nil
+	return trees, done, nil
 }
 
 // disk captures one disk. When its change list turns out to be useless, it is
 // read whole after all.
-func (r *captureRun) disk(ctx context.Context, p *diskPlan) (format.ID, error) {
-	root, err := r.readDisk(ctx, p)
+func (r *captureRun) disk(ctx context.Context, crew []*captureWorker, p *diskPlan) (format.ID, error) {
+	var root format.ID
+	err := r.checkUnchanged(ctx, crew, p)
+	if err == nil {
+		root, err = r.readDisk(ctx, crew, p)
+	}
 	if err == nil || p.fullRead != "" {
 		return root, err
 	}
 	why := "the older restore point cannot be read whole"
 	if errors.Is(err, errMapWrong) {
-		why = "the source's change list was wrong"
+		why, p.wrong = "the source's change list was wrong", true
 	} else if !errors.Is(err, lifeboat.ErrDamaged) {
 		return root, err
 	}
 	r.s.log.Warn("reading a disk whole after all", "machine", r.c.Machine.Name, "disk", p.key, "why", err)
 	r.meter.total.Add(p.readWhole(why))
-	return r.readDisk(ctx, p)
+	return r.readDisk(ctx, crew, p)
 }
 
-func (r *captureRun) point() lifeboat.RestorePoint {
+func (r *captureRun) point(disks []lifeboat.PointDisk) lifeboat.RestorePoint {
 	return lifeboat.RestorePoint{
 		RunID: r.c.RunID, TakenAt: r.c.TakenAt, Consistency: r.c.Consistency, Host: r.c.Host,
-		Machine: r.c.Machine, Disks: r.done, Program: r.c.Program, Change: r.change(),
+		Machine: r.c.Machine, Disks: disks, Program: r.c.Program, Change: r.change(disks),
 	}
 }
 
 // change compares what this capture stored with the machine's older points. It
 // is asked when everything was written.
-func (r *captureRun) change() *lifeboat.Change {
+func (r *captureRun) change(disks []lifeboat.PointDisk) *lifeboat.Change {
 	n := newData{stored: r.meter.written.Load()}
-	for _, d := range r.done {
+	for _, d := range disks {
 		n.data += d.DataBytes
 		n.fresh += d.NewBytes
 	}

@@ -22,7 +22,13 @@ type diskPlan struct {
 	baseData int64
 	changed  []lifeboat.Extent
 
-	data, read, fresh atomic.Int64
+	// sinceCheck counts the exports before this one that believed the source's
+	// change list; checks says that this one does not believe it unseen, and
+	// wrong that it was found out.
+	sinceCheck    int
+	checks, wrong bool
+
+	data, read, fresh, checked atomic.Int64
 	// reread counts what was read although it did not change.
 	reread, flanks atomic.Int64
 }
@@ -88,6 +94,8 @@ func (r *captureRun) findBase(p *diskPlan) string {
 				return fullShrunk
 			}
 			p.base, p.baseData = tree, d.DataBytes
+			p.sinceCheck = d.SinceCheck
+			p.checks = d.ChangeListWrong || d.SinceCheck+1 >= r.c.checkEvery()
 			return ""
 		}
 	}
@@ -159,8 +167,12 @@ func (p *diskPlan) result(token string) lifeboat.PointDisk {
 	if p.fullRead == "" {
 		data += p.baseData
 	}
-	return lifeboat.PointDisk{Key: p.key, DataBytes: data, ReadBytes: p.read.Load(), NewBytes: p.fresh.Load(),
-		Token: token, FullRead: p.fullRead}
+	d := lifeboat.PointDisk{Key: p.key, DataBytes: data, ReadBytes: p.read.Load(), NewBytes: p.fresh.Load(),
+		Token: token, FullRead: p.fullRead, CheckedBytes: p.checked.Load(), ChangeListWrong: p.wrong}
+	if p.fullRead == "" && !p.checks {
+		d.SinceCheck = p.sinceCheck + 1
+	}
+	return d
 }
 
 // regionTask is one region to be looked at.

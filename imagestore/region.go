@@ -17,6 +17,8 @@ type regionReader struct {
 	task   regionTask
 	within lifeboat.Extent
 	buf    []byte
+	// loaded counts the bytes that came from the source.
+	loaded int64
 }
 
 func (in *regionReader) bytes() []byte { return in.buf }
@@ -40,6 +42,7 @@ func (in *regionReader) load(ctx context.Context, from, to int) error {
 		if err := in.p.src.ReadAt(ctx, part[first-start:at], first); err != nil {
 			return fmt.Errorf("read %d bytes from %d: %w", last-first, first, err)
 		}
+		in.loaded += last - first
 		in.p.read.Add(last - first)
 		in.w.r.meter.read.Add(last - first)
 	}

@@ -39,7 +39,7 @@ func (r *captureRun) newWorker() *captureWorker {
 }
 
 // readDisk reads what the plan says and returns the root of the new tree.
-func (r *captureRun) readDisk(ctx context.Context, p *diskPlan) (format.ID, error) {
+func (r *captureRun) readDisk(ctx context.Context, crew []*captureWorker, p *diskPlan) (format.ID, error) {
 	var base *tree
 	if p.fullRead == "" {
 		base = r.s.newTree(p.base)
@@ -47,7 +47,7 @@ func (r *captureRun) readDisk(ctx context.Context, p *diskPlan) (format.ID, erro
 	edit := r.s.newTreeEdit(p.size, base)
 	var editMu sync.Mutex
 
-	tasks := make(chan regionTask, len(r.workers))
+	tasks := make(chan regionTask, len(crew))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(tasks)
@@ -60,7 +60,7 @@ func (r *captureRun) readDisk(ctx context.Context, p *diskPlan) (format.ID, erro
 			}
 		})
 	})
-	for _, w := range r.workers {
+	for _, w := range crew {
 		group.Go(func() error {
 			for t := range tasks {
 				id, err := w.region(groupCtx, p, t)
@@ -81,7 +81,7 @@ func (r *captureRun) readDisk(ctx context.Context, p *diskPlan) (format.ID, erro
 	if err := group.Wait(); err != nil {
 		return format.ID{}, err
 	}
-	return edit.finish(ctx, r.workers[0].putObject)
+	return edit.finish(ctx, crew[0].putObject)
 }
 
 // region stores one region and returns its leaf's id.
@@ -117,6 +117,17 @@ func (w *captureWorker) region(ctx context.Context, p *diskPlan, t regionTask) (
 
 // oldRegion reads the leaf of the base. Its bytes leave the count of data.
 func (w *captureWorker) oldRegion(ctx context.Context, p *diskPlan, region int64) error {
+	if err := w.oldLeaf(ctx, p, region); err != nil {
+		return err
+	}
+	if region < format.Regions(p.base.Size) {
+		p.data.Add(-w.entryBytes(w.old, regionExtent(region, p.base.Size).Length))
+	}
+	return nil
+}
+
+// oldLeaf reads the leaf of the base into w.old.
+func (w *captureWorker) oldLeaf(ctx context.Context, p *diskPlan, region int64) error {
 	w.old = w.old[:0]
 	if region >= format.Regions(p.base.Size) {
 		return nil
@@ -131,7 +142,6 @@ func (w *captureWorker) oldRegion(ctx context.Context, p *diskPlan, region int64
 	if err != nil {
 		return fmt.Errorf("read the older restore point: %w", err)
 	}
-	p.data.Add(-w.entryBytes(w.old, regionExtent(region, p.base.Size).Length))
 	return nil
 }
 
