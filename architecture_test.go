@@ -58,7 +58,7 @@ var sameFloor = map[string][]string{
 // doors names the one room that each library may be imported by.
 var doors = map[string][]string{
 	"filippo.io/age":                   {"imagestore", "fixtures/secondreader"},
-	"github.com/klauspost/compress":    {"imagestore", "imagestore/format", "fixtures/secondreader"},
+	"github.com/klauspost/compress":    {"imagestore", "imagestore/format", "hypervisor/vsphere/vmdk", "fixtures/secondreader"},
 	"github.com/klauspost/reedsolomon": {"imagestore"},
 	"github.com/DataDog/zstd":          {"imagestore/format"},
 	"github.com/zeebo/blake3":          {"imagestore", "imagestore/format"},
