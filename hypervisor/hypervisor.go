@@ -57,6 +57,10 @@ type Listed struct {
 	// empty for a machine of production. Recovered machines are not exported
 	// before they have been moved to local disk.
 	Recovery string
+	// Refused says why the machine cannot be exported and what to do about it, in
+	// a sentence for the operator ("it is a template", "its disk vdb is shared
+	// with another machine"), or is empty. Freeze refuses it as well.
+	Refused string
 }
 
 // Host is one hypervisor. Its methods may be called from several goroutines.
