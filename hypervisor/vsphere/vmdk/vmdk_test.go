@@ -302,6 +302,7 @@ func TestQEMUReadsOursAndWeReadQEMUs(t *testing.T) {
 	}
 }
 
+// QEMU ends without a marker: the tables in front tell whether all came.
 func TestQEMUsStreamCutAtAGrainIsNoDisk(t *testing.T) {
 	t.Parallel()
 	qemuImg := needQemuImg(t)
@@ -315,7 +316,8 @@ func TestQEMUsStreamCutAtAGrainIsNoDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n := len(whole) - 512; n > 0; n -= 3 * 512 {
+	whole = bytes.TrimRight(whole, "\x00") // what fills the last sector is no grain
+	for n := (len(whole) - 1) &^ 511; n > 0; n -= 3 * 512 {
 		if _, err := decode(bytes.NewReader(whole[:n])); err == nil {
 			t.Fatalf("cut after %d of %d bytes: a disk", n, len(whole))
 		}
