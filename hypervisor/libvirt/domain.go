@@ -86,12 +86,12 @@ func (d *domain) identity(ctx context.Context) (id, recovery string, err error) 
 	if err != nil {
 		return "", "", err
 	}
-	o, found, err := parseOurs(text)
+	if text == "" {
+		return hypervisor.DerivedID(Kind, d.uuid), "", nil
+	}
+	o, err := parseElement(text)
 	if err != nil {
 		return "", "", fmt.Errorf("%s: %w", d.name, err)
-	}
-	if !found {
-		return hypervisor.DerivedID(Kind, d.uuid), "", nil
 	}
 	return o.ID, o.Recovery, nil
 }

@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 
 	"lifeboat/hypervisor"
@@ -10,9 +11,6 @@ import (
 // metadataNamespace marks the element that Lifeboat keeps in a domain's
 // <metadata>. libvirt gives every namespace one element and never looks inside.
 const metadataNamespace = "urn:lifeboat:machine:1"
-
-// metadataPrefix is what the element's namespace is called in the XML.
-const metadataPrefix = "lifeboat"
 
 // ours is what Lifeboat writes into the domains that it defines. Production's
 // domains carry none of it: their id follows from their UUID.
@@ -24,8 +22,8 @@ type ours struct {
 	Recovery string `xml:"recovery,attr,omitempty"`
 }
 
-// parseOurs reads the element, which libvirt gives out alone or among those of
-// others. Without one it returns false; one that is not in order is an error.
+// parseOurs finds the element among those of others in a domain's <metadata>.
+// Without one it returns false; one that is not in order is an error.
 func parseOurs(metadata string) (o ours, found bool, err error) {
 	var all struct {
 		Ours []ours `xml:"urn:lifeboat:machine:1 machine"`
@@ -36,10 +34,31 @@ func parseOurs(metadata string) (o ours, found bool, err error) {
 	switch {
 	case len(all.Ours) == 0:
 		return ours{}, false, nil
-	case len(all.Ours) > 1 || !isID(all.Ours[0].ID):
-		return ours{}, false, fmt.Errorf("the metadata of Lifeboat in it is not in order: id %q", hypervisor.GuestWords(all.Ours[0].ID))
+	case len(all.Ours) > 1:
+		return ours{}, false, errors.New("it says twice which machine of Lifeboat it is")
 	}
-	return all.Ours[0], true, nil
+	return all.Ours[0], true, all.Ours[0].check()
+}
+
+// parseElement reads the element as libvirt gives it out alone: without the
+// namespace that it was asked for by.
+func parseElement(text string) (ours, error) {
+	var o struct {
+		ID       string `xml:"id,attr"`
+		Recovery string `xml:"recovery,attr"`
+	}
+	if err := xml.Unmarshal([]byte(text), &o); err != nil {
+		return ours{}, fmt.Errorf("read the metadata: %w", err)
+	}
+	own := ours{ID: o.ID, Recovery: o.Recovery}
+	return own, own.check()
+}
+
+func (o ours) check() error {
+	if !isID(o.ID) {
+		return fmt.Errorf("its metadata has no id of Lifeboat: %q", hypervisor.GuestWords(o.ID))
+	}
+	return nil
 }
 
 // text is the element for <metadata>.

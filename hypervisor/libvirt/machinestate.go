@@ -1,0 +1,94 @@
+//go:build libvirt_dlopen && cgo
+
+package libvirt
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"lifeboat"
+	"lifeboat/hypervisor"
+)
+
+// readState reads what a machine keeps beside its disks into s.machine: the
+// variables of its firmware and the state of its TPM. What cannot be read is a
+// sentence: the disks are worth a point without it.
+func (d *domain) readState(ctx context.Context, s *sight) (notes []string) {
+	note := func(what string, err error) {
+		if err != nil {
+			notes = append(notes, fmt.Sprintf("the point lacks %s: %s", what, hypervisor.GuestWords(err.Error())))
+		}
+	}
+	if s.machine.Firmware.Kind == lifeboat.FirmwareUEFI {
+		nvram, err := d.readNVRAM(ctx, s)
+		s.machine.Firmware.NVRAM = nvram
+		note("the variables of the UEFI firmware, with the boot entries", err)
+	}
+	if s.tpmState != "" {
+		state, err := d.readTPM(ctx, s)
+		s.machine.TPM.State = state
+		note("the state of the TPM, so a guest that sealed a key to it asks for its recovery key", err)
+	}
+	return notes
+}
+
+// readNVRAM returns the variables of the firmware. A machine that never ran has
+// none yet.
+func (d *domain) readNVRAM(ctx context.Context, s *sight) ([]byte, error) {
+	if s.nvramPath == "" {
+		if s.power == hypervisor.PowerOff {
+			return nil, nil
+		}
+		return nil, errors.New("libvirt does not say where they are")
+	}
+	name := path.Base(s.nvramPath)
+	files, err := d.h.readFiles(ctx, path.Dir(s.nvramPath), func(n string) bool { return n == name })
+	if errors.Is(err, errNoFile) && s.power == hypervisor.PowerOff {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if bytes.HasPrefix(files[name], []byte("QFI\xfb")) {
+		return nil, errors.New("they are kept as qcow2, which cannot be carried to another host")
+	}
+	return files[name], nil
+}
+
+// readTPM returns what the emulator of a TPM keeps, as a tar archive of its
+// files. What it holds only while it runs is not among them.
+func (d *domain) readTPM(ctx context.Context, s *sight) ([]byte, error) {
+	files, err := d.h.readFiles(ctx, s.tpmState, func(n string) bool { return strings.HasSuffix(n, ".permall") })
+	if errors.Is(err, errNoFile) && s.power == hypervisor.PowerOff {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return tarOf(files)
+}
+
+// tarOf packs files by their names, in the same bytes each time.
+func tarOf(files map[string][]byte) ([]byte, error) {
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(files[name])), Format: tar.FormatUSTAR}); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(files[name]); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
