@@ -114,9 +114,13 @@ type Firmware struct {
 
 // NativeDescription is a machine in the words of the hypervisor it came from.
 type NativeDescription struct {
-	// Format names the words: "lifeboat-qemu/1", "libvirt-xml" or "vmx".
+	// Format names the words: "lifeboat-qemu/1", "libvirt-xml", "vmx", or
+	// "vsphere-json" where the vmx could not be read.
 	Format string `json:"format"`
 	Text   string `json:"text"`
+	// Files are what stands beside the words and only that hypervisor
+	// understands, by name: "nvram" for VMware's firmware.
+	Files map[string][]byte `json:"files,omitempty"`
 }
 
 // Bus is the kind of controller that the guest sees a disk behind. It is kept
