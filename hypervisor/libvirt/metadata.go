@@ -20,6 +20,14 @@ type ours struct {
 	ID string `xml:"id,attr"`
 	// Recovery is the run that booted the machine from a drive, or empty.
 	Recovery string `xml:"recovery,attr,omitempty"`
+	// UUID is the one that the guest sees, where the domain has another one.
+	UUID string `xml:"uuid,attr,omitempty"`
+	// Making says that Define has not come to its end.
+	Making bool `xml:"making,attr,omitempty"`
+	// Pool is the storage pool of the volumes in Made, which Define and Settle
+	// made: they go with the machine.
+	Pool string   `xml:"pool,attr,omitempty"`
+	Made []string `xml:"made,omitempty"`
 }
 
 // parseOurs finds the element among those of others in a domain's <metadata>.
