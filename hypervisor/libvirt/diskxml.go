@@ -20,8 +20,16 @@ const diskAliasPrefix = "ua-disk-"
 // diskAlias is the alias of a disk.
 func diskAlias(key string) string { return diskAliasPrefix + key }
 
-// aliasKey is the key in the alias of a disk that Lifeboat defined.
-func aliasKey(alias string) (key string, ok bool) { return strings.CutPrefix(alias, diskAliasPrefix) }
+// keyOf is the key of a disk of libvirt's: the one that Lifeboat defined it with,
+// or its target.
+func keyOf(disk *libvirtxml.DomainDisk) string {
+	if disk.Alias != nil {
+		if key, ok := strings.CutPrefix(disk.Alias.Name, diskAliasPrefix); ok && diskKey.MatchString(key) {
+			return key
+		}
+	}
+	return disk.Target.Dev
+}
 
 // busKind is what a bus is in libvirt's words.
 type busKind struct {

@@ -122,7 +122,7 @@ func (d *domain) measure(ctx context.Context, s *sight, i int) error {
 		source.path = path
 	}
 	info, err := onDomain(ctx, d, "measure disk "+source.key, func(dom *lv.Domain) (*lv.DomainBlockInfo, error) {
-		return dom.GetBlockInfo(source.key, 0)
+		return dom.GetBlockInfo(source.target, 0)
 	})
 	switch {
 	case err == nil && info.Capacity <= 1<<62:

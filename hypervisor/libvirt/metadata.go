@@ -52,13 +52,17 @@ func parseOurs(metadata string) (o ours, found bool, err error) {
 // namespace that it was asked for by.
 func parseElement(text string) (ours, error) {
 	var o struct {
-		ID       string `xml:"id,attr"`
-		Recovery string `xml:"recovery,attr"`
+		ID       string   `xml:"id,attr"`
+		Recovery string   `xml:"recovery,attr"`
+		UUID     string   `xml:"uuid,attr"`
+		Making   bool     `xml:"making,attr"`
+		Pool     string   `xml:"pool,attr"`
+		Made     []string `xml:"made"`
 	}
 	if err := xml.Unmarshal([]byte(text), &o); err != nil {
 		return ours{}, fmt.Errorf("read the metadata: %w", err)
 	}
-	own := ours{ID: o.ID, Recovery: o.Recovery}
+	own := ours{ID: o.ID, Recovery: o.Recovery, UUID: o.UUID, Making: o.Making, Pool: o.Pool, Made: o.Made}
 	return own, own.check()
 }
 
@@ -73,7 +77,7 @@ func (o ours) check() error {
 func (o ours) text() string {
 	out, err := xml.Marshal(o)
 	if err != nil {
-		panic("two strings always have a form: " + err.Error())
+		panic("strings always have a form: " + err.Error())
 	}
 	return string(out)
 }

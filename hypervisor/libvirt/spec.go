@@ -59,6 +59,9 @@ func describe(config, live string) (description, error) {
 	if !found {
 		own = ours{ID: hypervisor.DerivedID(Kind, doc.UUID)}
 	}
+	if uuidForm.MatchString(own.UUID) {
+		doc.HWUUID = own.UUID
+	}
 	m := lifeboat.Machine{
 		Version: lifeboat.MachineVersion, ID: own.ID, Name: doc.Name, UUID: smbiosUUID(doc),
 		GenerationID: doc.GenID != nil, Firmware: firmware(doc.OS), Chipset: chipset(doc.OS),

@@ -11,9 +11,11 @@ import (
 
 // diskSource is where the bytes of a disk are on the host.
 type diskSource struct {
-	// key is the target that libvirt knows the disk by ("vda"), and the disk's
-	// key at Lifeboat.
+	// key is the disk's at Lifeboat: that of the machine it was defined from, or
+	// the target.
 	key string
+	// target is what libvirt knows the disk by ("vda").
+	target string
 	// kind is libvirt's type of the source: "file", "block", "volume", "network",
 	// "nvme", "dir", "vhostuser" or "vhostvdpa".
 	kind string
@@ -95,7 +97,7 @@ func bootsFromDisk(os *libvirtxml.DomainOS) bool {
 }
 
 func sourceOf(disk *libvirtxml.DomainDisk) diskSource {
-	s := diskSource{key: disk.Target.Dev, format: "raw", readOnly: disk.ReadOnly != nil}
+	s := diskSource{key: keyOf(disk), target: disk.Target.Dev, format: "raw", readOnly: disk.ReadOnly != nil}
 	if disk.Driver != nil && disk.Driver.Type != "" {
 		s.format = disk.Driver.Type
 	}
@@ -211,6 +213,9 @@ func place(disk *libvirtxml.DomainDisk, bus lifeboat.Bus, controllers []libvirtx
 	switch {
 	case bus == lifeboat.BusIDE:
 		return fmt.Sprintf("%d:%d", number(at.Bus), number(at.Unit)), slot
+	case (bus == lifeboat.BusLSISAS || bus == lifeboat.BusPVSCSI) && number(at.Unit) == 0 && number(at.Bus) == 0:
+		// Their disks are targets with one unit each.
+		return fmt.Sprintf("%d:%d", number(at.Controller), number(at.Target)), slot
 	case number(at.Target) != 0 || number(at.Bus) != 0:
 		return "", slot
 	}
