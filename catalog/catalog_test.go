@@ -236,21 +236,63 @@ func TestADriveIsVerifiedUntilDamageIsFoundAndSamplesSayNoMore(t *testing.T) {
 	}
 }
 
-func TestAMachineKeepsItsIDWhoeverAsksFirst(t *testing.T) {
+func TestALinkedMachineGoesOnWithItsHistoryUntilItIsUnlinked(t *testing.T) {
 	ctx, c := t.Context(), fresh(t)
-	if _, err := c.KnownMachine(ctx, "kvm1", "web"); !errors.Is(err, catalog.ErrUnknown) {
-		t.Errorf("got %v", err)
+	unknown := func(err error) {
+		t.Helper()
+		if !errors.Is(err, catalog.ErrUnknown) {
+			t.Errorf("got %v", err)
+		}
 	}
-	for _, freshID := range []string{"m1", "m2"} {
-		id, err := c.MachineID(ctx, "kvm1", "web", freshID)
-		equal(t, err, id, "m1")
-	}
+	_, err := c.KnownMachine(ctx, "kvm1", "web")
+	unknown(err)
+	unknown(c.UnlinkMachine(ctx, "kvm1", "web"))
 	must(t, c.LinkMachine(ctx, "kvm2", "web", "m1"))
+	must(t, c.LinkMachine(ctx, "kvm1", "web", "m1"))
 	must(t, c.LinkMachine(ctx, "kvm1", "web", "m7"))
 	id, err := c.KnownMachine(ctx, "kvm2", "web")
 	equal(t, err, id, "m1")
 	id, err = c.KnownMachine(ctx, "kvm1", "web")
 	equal(t, err, id, "m7")
+	must(t, c.UnlinkMachine(ctx, "kvm1", "web"))
+	_, err = c.KnownMachine(ctx, "kvm1", "web")
+	unknown(err)
+	id, err = c.KnownMachine(ctx, "kvm2", "web")
+	equal(t, err, id, "m1")
+}
+
+func TestANoteIsKeptForItsHostAndMachineAlone(t *testing.T) {
+	ctx, c := t.Context(), fresh(t)
+	note := func(host, machine, name string) string {
+		t.Helper()
+		data, err := c.Note(ctx, host, machine, name)
+		must(t, err)
+		if data == nil {
+			return "(none)"
+		}
+		return string(data)
+	}
+	must(t, c.SetNote(ctx, "kvm1", "web", "checkpoints", []byte("old")))
+	must(t, c.SetNote(ctx, "kvm1", "web", "checkpoints", []byte("new")))
+	must(t, c.SetNote(ctx, "kvm2", "web", "checkpoints", []byte("other")))
+	must(t, c.SetNote(ctx, "kvm1", "db", "checkpoints", []byte{}))
+	if got := note("kvm1", "web", "checkpoints"); got != "new" {
+		t.Errorf("got %q", got)
+	}
+	if got := note("kvm1", "db", "checkpoints"); got != "" {
+		t.Errorf("an empty note is %q", got)
+	}
+	must(t, c.SetNote(ctx, "kvm1", "web", "checkpoints", nil))
+	if got := note("kvm1", "web", "checkpoints"); got != "(none)" {
+		t.Errorf("a forgotten note is %q", got)
+	}
+	must(t, c.ForgetHost(ctx, "kvm1"))
+	if got := note("kvm1", "db", "checkpoints") + note("kvm2", "web", "checkpoints"); got != "(none)other" {
+		t.Errorf("got %q", got)
+	}
+	if err := c.SetNote(ctx, "kvm1", "web", "checkpoints", make([]byte, catalog.NoteLimit+1)); err == nil {
+		t.Error("a note without end was kept")
+	}
 }
 
 func TestRunsAreListedNewestFirst(t *testing.T) {
@@ -333,10 +375,10 @@ func writeMany(t *testing.T, path, name string) {
 	ctx, c := t.Context(), open(t, path)
 	for i := range writes {
 		must(t, c.StartRun(ctx, fmt.Sprint(name, i), "export", noon))
-		first, err := c.MachineID(ctx, "host", fmt.Sprint(i), fmt.Sprint(name, i))
-		must(t, err)
-		again, err := c.KnownMachine(ctx, "host", fmt.Sprint(i))
-		equal(t, err, again, first)
+		must(t, c.LinkMachine(ctx, "host", fmt.Sprint(i), fmt.Sprint("m", i)))
+		must(t, c.SetNote(ctx, name, fmt.Sprint(i), "note", []byte(name)))
+		note, err := c.Note(ctx, name, fmt.Sprint(i), "note")
+		equal(t, err, string(note), name)
 	}
 }
 

@@ -7,26 +7,6 @@ import (
 	"fmt"
 )
 
-// MachineID returns Lifeboat's id of a machine that a host knows by hostID. One
-// that was never seen gets fresh as its id; two processes that ask at the same
-// time are told the same.
-func (c *Catalog) MachineID(ctx context.Context, host, hostID, fresh string) (string, error) {
-	var id string
-	err := c.write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO machine_ids (host, host_id, machine_id) VALUES (?, ?, ?)
-			ON CONFLICT (host, host_id) DO NOTHING`, host, hostID, fresh)
-		if err != nil {
-			return err
-		}
-		return tx.QueryRowContext(ctx, `SELECT machine_id FROM machine_ids WHERE host = ? AND host_id = ?`,
-			host, hostID).Scan(&id)
-	})
-	if err != nil {
-		return "", fmt.Errorf("find the id of machine %s on %s: %w", hostID, host, err)
-	}
-	return id, nil
-}
-
 // LinkMachine says that a host's machine is the one with that id: after it was
 // recovered onto another host, so that its history goes on.
 func (c *Catalog) LinkMachine(ctx context.Context, host, hostID, machineID string) error {
@@ -38,7 +18,23 @@ func (c *Catalog) LinkMachine(ctx context.Context, host, hostID, machineID strin
 	return nil
 }
 
-// KnownMachine returns Lifeboat's id of a machine without giving it one, or
+// UnlinkMachine takes a link back: the machine has the id that its host gives it
+// again. It returns [ErrUnknown] if there was no link.
+func (c *Catalog) UnlinkMachine(ctx context.Context, host, hostID string) error {
+	result, err := c.db.ExecContext(ctx, `DELETE FROM machine_ids WHERE host = ? AND host_id = ?`, host, hostID)
+	if err == nil {
+		var n int64
+		if n, err = result.RowsAffected(); err == nil && n == 0 {
+			err = ErrUnknown
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("unlink machine %s on %s: %w", hostID, host, err)
+	}
+	return nil
+}
+
+// KnownMachine returns the id that a host's machine was linked to, or
 // [ErrUnknown].
 func (c *Catalog) KnownMachine(ctx context.Context, host, hostID string) (string, error) {
 	var id string
