@@ -45,8 +45,7 @@ func (h *Host) noConnection(ctx context.Context, err error) error {
 
 // distrust words what to do about a certificate.
 func (h *Host) distrust(p *lifeboat.Problem, cert *certificateError) {
-	again := fmt.Sprintf("lifeboat host add %s --kind vsphere --url https://%s --user %s --thumbprint %s",
-		hypervisor.Printable(h.o.Name), h.url.Host, hypervisor.Printable(h.o.User), cert.thumbprint)
+	again := fmt.Sprintf("lifeboat host trust %s --thumbprint %s", hypervisor.Printable(h.o.Name), cert.thumbprint)
 	if cert.pinned {
 		p.What = fmt.Sprintf("host %s: the certificate of %s is not the one that was pinned", h.o.Name, cert.server)
 		p.Next = "it may be a new one, or somebody between: compare the thumbprint on the server itself; if it is " + cert.thumbprint + ", run: " + again

@@ -48,8 +48,6 @@ type ranges struct {
 
 	mu  sync.Mutex
 	tag string // the file's ETag or date, of the first answer
-	// sized: an answer has said that the file is as large as the disk.
-	sized bool
 }
 
 func newRanges(get httpGet, u *url.URL, size int64, turn *turn, stands func(context.Context) error) *ranges {
@@ -135,9 +133,7 @@ func (r *ranges) check(res *http.Response, offset, last int64) error {
 		return fmt.Errorf("%w: the server answers %s", errWay, words(res.Status))
 	}
 	want := fmt.Sprintf("bytes %d-%d/%d", offset, last, r.size)
-	got := res.Header.Get("Content-Range")
-	sized := got == want
-	if !sized && got != fmt.Sprintf("bytes %d-%d/*", offset, last) {
+	if got := res.Header.Get("Content-Range"); got != want {
 		return fmt.Errorf("%w: asked for %q, the server sends %q", errWay, want, words(got))
 	}
 	if e := res.Header.Get("Content-Encoding"); e != "" && e != "identity" {
@@ -146,12 +142,11 @@ func (r *ranges) check(res *http.Response, offset, last int64) error {
 	if res.ContentLength >= 0 && res.ContentLength != last-offset+1 {
 		return fmt.Errorf("%w: the server sends %d bytes for a part of %d", errWay, res.ContentLength, last-offset+1)
 	}
-	return r.sameFile(res, sized)
+	return r.sameFile(res)
 }
 
-// sameFile refuses a file that is another one than at the first answer, and one
-// whose size nobody has said. Sized: this answer does.
-func (r *ranges) sameFile(res *http.Response, sized bool) error {
+// sameFile refuses a file that is another one than at the first answer.
+func (r *ranges) sameFile(res *http.Response) error {
 	tag := res.Header.Get("ETag")
 	if tag == "" {
 		tag = res.Header.Get("Last-Modified")
@@ -161,12 +156,8 @@ func (r *ranges) sameFile(res *http.Response, sized bool) error {
 	if r.tag == "" {
 		r.tag = tag
 	}
-	r.sized = r.sized || sized
-	switch {
-	case r.tag != tag:
+	if r.tag != tag {
 		return fmt.Errorf("%w: the file changed while it was read", errWay)
-	case !r.sized:
-		return fmt.Errorf("%w: the server does not say how large the file is", errWay)
 	}
 	return nil
 }
