@@ -41,6 +41,7 @@ type app struct {
 	// hosts are those that this command has a connection to.
 	hostsMu sync.Mutex
 	hosts   map[hostFile]hypervisor.Host
+	memory  memory
 
 	// outMu keeps lines whole; drawn says that a line of progress stands on the
 	// terminal, which whatever is printed next has to remove.
@@ -59,6 +60,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	c, err := root.ExecuteContextC(ctx)
 	a.closeHosts()
+	a.closeMemory()
 	if err == nil {
 		return exitDone
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
@@ -75,6 +74,7 @@ func (a *app) bootCommand() *cobra.Command {
 	flags.StringVar(&f.resume, "resume", "", "start the machines of an earlier boot again, with what they wrote")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be booted, and how")
 	a.driveFlag(c, &f.drive)
+	c.RegisterFlagCompletionFunc("host", a.completeHosts)
 	return c
 }
 
@@ -163,18 +163,17 @@ func (a *app) bootHost(name string) (hypervisor.Host, hostFile, error) {
 	if err != nil {
 		return nil, hostFile{}, err
 	}
-	all := a.hostFiles(s)
-	i := slices.IndexFunc(all, func(h hostFile) bool { return h.Name == name })
-	if i < 0 {
-		return nil, hostFile{}, usagef("there is no host %q; see: lifeboat host list", name)
+	file, err := findHost(a.hostFiles(s), name)
+	if err != nil {
+		return nil, hostFile{}, err
 	}
-	if all[i].Kind == kindQEMU {
+	if file.Kind == kindQEMU {
 		if err := needQEMU(); err != nil {
 			return nil, hostFile{}, err
 		}
 	}
-	h, err := a.openHost(all[i])
-	return h, all[i], err
+	h, err := a.openHost(file)
+	return h, file, err
 }
 
 func (a *app) planBoot(ctx context.Context, host hypervisor.Host, run string, f bootFlags, points []lifeboat.RestorePoint) (*bootPlan, error) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -10,9 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"lifeboat"
 	"lifeboat/diskfile"
 	"lifeboat/hypervisor"
+	"lifeboat/hypervisor/vsphere"
 	"lifeboat/imagestore"
 )
 
@@ -24,8 +23,10 @@ type exportFlags struct {
 	format string
 	// backing allows images that need another file to be read.
 	backing bool
-	drive   string
-	until   string
+	// method forces one of a host's ways of reading.
+	method string
+	drive  string
+	until  string
 	// acceptDrive takes a drive whose history is not the one that is remembered.
 	acceptDrive bool
 	dryRun      bool
@@ -56,6 +57,7 @@ func (a *app) exportCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&f.files, "file", nil, "a disk image or block device of a machine without a host; may be given several times")
 	c.Flags().StringVar(&f.as, "as", "", "the name of the machine that the files belong to")
 	c.Flags().StringVar(&f.format, "format", "", "format of the files, where it is not plain: raw, qcow2, vmdk, vhdx or vdi")
+	c.Flags().StringVar(&f.method, "method", "", "read in this way, where a host has several (vsphere: "+vsphere.MethodRanges+", "+vsphere.MethodNFC+"); without it the host chooses")
 	c.Flags().BoolVar(&f.backing, "allow-backing", false, "read images that refer to another file")
 	c.Flags().StringVar(&f.until, "until", "", "begin no further machine after this time of day (07:00)")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be exported, and in which order")
@@ -82,6 +84,8 @@ func (f exportFlags) check(args []string) error {
 		return usagef("--file needs --as NAME: the machine that the disks belong to")
 	case len(f.files) == 0 && f.as != "":
 		return usagef("--as goes with --file")
+	case len(f.files) > 0 && f.method != "":
+		return usagef("--method goes with machines of hosts, not with --file")
 	}
 	if _, err := parseUntil(f.until, time.Now()); err != nil {
 		return err
@@ -143,41 +147,42 @@ func (a *app) exportTo(ctx context.Context, site *siteFile, r *run, f exportFlag
 	if len(jobs) == 0 {
 		return nil, nil
 	}
-	cat, err := a.openCatalog(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer cat.Close()
 	drive, err := a.openDrive(ctx, f.drive, imagestore.Write)
 	if err != nil {
 		return nil, err
 	}
 	defer drive.Close()
-	saw := a.sawDrive
-	if f.acceptDrive {
-		saw = a.acceptDrive
-	}
-	if err := saw(ctx, cat, drive); err != nil {
+	cat, err := a.recallDrive(ctx, drive, f.acceptDrive)
+	if err != nil {
 		return nil, err
 	}
 	if err := a.refreshPrograms(drive); err != nil {
 		return nil, err
 	}
-	if err := cat.StartRun(ctx, r.ID, "export", time.Now()); err != nil {
-		a.warn("the catalogue does not learn of this run: %v", err)
+	if cat != nil {
+		if err := cat.StartRun(ctx, r.ID, "export", time.Now()); err != nil {
+			a.warn("the catalogue does not learn of this run: %v", err)
+		}
 	}
-	e := &exportRun{a: a, run: r, drive: drive, cat: cat, until: until, parallel: site.Limits.Machines, progress: a.newExportProgress(r)}
+	e := &exportRun{a: a, run: r, drive: drive, cat: cat, until: until, parallel: site.Limits.Machines, perHost: site.machinesPerHost(),
+		disksAtOnce: site.Limits.Disks, method: f.method, progress: a.newExportProgress(r, len(jobs))}
 	if e.parallel == 0 {
 		e.parallel = 2
 	}
 	e.measure(ctx, jobs)
 	results := e.all(ctx, jobs)
 	e.progress.p.end()
+	if cat == nil {
+		return results, nil
+	}
 	after := context.WithoutCancel(ctx)
 	if err := cat.EndRun(after, r.ID, time.Now(), exitCode(exportOutcome(ctx, results)), a.exportSummary(results)); err != nil {
 		a.warn("the catalogue does not learn how this run ended: %v", err)
 	}
-	return results, a.sawDrive(after, cat, drive)
+	if err := a.sawDrive(after, cat, drive); err != nil {
+		a.warn("the catalogue does not learn what is on %s now: %v", drive.name(), err)
+	}
+	return results, nil
 }
 
 // exportJobs finds the machines to export. Hosts that do not answer and
@@ -201,43 +206,26 @@ func (a *app) exportJobs(ctx context.Context, site *siteFile, f exportFlags, arg
 		early = append(early, exportResult{Machine: hostRow, Problem: &p, err: unreachable})
 	}
 	for _, m := range all {
+		if why := site.leftOut(m.host.Name(), m.Machine.Name); why != "" && f.all {
+			early = append(early, exportResult{Machine: m.Machine.Name, Host: m.host.Name(), LeftOut: why})
+			continue
+		}
 		if m.Recovery != "" {
 			early = append(early, exportResult{Machine: m.Machine.Name, Host: m.host.Name(),
 				Skipped: "it still runs from a drive; move it to local disk first: lifeboat boot --resume " + short(m.Recovery) + " --settle"})
 			continue
 		}
-		if twin := twinOf(m, known); twin != "" {
-			err := twinProblem(m, twin)
+		if err := cannotExport(site, m, known); err != nil {
 			p := newProblemJSON("export", err)
 			early = append(early, exportResult{Machine: m.Machine.Name, Host: m.host.Name(), Problem: &p, err: err})
 			continue
 		}
 		jobs = append(jobs, machineJob(m))
 	}
-	if f.all && len(jobs) == 0 && unreachable == nil {
+	if f.all && len(jobs)+len(early) == 0 {
 		return nil, nil, usagef("no host has a machine to export; see: lifeboat host list")
 	}
 	return jobs, early, nil
-}
-
-// twinOf names another machine that has the same id, or is "". A machine that
-// was copied together with its definition would share one history with the
-// original, and each export would pass for the other's.
-func twinOf(m machineOn, all []machineOn) string {
-	for _, other := range all {
-		if other.Machine.ID == m.Machine.ID && (other.host.Name() != m.host.Name() || other.HostID != m.HostID) {
-			return other.host.Name() + "/" + other.Machine.Name
-		}
-	}
-	return ""
-}
-
-func twinProblem(m machineOn, twin string) error {
-	return &lifeboat.Problem{
-		What: fmt.Sprintf("%s has the same id as %s: one is a copy of the other", m.Machine.Name, twin),
-		Safe: "neither was exported; the points of the original are whole",
-		Next: "remove the id from the definition of the copy; it gets one of its own",
-	}
 }
 
 func machineJob(m machineOn) exportJob {
@@ -280,7 +268,7 @@ func (a *app) exportPlan(ctx context.Context, f exportFlags, jobs []exportJob, e
 		rows = append(rows, []string{j.name, j.host, newest})
 	}
 	for _, r := range early {
-		not := r.Skipped
+		not := r.Skipped + r.LeftOut
 		if r.Problem != nil {
 			not = r.Problem.Problem
 		}

@@ -12,19 +12,22 @@ import (
 func (a *app) machineCommand() *cobra.Command {
 	return group("machine", "Look at the machines of all hosts",
 		"  lifeboat machine list\n  lifeboat machine show db", "set",
-		a.machineListCommand(), a.machineShowCommand())
+		a.machineListCommand(), a.machineShowCommand(), a.machineLinkCommand())
 }
 
 type machineJSON struct {
-	Host     string           `json:"host"`
-	HostID   string           `json:"hostId"`
-	Power    string           `json:"power"`
-	Recovery string           `json:"recoveryRun,omitempty"`
-	Machine  lifeboat.Machine `json:"machine"`
+	Host     string `json:"host"`
+	HostID   string `json:"hostId"`
+	Power    string `json:"power"`
+	Recovery string `json:"recoveryRun,omitempty"`
+	// Refused says why it cannot be exported, LeftOut why it is not.
+	Refused string           `json:"refused,omitempty"`
+	LeftOut string           `json:"leftOut,omitempty"`
+	Machine lifeboat.Machine `json:"machine"`
 }
 
-func newMachineJSON(m machineOn) machineJSON {
-	return machineJSON{m.host.Name(), m.HostID, string(m.Power), m.Recovery, m.Machine}
+func newMachineJSON(s *siteFile, m machineOn) machineJSON {
+	return machineJSON{m.host.Name(), m.HostID, string(m.Power), m.Recovery, m.Refused, s.leftOut(m.host.Name(), m.Machine.Name), m.Machine}
 }
 
 func (a *app) machineListCommand() *cobra.Command {
@@ -41,14 +44,14 @@ func (a *app) machineListCommand() *cobra.Command {
 			if a.json {
 				rows := []machineJSON{}
 				for _, m := range all {
-					rows = append(rows, newMachineJSON(m))
+					rows = append(rows, newMachineJSON(s, m))
 				}
 				a.printJSON(rows)
 			} else {
 				var rows [][]string
 				for _, m := range all {
 					rows = append(rows, []string{m.Machine.Name, m.host.Name(), string(m.Power), string(m.Machine.Firmware.Kind),
-						humanBytes(m.Machine.MemoryBytes), diskWords(m.Machine.Disks), recoveryWord(m)})
+						humanBytes(m.Machine.MemoryBytes), diskWords(m.Machine.Disks), remark(s, m)})
 				}
 				a.print("%s", table([]string{"MACHINE", "HOST", "POWER", "FIRMWARE", "MEMORY", "DISKS", ""}, rows))
 			}
@@ -65,11 +68,18 @@ func (a *app) machineListCommand() *cobra.Command {
 	}
 }
 
-func recoveryWord(m machineOn) string {
-	if m.Recovery == "" {
+// remark says in a listing why a machine is not exported, if it is not.
+func remark(s *siteFile, m machineOn) string {
+	switch left := s.leftOut(m.host.Name(), m.Machine.Name); {
+	case m.Recovery != "":
+		return "booted from a drive by run " + short(m.Recovery)
+	case left != "":
+		return left
+	case m.Refused != "":
+		return "cannot be exported: " + m.Refused
+	default:
 		return ""
 	}
-	return "booted from a drive by run " + short(m.Recovery)
 }
 
 // diskWords says a machine's disks in a few words: "vda 8.0 GiB, swap 2.0 GiB (excluded)".
@@ -106,10 +116,13 @@ func (a *app) machineShowCommand() *cobra.Command {
 			}
 			m := found[0]
 			if a.json {
-				a.printJSON(newMachineJSON(m))
+				a.printJSON(newMachineJSON(s, m))
 				return nil
 			}
 			a.print("%s on host %s, %s\n%s", m.Machine.Name, m.host.Name(), m.Power, describeMachine(m.Machine))
+			if why := remark(s, m); why != "" {
+				a.note("%s", why)
+			}
 			return nil
 		},
 	}

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"lifeboat"
 	"lifeboat/catalog"
@@ -36,8 +33,12 @@ type exportResult struct {
 	// Skipped says why nothing was tried.
 	Skipped string       `json:"skipped,omitempty"`
 	Problem *problemJSON `json:"problem,omitempty"`
-	// Note is what an operator should know though it worked.
-	Note string `json:"note,omitempty"`
+	// LeftOut is the reason that site.yaml gives for not exporting it.
+	LeftOut string `json:"leftOut,omitempty"`
+	// Note is what an operator should know though it worked, and Warnings what
+	// of the reading was not as usual.
+	Note     string   `json:"note,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 	// Anomaly is set when the machine changed as if somebody had encrypted it.
 	Anomaly *lifeboat.Change `json:"anomaly,omitempty"`
 
@@ -60,8 +61,14 @@ type exportRun struct {
 	drive *openedDrive
 	cat   *catalog.Catalog
 	// until is when no further machine is begun; zero means never.
-	until    time.Time
-	parallel int
+	until time.Time
+	// parallel machines are exported at the same time, no more of a host than
+	// perHost says, and of each so many disks.
+	parallel    int
+	perHost     map[string]int
+	disksAtOnce int
+	// method forces one way of reading, where a host has several.
+	method   string
 	progress *exportProgress
 	// writeSpeed is what the drive was measured to write, in bytes per second;
 	// 0 when that is not known.
@@ -80,37 +87,47 @@ func (e *exportRun) byAge(ctx context.Context, jobs []exportJob) {
 	slices.SortStableFunc(jobs, func(x, y exportJob) int { return taken[x.id].Compare(taken[y.id]) })
 }
 
-// all exports every job, several at a time, and goes on after one fails.
+// all exports every job, several at a time, and goes on after one fails. Results
+// are in the order in which the jobs' turn came first.
 func (e *exportRun) all(ctx context.Context, jobs []exportJob) []exportResult {
 	e.byAge(ctx, jobs)
-	results := make([]exportResult, len(jobs))
-	var g errgroup.Group
-	g.SetLimit(max(1, e.parallel))
-	// A drive that is full or gone fails every machine that comes after.
-	var mu sync.Mutex
-	var stopped string
+	order := map[string]int{}
 	for i, j := range jobs {
-		g.Go(func() error {
-			mu.Lock()
-			why := stopped
-			mu.Unlock()
-			if why == "" {
-				why = e.tooLate(ctx)
-			}
-			if why != "" {
-				results[i] = exportResult{Machine: j.name, Host: j.host, Skipped: why}
-				return nil
-			}
-			results[i] = e.one(ctx, j)
-			if err := results[i].err; errors.Is(err, lifeboat.ErrDriveFull) || errors.Is(err, lifeboat.ErrDriveGone) {
-				mu.Lock()
-				stopped = "not tried: " + e.drive.name() + " failed before"
-				mu.Unlock()
-			}
-			return nil
-		})
+		order[j.host+"/"+j.id] = i
 	}
-	g.Wait()
+	results := make([]exportResult, len(jobs))
+	t := turns{waiting: slices.Clone(jobs), limit: e.parallel, perHost: e.perHost}
+	type ended struct {
+		job    exportJob
+		result exportResult
+	}
+	done := make(chan ended)
+	// A drive that is full or gone fails every machine that comes after.
+	stopped := ""
+	for left := len(jobs); left > 0; {
+		j, ok := t.next()
+		if !ok {
+			d := <-done
+			t.ended(d.job)
+			left--
+			results[order[d.job.host+"/"+d.job.id]] = d.result
+			if err := d.result.err; errors.Is(err, lifeboat.ErrDriveFull) || errors.Is(err, lifeboat.ErrDriveGone) {
+				stopped = "not tried: " + e.drive.name() + " failed before"
+			}
+			continue
+		}
+		why := stopped
+		if why == "" {
+			why = e.tooLate(ctx)
+		}
+		go func() {
+			if why != "" {
+				done <- ended{j, exportResult{Machine: j.name, Host: j.host, Skipped: why}}
+				return
+			}
+			done <- ended{j, e.one(ctx, j)}
+		}()
+	}
 	return results
 }
 
@@ -132,10 +149,6 @@ func (e *exportRun) one(ctx context.Context, j exportJob) exportResult {
 	r := exportResult{Machine: j.name, Host: j.host}
 	e.run.log(event{Event: "machine", Machine: j.name, Text: j.name + ": export begins"})
 	err := e.capture(ctx, j, &r)
-	if errors.Is(err, hypervisor.ErrReadAgain) && !r.stuck && ctx.Err() == nil {
-		e.run.log(event{Event: "again", Machine: j.name, Text: j.name + ": read again in another way: " + err.Error()})
-		err = e.capture(ctx, j, &r)
-	}
 	r.Seconds = time.Since(began).Seconds()
 	e.progress.done(j.name)
 	if err != nil {
@@ -155,7 +168,7 @@ func (e *exportRun) one(ctx context.Context, j exportJob) exportResult {
 // capture is one machine's way onto the drive: hold it still, store it, and
 // only then let the host forget the older base of its change tracking.
 func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (err error) {
-	o := hypervisor.FreezeOptions{DriveID: e.drive.store.Drive().ID, Since: map[string]string{}, Exclude: map[string]bool{}}
+	o := hypervisor.FreezeOptions{DriveID: e.drive.store.Drive().ID, Method: e.method, Since: map[string]string{}, Exclude: map[string]bool{}}
 	for key := range j.exclude {
 		o.Exclude[key] = true
 	}
@@ -206,6 +219,7 @@ func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (
 		return err
 	}
 	r.Point = &point
+	r.Warnings = e.readingWarnings(j, point, o.Since)
 	if err := still.Committed(context.WithoutCancel(ctx)); err != nil {
 		r.Note = "the point is committed; the next export of this machine reads everything: " + err.Error()
 	}
@@ -232,8 +246,10 @@ const releaseTimeout = 30 * time.Second
 // captureOf puts together what the store needs to know of a still.
 func (e *exportRun) captureOf(j exportJob, still hypervisor.Still, o hypervisor.FreezeOptions) (imagestore.Capture, error) {
 	m := still.Machine()
+	// A link that a person made is worth more than what the host knows.
+	m.ID = j.id
 	c := imagestore.Capture{
-		Machine: m, RunID: e.run.ID, TakenAt: still.TakenAt(), Host: j.host, Program: version,
+		Machine: m, DisksAtOnce: e.disksAtOnce, RunID: e.run.ID, TakenAt: still.TakenAt(), Host: j.host, Program: version,
 		Sources: map[string]imagestore.Source{}, Tokens: map[string]string{}, Since: o.Since,
 	}
 	for i := range m.Disks {
@@ -288,10 +304,13 @@ func (e *exportRun) exportProblem(ctx context.Context, j exportJob, r *exportRes
 		next = "see what it is doing: lifeboat machine list"
 	case errors.Is(err, hypervisor.ErrStillBroken):
 		what = fmt.Sprintf("%s: the space for what the guest overwrites meanwhile ran out", j.name)
-		next = "give the host more scratch space (host add --scratch DIR) and export again"
+		next = "give the host more scratch space (scratch in site.yaml) and export again"
 	case errors.Is(err, hypervisor.ErrMachineBusy):
-		what = fmt.Sprintf("%s: another export holds this machine", j.name)
+		what = fmt.Sprintf("%s: another export holds this machine, or its host is busy with it", j.name)
 		next = "see who: lifeboat run list"
+	case errors.Is(err, hypervisor.ErrUnsupported) && e.method != "":
+		what = fmt.Sprintf("%s: its host does not read that way: %v", j.name, err)
+		next = "leave the choice to the host: run the export again without --method"
 	case errors.Is(err, lifeboat.ErrDriveFull):
 		what = fmt.Sprintf("%s: %s is full", j.name, e.drive.name())
 		next = fmt.Sprintf("free room: lifeboat point forget, then lifeboat prune %s; or attach a larger drive; then run the export again", shellWord(e.drive.found.Drive.Label))

@@ -13,13 +13,15 @@ import (
 
 // exportProgress adds up what the machines of one run report.
 type exportProgress struct {
-	p  *progress
-	mu sync.Mutex
-	by map[string]imagestore.Progress
+	p *progress
+	// machines are to be exported, ended of them are done.
+	machines, ended int
+	mu              sync.Mutex
+	by              map[string]imagestore.Progress
 }
 
-func (a *app) newExportProgress(r *run) *exportProgress {
-	return &exportProgress{p: a.newProgress(r, "export"), by: map[string]imagestore.Progress{}}
+func (a *app) newExportProgress(r *run, machines int) *exportProgress {
+	return &exportProgress{p: a.newProgress(r, "export"), machines: machines, by: map[string]imagestore.Progress{}}
 }
 
 func (e *exportProgress) show(machine string, p imagestore.Progress) {
@@ -41,6 +43,9 @@ func (e *exportProgress) done(machine string) {
 	p := e.by[machine]
 	p.DoneBytes = p.TotalBytes
 	e.by[machine] = p
+	if e.ended++; e.machines > 1 {
+		e.p.name(fmt.Sprintf("export, %d of %d machines done,", e.ended, e.machines))
+	}
 }
 
 // measure learns how fast the drive writes, if any machine is exported to it for

@@ -33,6 +33,8 @@ func exportOutcome(ctx context.Context, results []exportResult) error {
 			}
 		case r.Point != nil:
 			good++
+		case r.LeftOut != "":
+			machines--
 		case r.Skipped != "" && ctx.Err() == nil:
 			failed = append(failed, r.Machine)
 		}
@@ -70,7 +72,7 @@ func exportOutcome(ctx context.Context, results []exportResult) error {
 func (a *app) exportSummary(results []exportResult) string {
 	good, machines, read, stored := 0, 0, int64(0), int64(0)
 	for _, r := range results {
-		if r.Machine != hostRow {
+		if r.Machine != hostRow && r.LeftOut == "" {
 			machines++
 		}
 		if r.Point != nil {
@@ -108,8 +110,8 @@ func (a *app) showExport(r *run, results []exportResult, err error) {
 
 func (r exportResult) row() []string {
 	switch {
-	case r.Skipped != "":
-		return []string{r.Machine, "-", "-", "-", "-", "-", "-", "-", r.Skipped}
+	case r.Skipped+r.LeftOut != "":
+		return []string{r.Machine, "-", "-", "-", "-", "-", "-", "-", r.Skipped + r.LeftOut}
 	case errors.Is(r.err, context.Canceled):
 		return []string{r.Machine, "-", "-", humanBytes(r.ReadBytes), "-", "-", "-", humanSeconds(r.Seconds), "stopped"}
 	case r.Point == nil:
@@ -118,6 +120,9 @@ func (r exportResult) row() []string {
 	note := r.Note
 	if r.Anomaly != nil {
 		note = strings.TrimSpace(fmt.Sprintf("UNUSUAL CHANGES (%d of 100) %s", r.Anomaly.Score, note))
+	}
+	for _, w := range r.Warnings {
+		note = strings.TrimSpace(note + " " + w)
 	}
 	for _, d := range r.Point.Machine.Disks {
 		if d.Excluded != "" {
@@ -129,3 +134,23 @@ func (r exportResult) row() []string {
 }
 
 func humanSeconds(s float64) string { return humanDuration(time.Duration(s * float64(time.Second))) }
+
+// readingWarnings says which disks were not read as usual: whole, although the
+// host tracked changes since the point before, or because its list of changes
+// was found to be wrong.
+func (e *exportRun) readingWarnings(j exportJob, p lifeboat.RestorePoint, since map[string]string) []string {
+	var all []string
+	for _, d := range p.Disks {
+		switch {
+		case d.ChangeListWrong:
+			w := d.Key + ": THE HOST'S LIST OF CHANGES WAS WRONG, everything was read"
+			all = append(all, w)
+			e.run.log(event{Event: "warning", Machine: j.name, Text: w})
+			e.a.warn("%s: disk %s: the host's list of changed blocks left out blocks that had changed. Everything was read, and this point is right; "+
+				"older points of this machine may lack changes that the host kept to itself", j.name, d.Key)
+		case d.FullRead != "" && since[d.Key] != "":
+			all = append(all, d.Key+" read whole ("+d.FullRead+")")
+		}
+	}
+	return all
+}

@@ -105,3 +105,42 @@ func TestWhatDrivesATerminalIsTakenOutOfNames(t *testing.T) {
 		t.Errorf("a name takes more than its line: %q", got)
 	}
 }
+
+func TestAHostsOwnLimitLeavesThePlacesToOthers(t *testing.T) {
+	job := func(host, name string) exportJob { return exportJob{host: host, name: name} }
+	turn := turns{limit: 3, perHost: map[string]int{"slow": 1, "lab": 0},
+		waiting: []exportJob{job("slow", "a"), job("slow", "b"), job("lab", "c"), job("lab", "d"), job("lab", "e")}}
+	begin := func(want string) {
+		t.Helper()
+		j, ok := turn.next()
+		if !ok || j.name != want {
+			t.Errorf("next is %q (%v), not %q", j.name, ok, want)
+		}
+	}
+	begin("a")
+	begin("c")
+	begin("d")
+	if j, ok := turn.next(); ok {
+		t.Errorf("%s is a fourth", j.name)
+	}
+	turn.ended(job("lab", "c"))
+	begin("e")
+	turn.ended(job("slow", "a"))
+	begin("b")
+	turn.ended(job("lab", "d"))
+	if j, ok := turn.next(); ok {
+		t.Errorf("%s was begun twice", j.name)
+	}
+}
+
+func TestWhatIsLeftOutIsNoFailure(t *testing.T) {
+	good := exportResult{Machine: "db", Point: &lifeboat.RestorePoint{}}
+	left := exportResult{Machine: "template", LeftOut: "left out in site.yaml: a template"}
+	if err := exportOutcome(t.Context(), []exportResult{good, left}); err != nil {
+		t.Errorf("got %v", err)
+	}
+	bad := exportResult{Machine: "web", err: errors.New("x")}
+	if err := exportOutcome(t.Context(), []exportResult{good, left, bad}); err == nil || !strings.Contains(err.Error(), "1 of 2 machines") {
+		t.Errorf("got %v", err)
+	}
+}

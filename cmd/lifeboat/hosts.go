@@ -7,20 +7,21 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"lifeboat"
 	"lifeboat/hypervisor"
+	"lifeboat/hypervisor/libvirt"
 	"lifeboat/hypervisor/qemu"
+	"lifeboat/hypervisor/vsphere"
 )
 
 // localHost is the name of the host that needs no setting up: plain QEMU on
 // this computer, its machines in the state folder. Recoveries land there.
 const localHost = "local"
-
-// kindQEMU is what site.yaml calls plain QEMU.
-const kindQEMU = "qemu"
 
 // openHost connects to a host. The connection is the command's: whoever asks for
 // the same host again is given the same one, and closeHosts ends it.
@@ -42,17 +43,76 @@ func (a *app) openHost(h hostFile) (hypervisor.Host, error) {
 }
 
 func (a *app) connect(h hostFile) (hypervisor.Host, error) {
-	return qemu.Open(qemu.Options{Name: h.Name, Dir: h.Dir, ScratchDir: h.Scratch,
-		Note: func(machine, text string) { a.note("%s: %s", machine, text) }})
+	note := func(machine, text string) { a.note("%s: %s", machine, text) }
+	notes := hostNotes{a, h.Name}
+	switch h.Kind {
+	case kindLibvirt:
+		return asHost(libvirt.Open(libvirt.Options{Name: h.Name, URI: h.URI, Pool: h.Pool, ScratchDir: h.Scratch, Notes: notes, Note: note}))
+	case kindVSphere:
+		password, err := a.hostPassword(h.Name)
+		if err != nil {
+			return nil, err
+		}
+		return a.connectVSphere(h, password)
+	default:
+		return asHost(qemu.Open(qemu.Options{Name: h.Name, Dir: h.Dir, ScratchDir: h.Scratch, Note: note}))
+	}
 }
+
+func (a *app) connectVSphere(h hostFile, password string) (hypervisor.Host, error) {
+	return asAny(vsphere.Open(vsphere.Options{Name: h.Name, URL: h.URL, User: h.User, Password: password, Thumbprint: h.Thumbprint,
+		Datacenter: h.Datacenter, Cluster: h.Cluster, Pool: h.Pool, Datastore: h.Datastore, Folder: h.Folder,
+		StreamsPerDatastore: h.Streams, Notes: hostNotes{a, h.Name}, Note: func(machine, text string) { a.note("%s: %s", machine, text) }}))
+}
+
+// asHost keeps a host that could not be opened from being a host all the same.
+func asHost[H hypervisor.Host](h H, err error) (hypervisor.Host, error) {
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// asAny is asHost while vsphere's methods arrive one by one.
+func asAny(h any, err error) (hypervisor.Host, error) {
+	if err != nil {
+		return nil, err
+	}
+	host, ok := h.(hypervisor.Host)
+	if !ok {
+		return nil, hypervisor.ErrUnsupported
+	}
+	return host, nil
+}
+
+// closePatience bounds signing out at a host that does not answer any more.
+const closePatience = 15 * time.Second
 
 // closeHosts signs out wherever this command signed in.
 func (a *app) closeHosts() {
 	a.hostsMu.Lock()
 	defer a.hostsMu.Unlock()
+	closed := make(chan error, len(a.hosts))
 	for file, open := range a.hosts {
-		if err := open.Close(); err != nil {
-			a.warn("host %s: the connection did not end in order: %v", file.Name, err)
+		go func() {
+			err := open.Close()
+			if err != nil {
+				err = fmt.Errorf("host %s: the connection did not end in order: %w", file.Name, err)
+			}
+			closed <- err
+		}()
+	}
+	late := time.After(closePatience)
+	for range a.hosts {
+		select {
+		case err := <-closed:
+			if err != nil {
+				a.warn("%v", err)
+			}
+		case <-late:
+			a.warn("a host does not answer any more: the connection to it ends with this program")
+			a.hosts = nil
+			return
 		}
 	}
 	a.hosts = nil
@@ -91,26 +151,81 @@ type machineOn struct {
 	host hypervisor.Host
 }
 
-// machines lists the machines of all hosts. Hosts that do not answer are
-// reported beside the machines of those that do.
-func (a *app) machines(ctx context.Context, s *siteFile) ([]machineOn, error) {
-	var all []machineOn
-	var failed []error
-	for _, hf := range a.hostFiles(s) {
-		h, err := a.openHost(hf)
-		if err == nil {
-			var listed []hypervisor.Listed
-			listed, err = h.List(ctx)
-			for _, l := range listed {
-				a.markExcluded(s, &l.Machine)
-				all = append(all, machineOn{l, h})
-			}
-		}
-		if err != nil {
-			failed = append(failed, fmt.Errorf("host %s: %w", hf.Name, err))
-		}
+// listPatience is how long a host may take to list its machines.
+const listPatience = 2 * time.Minute
+
+// errSlow: a host did not answer in the time that it is given.
+var errSlow = errors.New("it did not answer in time")
+
+// answer asks a host something, and does not wait for longer than patience: the
+// other hosts are there too. What answers later is left alone.
+func answer[T any](ctx context.Context, patience time.Duration, ask func(ctx context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("%w (%s)", errSlow, humanDuration(patience)))
+	type answered struct {
+		value T
+		err   error
 	}
-	return all, errors.Join(failed...)
+	got := make(chan answered, 1)
+	go func() {
+		defer cancel()
+		value, err := ask(ctx)
+		got <- answered{value, err}
+	}()
+	select {
+	case r := <-got:
+		return r.value, r.err
+	case <-ctx.Done():
+	}
+	// It may have answered at that very moment, and knows best what it was doing.
+	select {
+	case r := <-got:
+		return r.value, r.err
+	case <-time.After(time.Second):
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
+// machines lists the machines of all hosts, which are asked at the same time.
+// Hosts that do not answer are reported beside the machines of those that do.
+func (a *app) machines(ctx context.Context, s *siteFile) ([]machineOn, error) {
+	files := a.hostFiles(s)
+	listed := make([][]machineOn, len(files))
+	failed := make([]error, len(files))
+	var work sync.WaitGroup
+	for i, hf := range files {
+		work.Go(func() {
+			listed[i], failed[i] = answer(ctx, listPatience, func(ctx context.Context) ([]machineOn, error) { return a.machinesOn(ctx, s, hf) })
+			failed[i] = onHost(hf.Name, failed[i])
+		})
+	}
+	work.Wait()
+	return slices.Concat(listed...), errors.Join(failed...)
+}
+
+// machinesOn lists the machines of one host.
+func (a *app) machinesOn(ctx context.Context, s *siteFile, hf hostFile) ([]machineOn, error) {
+	h, err := a.openHost(hf)
+	if err != nil {
+		return nil, err
+	}
+	all, err := h.List(ctx)
+	var machines []machineOn
+	for _, l := range all {
+		l.Machine.ID = a.linkedID(ctx, hf.Name, l.HostID, l.Machine.ID)
+		a.markExcluded(s, &l.Machine)
+		machines = append(machines, machineOn{l, h})
+	}
+	return machines, err
+}
+
+// onHost says which host an error is of. A problem says it already.
+func onHost(name string, err error) error {
+	var p *lifeboat.Problem
+	if err == nil || errors.As(err, &p) {
+		return err
+	}
+	return fmt.Errorf("host %s: %w", name, err)
 }
 
 // markExcluded writes into a machine's description which disks the site leaves
@@ -130,7 +245,10 @@ func (a *app) markExcluded(s *siteFile, m *lifeboat.Machine) {
 // their id.
 func findMachines(all []machineOn, names []string) ([]machineOn, error) {
 	var picked []machineOn
-	for _, name := range names {
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return nil, usagef("%q is named twice", name)
+		}
 		var found []machineOn
 		for _, m := range all {
 			if m.is(name) {
@@ -146,6 +264,9 @@ func findMachines(all []machineOn, names []string) ([]machineOn, error) {
 				Err:  hypervisor.ErrNoMachine,
 			}
 		case 1:
+			if slices.ContainsFunc(picked, func(m machineOn) bool { return m.host == found[0].host && m.HostID == found[0].HostID }) {
+				return nil, usagef("%q is named twice", name)
+			}
 			picked = append(picked, found[0])
 		default:
 			return nil, usagef("%d machines are called %q: say which as HOST/NAME", len(found), name)

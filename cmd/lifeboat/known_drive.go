@@ -34,6 +34,30 @@ func (a *app) sawDrive(ctx context.Context, cat *catalog.Catalog, d *openedDrive
 	return p
 }
 
+// recallDrive compares a drive with what is remembered of it, before it is
+// written to. Without a catalogue that can be used there is nothing to compare,
+// and nil is returned: that is said, and the export goes on.
+func (a *app) recallDrive(ctx context.Context, d *openedDrive, accept bool) (*catalog.Catalog, error) {
+	cat := a.remembered(ctx)
+	if cat == nil {
+		return nil, nil
+	}
+	saw := a.sawDrive
+	if accept {
+		saw = a.acceptDrive
+	}
+	err := saw(ctx, cat, d)
+	var suspect *catalog.SuspectError
+	switch {
+	case err == nil:
+		return cat, nil
+	case errors.As(err, &suspect) || ctx.Err() != nil:
+		return nil, err
+	}
+	a.warn("%v; whether %s went back in time is not known", err, d.name())
+	return nil, nil
+}
+
 // acceptDrive takes a drive that was rolled back or forked for what it is now,
 // because a person said so. One whose key is another was never the same drive,
 // and stays refused.

@@ -19,9 +19,11 @@ const (
 // a terminal, an event a second with --json, nothing otherwise. Everything it
 // learns also goes to the run's log, so that another terminal can follow.
 type progress struct {
-	a     *app
-	run   *run
+	a   *app
+	run *run
+	// what is being done, and what the line on a terminal begins with.
 	what  string
+	line  string
 	began time.Time
 
 	mu       sync.Mutex
@@ -33,7 +35,7 @@ type progress struct {
 
 func (a *app) newProgress(r *run, what string) *progress {
 	now := time.Now()
-	return &progress{a: a, run: r, what: what, began: now, last: now}
+	return &progress{a: a, run: r, what: what, line: what, began: now, last: now}
 }
 
 // from says that much was done before, by an earlier run.
@@ -41,6 +43,13 @@ func (p *progress) from(done int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lastDone = done
+}
+
+// name says what the line begins with from now on.
+func (p *progress) name(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.line = text
 }
 
 // show reports done of total bytes. It is cheap to call often.
@@ -86,7 +95,7 @@ func (p *progress) remaining(done, total int64) time.Duration {
 }
 
 func (p *progress) draw(done, total int64) {
-	line := fmt.Sprintf("%s  %s of %s  %s/s", p.what, humanBytes(done), humanBytes(total), humanBytes(int64(p.speed)))
+	line := fmt.Sprintf("%s  %s of %s  %s/s", p.line, humanBytes(done), humanBytes(total), humanBytes(int64(p.speed)))
 	if left := p.remaining(done, total); left > 0 {
 		line += "  " + humanDuration(left) + " left"
 	}

@@ -28,7 +28,7 @@ type siteFile struct {
 	// Drives are folders that are drives although nothing is mounted there:
 	// network shares, trials.
 	Drives []string `yaml:"drives,omitempty"`
-	// Exclude names disks that are not exported.
+	// Exclude names disks and machines that are not exported.
 	Exclude []excludeFile `yaml:"exclude,omitempty"`
 	Limits  limitsFile    `yaml:"limits,omitempty"`
 }
@@ -42,25 +42,18 @@ type siteNames struct {
 	NameOnDrives bool `yaml:"nameOnDrives,omitempty"`
 }
 
-type hostFile struct {
-	Name string `yaml:"name" json:"name"`
-	// Kind is "qemu".
-	Kind string `yaml:"kind" json:"kind"`
-	// Dir is the folder of machine definitions of a qemu host.
-	Dir string `yaml:"dir,omitempty" json:"dir,omitempty"`
-	// Scratch is where exports keep what guests overwrite meanwhile.
-	Scratch string `yaml:"scratch,omitempty" json:"scratch,omitempty"`
-}
-
 type excludeFile struct {
-	Machine string   `yaml:"machine"`
-	Disks   []string `yaml:"disks"`
-	Reason  string   `yaml:"reason"`
+	Machine string `yaml:"machine"`
+	// Disks are keys of disks. Without any the whole machine is left out.
+	Disks  []string `yaml:"disks,omitempty"`
+	Reason string   `yaml:"reason"`
 }
 
 type limitsFile struct {
-	// Machines is how many machines are exported at the same time.
+	// Machines is how many machines are exported at the same time, Disks how many
+	// disks of each. Zero means 2.
 	Machines int `yaml:"machines,omitempty"`
+	Disks    int `yaml:"disks,omitempty"`
 }
 
 const siteHeader = "# Lifeboat's site file: hosts, disks to leave out, limits. People write it; `lifeboat host add` adds to it.\n" +
@@ -123,20 +116,21 @@ func (s *siteFile) check() error {
 	}
 	seen := map[string]bool{}
 	for i, h := range s.Hosts {
-		switch {
-		case h.Name == "":
-			return fmt.Errorf("hosts[%d]: a host needs a name", i)
-		case seen[h.Name]:
+		if err := h.check(); err != nil {
+			return fmt.Errorf("hosts[%d]: %w", i, err)
+		}
+		if seen[h.Name] {
 			return fmt.Errorf("hosts[%d]: the name %q stands twice", i, h.Name)
-		case h.Kind != "qemu":
-			return fmt.Errorf("host %q: kind %q is not one of: qemu", h.Name, h.Kind)
-		case h.Dir == "":
-			return fmt.Errorf("host %q: dir is missing", h.Name)
 		}
 		seen[h.Name] = true
 	}
-	if s.Limits.Machines < 0 {
-		return errors.New("limits.machines must not be negative")
+	for i, e := range s.Exclude {
+		if e.Machine == "" {
+			return fmt.Errorf("exclude[%d]: machine is missing", i)
+		}
+	}
+	if s.Limits.Machines < 0 || s.Limits.Disks < 0 {
+		return errors.New("limits: machines and disks must not be negative")
 	}
 	return nil
 }
@@ -161,6 +155,32 @@ func (s *siteFile) excluded(machine, disk string) string {
 				return "left out in site.yaml"
 			}
 			return e.Reason
+		}
+	}
+	return ""
+}
+
+// machinesPerHost are the hosts' own limits, by name.
+func (s *siteFile) machinesPerHost() map[string]int {
+	limits := map[string]int{}
+	for _, h := range s.Hosts {
+		limits[h.Name] = h.Machines
+	}
+	return limits
+}
+
+// leftOut gives the reason why a machine is not exported at all, or "". The
+// machine may be named with its host.
+func (s *siteFile) leftOut(host, machine string) string {
+	if s == nil {
+		return ""
+	}
+	for _, e := range s.Exclude {
+		if len(e.Disks) == 0 && (e.Machine == machine || e.Machine == host+"/"+machine) {
+			if e.Reason == "" {
+				return "left out in site.yaml"
+			}
+			return "left out in site.yaml: " + e.Reason
 		}
 	}
 	return ""
