@@ -352,6 +352,8 @@ type Console struct {
 	VNCSocket    string `json:"vncSocket,omitempty"`
 	SerialSocket string `json:"serialSocket,omitempty"`
 	SerialLog    string `json:"serialLog,omitempty"`
+	// URL is the page of a browser that shows the screen.
+	URL string `json:"url,omitempty"`
 }
 
 // Notes are what a host has to remember from one run of the program to the next,

@@ -287,16 +287,35 @@ func (h *Host) datastoreURL(ctx context.Context, c *vim25.Client, f *found, path
 // datacenterOf is the inventory path of the data centre of a machine, without
 // its leading slash, as the file service wants it ("ha-datacenter" on an ESXi).
 func datacenterOf(ctx context.Context, c *vim25.Client, ref types.ManagedObjectReference) (string, error) {
-	above, err := mo.Ancestors(ctx, c, c.ServiceContent.PropertyCollector, ref)
+	above, err := untilDatacenter(ctx, c, ref)
 	if err != nil {
 		return "", err
 	}
 	var path []string
 	for _, entity := range above[1:] {
 		path = append(path, entity.Name)
-		if entity.Self.Type == "Datacenter" {
-			return strings.Join(path, "/"), nil
-		}
 	}
-	return "", errors.New("the machine stands in no data centre")
+	return strings.Join(path, "/"), nil
+}
+
+// datacenterRef is the data centre itself.
+func datacenterRef(ctx context.Context, c *vim25.Client, ref types.ManagedObjectReference) (*types.ManagedObjectReference, error) {
+	above, err := untilDatacenter(ctx, c, ref)
+	if err != nil {
+		return nil, err
+	}
+	return &above[len(above)-1].Self, nil
+}
+
+// untilDatacenter is the way from the root folder to the data centre.
+func untilDatacenter(ctx context.Context, c *vim25.Client, ref types.ManagedObjectReference) ([]mo.ManagedEntity, error) {
+	above, err := mo.Ancestors(ctx, c, c.ServiceContent.PropertyCollector, ref)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(above, func(e mo.ManagedEntity) bool { return e.Self.Type == "Datacenter" })
+	if at < 1 {
+		return nil, errors.New("the machine stands in no data centre")
+	}
+	return above[:at+1], nil
 }

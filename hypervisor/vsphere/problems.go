@@ -114,7 +114,7 @@ func lacking(err error) string {
 func isReadOnly(err error) bool { return fault.Is(err, &types.RestrictedVersion{}) }
 
 func isFull(err error) bool {
-	return fault.Is(err, &types.NoDiskSpace{}) || fault.Is(err, &types.InsufficientStorageSpace{})
+	return errors.Is(err, errFull) || fault.Is(err, &types.NoDiskSpace{}) || fault.Is(err, &types.InsufficientStorageSpace{})
 }
 
 func isMissing(err error) bool { return fault.Is(err, &types.ManagedObjectNotFound{}) }

@@ -300,3 +300,11 @@ func FuzzDescribe(f *testing.F) {
 		}
 	})
 }
+
+func TestNamesWithSlashesAreThoseOfTheOperator(t *testing.T) {
+	for _, name := range []string{"web01", "web/01", `a\b`, "100%", "%2f", "50%25/x", "ünï cødé"} {
+		if escaped := vsphereName(name); plainName(escaped) != name || strings.ContainsAny(escaped, `/\`) {
+			t.Errorf("%q became %q and came back as %q", name, escaped, plainName(escaped))
+		}
+	}
+}
