@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"strings"
@@ -30,58 +29,90 @@ var errNoFile = errors.New("no such file on the host")
 // lives for the length of a read, in libvirtd's memory alone.
 const readPoolPrefix = "lifeboat-read-"
 
-// readFiles returns the files of one folder of the host that want says yes to, by
-// name. On this computer it looks there itself. Where it may not, or on another
+// files are some files of one folder of the host.
+type files struct {
+	dir  string
+	want func(name string) bool
+	// tail, if it is not 0, asks for the last bytes of each alone.
+	tail int64
+}
+
+// oneFile is the file at that path.
+func oneFile(at string) files {
+	name := path.Base(at)
+	return files{dir: path.Dir(at), want: func(n string) bool { return n == name }}
+}
+
+// readFiles returns the bytes of files, by name; [errNoFile] if there are none. On this computer it looks there itself. Where it may not, or on another
 // computer, libvirtd reads them: a pool over the folder is started, and stopped
 // again. It writes nothing.
-func (h *Host) readFiles(ctx context.Context, dir string, want func(name string) bool) (map[string][]byte, error) {
+func (h *Host) readFiles(ctx context.Context, f files) (map[string][]byte, error) {
 	if h.local() {
-		if files, err := readLocal(dir, want); err == nil && len(files) > 0 {
-			return files, nil
+		if found, err := readLocal(f); err == nil && len(found) > 0 {
+			return found, nil
 		}
 	}
 	var err error
 	for range 3 { // another export on this host may stop the pool under us
-		var files map[string][]byte
-		files, err = onHost(ctx, h, "read "+dir, func(c *lv.Connect) (map[string][]byte, error) {
-			return readThroughPool(ctx, c, dir, want)
+		var found map[string][]byte
+		found, err = onHost(ctx, h, "read "+f.dir, func(c *lv.Connect) (map[string][]byte, error) {
+			return readThroughPool(ctx, c, f)
 		})
 		if err == nil || errors.Is(err, errNoFile) || ctx.Err() != nil {
-			return files, err
+			return found, err
 		}
 	}
 	return nil, err
 }
 
-func readLocal(dir string, want func(string) bool) (map[string][]byte, error) {
-	entries, err := os.ReadDir(dir)
+func readLocal(f files) (map[string][]byte, error) {
+	entries, err := os.ReadDir(f.dir)
 	if err != nil {
 		return nil, err
 	}
-	files := map[string][]byte{}
+	found := map[string][]byte{}
 	for _, e := range entries {
-		if !want(e.Name()) || !e.Type().IsRegular() {
+		if !f.want(e.Name()) || !e.Type().IsRegular() {
 			continue
 		}
-		f, err := os.Open(path.Join(dir, e.Name()))
-		if err != nil {
+		if found[e.Name()], err = readOne(path.Join(f.dir, e.Name()), f.tail); err != nil {
 			return nil, err
 		}
-		data, err := io.ReadAll(io.LimitReader(f, mostHostFile+1))
-		f.Close()
-		if err != nil {
-			return nil, err
-		}
-		if len(data) > mostHostFile {
-			return nil, fmt.Errorf("%s is too large to be what it should: %w", e.Name(), fs.ErrInvalid)
-		}
-		files[e.Name()] = data
 	}
-	return files, nil
+	return found, nil
 }
 
-func readThroughPool(ctx context.Context, c *lv.Connect, dir string, want func(string) bool) (map[string][]byte, error) {
-	pool, stop, err := poolOver(c, dir)
+func readOne(at string, tail int64) ([]byte, error) {
+	file, err := os.Open(at)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	offset, err := begin(info.Size(), tail)
+	if err != nil {
+		return nil, err
+	}
+	// It may grow while it is read.
+	return io.ReadAll(io.NewSectionReader(file, offset, mostHostFile))
+}
+
+// begin is where to begin to read a file of that size.
+func begin(size, tail int64) (int64, error) {
+	if tail > 0 {
+		return max(0, size-tail), nil
+	}
+	if size > mostHostFile {
+		return 0, fmt.Errorf("%d bytes are too many for what it should be", size)
+	}
+	return 0, nil
+}
+
+func readThroughPool(ctx context.Context, c *lv.Connect, f files) (map[string][]byte, error) {
+	pool, stop, err := poolOver(c, f.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -95,20 +126,20 @@ func readThroughPool(ctx context.Context, c *lv.Connect, dir string, want func(s
 			volumes[i].Free()
 		}
 	}()
-	files := map[string][]byte{}
+	found := map[string][]byte{}
 	for i := range volumes {
 		name, err := volumes[i].GetName()
-		if err != nil || !want(name) {
+		if err != nil || !f.want(name) {
 			continue
 		}
-		if files[name], err = download(ctx, c, &volumes[i]); err != nil {
+		if found[name], err = download(ctx, c, &volumes[i], f.tail); err != nil {
 			return nil, err
 		}
 	}
-	if len(files) == 0 {
+	if len(found) == 0 {
 		return nil, errNoFile
 	}
-	return files, nil
+	return found, nil
 }
 
 // poolOver is a pool whose folder is dir, and what to call when done with it.
@@ -137,21 +168,22 @@ func poolOver(c *lv.Connect, dir string) (*lv.StoragePool, func(), error) {
 	}, nil
 }
 
-// download reads a whole volume.
-func download(ctx context.Context, c *lv.Connect, v *lv.StorageVol) ([]byte, error) {
-	info, err := v.GetInfo()
+// download reads a volume: a file, byte for byte, whatever its format.
+func download(ctx context.Context, c *lv.Connect, v *lv.StorageVol, tail int64) ([]byte, error) {
+	info, err := v.GetInfoFlags(lv.STORAGE_VOL_GET_PHYSICAL)
 	if err != nil {
 		return nil, err
 	}
-	if info.Capacity > mostHostFile {
-		return nil, fmt.Errorf("%d bytes are too many for what it should be", info.Capacity)
+	offset, err := begin(int64(min(info.Allocation, 1<<62)), tail)
+	if err != nil {
+		return nil, err
 	}
 	stream, err := c.NewStream(0)
 	if err != nil {
 		return nil, err
 	}
 	defer stream.Free()
-	if err := v.Download(stream, 0, 0, 0); err != nil {
+	if err := v.Download(stream, uint64(offset), 0, 0); err != nil {
 		return nil, err
 	}
 	return receive(ctx, stream, mostHostFile)

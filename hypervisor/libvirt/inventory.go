@@ -81,7 +81,7 @@ func readDomain(dom *lv.Domain) (*sight, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sight{power: power(state)}
+	s := &sight{power: powerOf(state)}
 	persistent, err := dom.IsPersistent()
 	if err != nil {
 		return nil, err
@@ -98,9 +98,9 @@ func readDomain(dom *lv.Domain) (*sight, error) {
 	return s, err
 }
 
-// power is a domain's state in the words of the contract. A machine that crashed
+// powerOf is a domain's state in the words of the contract. A machine that crashed
 // is off; one that its guest put to sleep stands still.
-func power(state lv.DomainState) hypervisor.PowerState {
+func powerOf(state lv.DomainState) hypervisor.PowerState {
 	switch state {
 	case lv.DOMAIN_SHUTOFF, lv.DOMAIN_CRASHED:
 		return hypervisor.PowerOff

@@ -48,31 +48,31 @@ func (d *domain) readNVRAM(ctx context.Context, s *sight) ([]byte, error) {
 		}
 		return nil, errors.New("libvirt does not say where they are")
 	}
-	name := path.Base(s.nvramPath)
-	files, err := d.h.readFiles(ctx, path.Dir(s.nvramPath), func(n string) bool { return n == name })
+	found, err := d.h.readFiles(ctx, oneFile(s.nvramPath))
 	if errors.Is(err, errNoFile) && s.power == hypervisor.PowerOff {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	if bytes.HasPrefix(files[name], []byte("QFI\xfb")) {
+	nvram := found[path.Base(s.nvramPath)]
+	if bytes.HasPrefix(nvram, []byte("QFI\xfb")) {
 		return nil, errors.New("they are kept as qcow2, which cannot be carried to another host")
 	}
-	return files[name], nil
+	return nvram, nil
 }
 
 // readTPM returns what the emulator of a TPM keeps, as a tar archive of its
 // files. What it holds only while it runs is not among them.
 func (d *domain) readTPM(ctx context.Context, s *sight) ([]byte, error) {
-	files, err := d.h.readFiles(ctx, s.tpmState, func(n string) bool { return strings.HasSuffix(n, ".permall") })
+	found, err := d.h.readFiles(ctx, files{dir: s.tpmState, want: func(n string) bool { return strings.HasSuffix(n, ".permall") }})
 	if errors.Is(err, errNoFile) && s.power == hypervisor.PowerOff {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return tarOf(files)
+	return tarOf(found)
 }
 
 // tarOf packs files by their names, in the same bytes each time.

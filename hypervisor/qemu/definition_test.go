@@ -112,17 +112,6 @@ func FuzzDefinition(f *testing.F) {
 	})
 }
 
-func FuzzPicture(f *testing.F) {
-	f.Add([]byte("P6\n2 1\n255\nabcdef"))
-	f.Add([]byte("P6 99999999 99999999 255 "))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if len(data) > 1<<16 {
-			return
-		}
-		_, _ = pngFromPPM(data)
-	})
-}
-
 func TestWordsInADefinitionNeverBecomeOptions(t *testing.T) {
 	m := &machine{host: &Host{o: Options{Dir: "/machines"}}, dir: "/machines/a,b", def: definition{
 		Machine: lifeboat.Machine{Name: "a,process=evil", ID: strings.Repeat("a", 32), CPUs: 1, MemoryBytes: 1 << 20,
