@@ -165,7 +165,7 @@ func (a *app) exportTo(ctx context.Context, site *siteFile, r *run, f exportFlag
 		}
 	}
 	e := &exportRun{a: a, run: r, drive: drive, cat: cat, until: until, parallel: site.Limits.Machines, perHost: site.machinesPerHost(),
-		disksAtOnce: site.Limits.Disks, method: f.method, progress: a.newExportProgress(r, len(jobs))}
+		disksAtOnce: site.Limits.Disks, checkEvery: site.Limits.CheckEvery, method: f.method, progress: a.newExportProgress(r, len(jobs))}
 	if e.parallel == 0 {
 		e.parallel = 2
 	}

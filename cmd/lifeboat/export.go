@@ -67,6 +67,8 @@ type exportRun struct {
 	parallel    int
 	perHost     map[string]int
 	disksAtOnce int
+	// checkEvery says how often a host's list of changes is checked.
+	checkEvery int
 	// method forces one way of reading, where a host has several.
 	method   string
 	progress *exportProgress
@@ -249,7 +251,7 @@ func (e *exportRun) captureOf(j exportJob, still hypervisor.Still, o hypervisor.
 	// A link that a person made is worth more than what the host knows.
 	m.ID = j.id
 	c := imagestore.Capture{
-		Machine: m, DisksAtOnce: e.disksAtOnce, RunID: e.run.ID, TakenAt: still.TakenAt(), Host: j.host, Program: version,
+		Machine: m, DisksAtOnce: e.disksAtOnce, CheckEvery: e.checkEvery, RunID: e.run.ID, TakenAt: still.TakenAt(), Host: j.host, Program: version,
 		Sources: map[string]imagestore.Source{}, Tokens: map[string]string{}, Since: o.Since,
 	}
 	for i := range m.Disks {

@@ -54,6 +54,9 @@ type limitsFile struct {
 	// disks of each. Zero means 2.
 	Machines int `yaml:"machines,omitempty"`
 	Disks    int `yaml:"disks,omitempty"`
+	// CheckEvery says with every how many exports of a disk a sample of what its
+	// host calls unchanged is read and compared. Zero means 10.
+	CheckEvery int `yaml:"checkEvery,omitempty"`
 }
 
 const siteHeader = "# Lifeboat's site file: hosts, disks to leave out, limits. People write it; `lifeboat host add` adds to it.\n" +
@@ -129,8 +132,8 @@ func (s *siteFile) check() error {
 			return fmt.Errorf("exclude[%d]: machine is missing", i)
 		}
 	}
-	if s.Limits.Machines < 0 || s.Limits.Disks < 0 {
-		return errors.New("limits: machines and disks must not be negative")
+	if s.Limits.Machines < 0 || s.Limits.Disks < 0 || s.Limits.CheckEvery < 0 {
+		return errors.New("limits: machines, disks and checkEvery must not be negative")
 	}
 	return nil
 }
