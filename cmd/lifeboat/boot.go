@@ -48,6 +48,7 @@ type booter struct {
 	began   time.Time
 	timeout time.Duration
 	settle  bool
+	newMACs bool
 }
 
 // all boots every machine in order, and moves them to local disk afterwards
@@ -140,7 +141,7 @@ func (b *booter) tell(machine, format string, args ...any) {
 
 // start defines the machine on its host and gives it power.
 func (b *booter) start(ctx context.Context, m plannedBoot) error {
-	d := hypervisor.Definition{Machine: m.Point.Machine, Name: m.Name, Networks: m.Networks, Recovery: b.run.ID, Disks: map[string]hypervisor.Backing{}}
+	d := hypervisor.Definition{Machine: m.Point.Machine, Name: m.Name, Networks: m.Networks, NewMACs: b.newMACs, Recovery: b.run.ID, Disks: map[string]hypervisor.Backing{}}
 	done, err := b.addDisks(ctx, m, d.Disks)
 	if err == nil {
 		err = b.host.Define(ctx, d)

@@ -147,8 +147,10 @@ type planner struct {
 	run string
 	// network is where cards lead that maps does not speak of, maps is
 	// SOURCENETWORK=KIND:NAME each.
-	network   string
-	maps      []string
+	network string
+	maps    []string
+	// renames are MACHINE=NAME each.
+	renames   []string
 	forwards  []string
 	checks    []string
 	addresses []string
@@ -163,18 +165,25 @@ type planner struct {
 // plan decides everything that can be decided before a machine is touched.
 func (pl planner) plan(points []lifeboat.RestorePoint) (*bootPlan, error) {
 	plan := &bootPlan{Network: pl.network}
+	renamed, err := pl.renamed(points)
+	if err != nil {
+		return nil, err
+	}
 	seen := map[string]bool{}
 	for _, p := range points {
 		name := p.Machine.Name
+		if other, ok := renamed[name]; ok {
+			name = other
+		}
 		if seen[name] {
-			return nil, usagef("two of the points are of a machine called %q: boot them one after the other", name)
+			return nil, usagef("two of the machines would be called %q: say another name with --rename, or boot them one after the other", name)
 		}
 		seen[name] = true
 		if pl.taken(name) {
 			return nil, &lifeboat.Problem{
 				What: fmt.Sprintf("%s: this host has a machine of that name already", name),
 				Safe: "nothing was started",
-				Next: fmt.Sprintf("see it: lifeboat ps; end it: lifeboat stop %s --remove", shellWord(name)),
+				Next: fmt.Sprintf("if it was booted from a drive, see it: lifeboat ps; end it: lifeboat stop %s --remove; if it is another one, say: --rename %s=NAME", shellWord(name), shellWord(p.Machine.Name)),
 			}
 		}
 		plan.Machines = append(plan.Machines, plannedBoot{Point: p, Name: name})
@@ -186,6 +195,22 @@ func (pl planner) plan(points []lifeboat.RestorePoint) (*bootPlan, error) {
 		return nil, err
 	}
 	return plan, pl.addWays(plan)
+}
+
+// renamed reads --rename: names at the source, and what they become.
+func (pl planner) renamed(points []lifeboat.RestorePoint) (map[string]string, error) {
+	names := map[string]string{}
+	for _, text := range pl.renames {
+		from, to, ok := strings.Cut(text, "=")
+		if !ok || from == "" || to == "" || plainText(to) != to || oneLine(to) != to {
+			return nil, usagef("--rename takes MACHINE=NAME, not %q", text)
+		}
+		if !slices.ContainsFunc(points, func(p lifeboat.RestorePoint) bool { return p.Machine.Name == from }) {
+			return nil, usagef("--rename: %q is not one of the machines to boot", from)
+		}
+		names[from] = to
+	}
+	return names, nil
 }
 
 func (p *bootPlan) find(name string) (*plannedBoot, error) {

@@ -232,3 +232,23 @@ func TestForwardsLeadThroughTheCardThatIsPluggedIn(t *testing.T) {
 		t.Errorf("got %v", n)
 	}
 }
+
+func TestAMachineThatIsRenamedGoesByItsNewName(t *testing.T) {
+	pl := newPlanner()
+	pl.taken = func(name string) bool { return name == "db" }
+	pl.renames, pl.forwards = []string{"db=db-drill"}, []string{"db-drill:80"}
+	plan, err := pl.plan([]lifeboat.RestorePoint{point("a", "db", 1, "10.1.0.10/24")})
+	if err != nil || plan.Machines[0].Name != "db-drill" || len(plan.Machines[0].Forwards) != 1 {
+		t.Fatalf("got %+v, %v", plan, err)
+	}
+	for _, bad := range []string{"", "db", "db=", "=x", "web=x", "db=a\nb", "db=db"} {
+		pl.renames, pl.forwards = []string{bad}, nil
+		if _, err := pl.plan([]lifeboat.RestorePoint{point("a", "db", 1)}); err == nil {
+			t.Errorf("--rename %q was taken", bad)
+		}
+	}
+	pl.renames = []string{"db=web"}
+	if _, err := pl.plan([]lifeboat.RestorePoint{point("a", "db", 1), point("b", "web", 2)}); err == nil {
+		t.Error("two machines got one name")
+	}
+}

@@ -27,6 +27,8 @@ type bootFlags struct {
 	host      string
 	network   string
 	maps      []string
+	renames   []string
+	newMACs   bool
 	forwards  []string
 	checks    []string
 	addresses []string
@@ -66,6 +68,8 @@ func (a *app) bootCommand() *cobra.Command {
 	flags.StringVar(&f.host, "host", localHost, "the host to boot on")
 	flags.StringVar(&f.network, "network", "", "where network cards lead: segment (the default where the host has private networks), user (out through this computer: production can be reached), none, bridge:NAME or network:NAME (a network that the host knows by name)")
 	flags.StringArrayVar(&f.maps, "map", nil, "where the cards of one of the source's networks lead instead: SOURCE=none, SOURCE=bridge:NAME, SOURCE=network:NAME and so on; may be given several times")
+	flags.StringArrayVar(&f.renames, "rename", nil, "give a machine another name on this host: MACHINE=NAME; other flags then use that name")
+	flags.BoolVar(&f.newMACs, "new-macs", false, "give network cards fresh addresses: for a copy beside a machine that runs on the same network")
 	flags.StringArrayVar(&f.forwards, "forward", nil, "open a port of this computer's loopback into a machine: [HOSTPORT:]MACHINE:PORT")
 	flags.StringArrayVar(&f.checks, "check", nil, "wait until this answers before the next machine: MACHINE=tcp:PORT or MACHINE=http:PORT/PATH")
 	flags.StringArrayVar(&f.addresses, "address", nil, "the address of a machine that had no agent: MACHINE=ADDRESS/BITS")
@@ -116,7 +120,7 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	b := &booter{a: a, host: host, drive: drive, run: r, booted: booted, plan: plan, began: began, timeout: f.timeout, settle: f.settle}
+	b := &booter{a: a, host: host, drive: drive, run: r, booted: booted, plan: plan, began: began, timeout: f.timeout, settle: f.settle, newMACs: f.newMACs}
 	var results []bootResult
 	if booted.served() {
 		err = a.startServing(ctx, r.dir, drive.keys)
@@ -187,7 +191,7 @@ func (a *app) planBoot(ctx context.Context, host hypervisor.Host, run string, f 
 	for _, l := range listed {
 		names[l.Machine.Name] = true
 	}
-	pl := planner{run: run, network: f.network, maps: f.maps, forwards: f.forwards, checks: f.checks, addresses: f.addresses,
+	pl := planner{run: run, network: f.network, maps: f.maps, renames: f.renames, forwards: f.forwards, checks: f.checks, addresses: f.addresses,
 		taken: func(name string) bool { return names[name] }, freePort: freePort}
 	if pl.network == "" {
 		pl.network = string(hypervisor.NetworkSegment)
