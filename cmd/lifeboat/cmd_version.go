@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"runtime"
+	"slices"
 
 	mcobra "github.com/muesli/mango-cobra"
 	"github.com/muesli/roff"
 	"github.com/spf13/cobra"
 
+	"lifeboat/hypervisor/libvirt"
 	"lifeboat/imagestore/format"
 )
 
@@ -23,7 +25,7 @@ func (a *app) versionCommand() *cobra.Command {
 				Platform string   `json:"platform"`
 				Format   int      `json:"driveFormat"`
 				Hosts    []string `json:"hostKinds"`
-			}{version, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, format.Version, []string{"qemu"}}
+			}{version, runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, format.Version, builtKinds()}
 			if a.json {
 				a.printJSON(about)
 				return nil
@@ -32,6 +34,11 @@ func (a *app) versionCommand() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+// builtKinds are the kinds of hosts that this build can talk to.
+func builtKinds() []string {
+	return slices.DeleteFunc(slices.Clone(kindNames), func(kind string) bool { return kind == kindLibvirt && !libvirt.Built })
 }
 
 func (a *app) manCommand() *cobra.Command {

@@ -10,6 +10,9 @@ import (
 // Host is never made by a program that has no libvirt in it.
 type Host struct{ hypervisor.Host }
 
+// Built says whether libvirt is in this program.
+const Built = false
+
 // Open says that this program has no libvirt in it.
 func Open(o Options) (*Host, error) {
 	return nil, &lifeboat.Problem{

@@ -1,0 +1,6 @@
+//go:build libvirt_dlopen && cgo
+
+package libvirt
+
+// Built says whether libvirt is in this program.
+const Built = true
