@@ -156,7 +156,8 @@ type Disk struct {
 	// WWN is the world wide name, 16 lower-case hex digits.
 	WWN string `json:"wwn,omitempty"`
 	// Place is where on its bus the guest sees the disk, as CONTROLLER:UNIT,
-	// for example "0:1"; empty when nobody knows.
+	// for example "0:1"; on IDE the controller is the channel. Empty when nobody
+	// knows.
 	Place string `json:"place,omitempty"`
 	// PCISlot is the slot of the disk or of its controller, as the guest saw it
 	// ("0000:03:00.0").

@@ -33,6 +33,9 @@ var (
 	// ErrStillBroken: the still can no longer be read (scratch space full, the
 	// machine stopped). What was read before is right; nothing more is.
 	ErrStillBroken = errors.New("the still is broken")
+	// ErrReadAgain: what was read of a still is no good, because of how it was
+	// read. The host remembers it, and another Freeze reads in another way.
+	ErrReadAgain = errors.New("it has to be read again in another way")
 	// ErrUnsupported: this host cannot do that.
 	ErrUnsupported = errors.New("this host cannot do that")
 )

@@ -93,7 +93,7 @@ func (s *Store) Repair(ctx context.Context, o RepairOptions) (RepairReport, erro
 			}
 		}
 	}
-	r := &repair{s: s, o: o, borrowed: map[string]*Borrowed{}, healable: map[uint32]map[uint32]bool{}}
+	r := &repair{s: s, o: o, borrowed: map[string]*Borrowed{}, healable: map[uint32]map[uint32]bool{}, tried: map[uint32]bool{}}
 	if err := r.run(ctx); err != nil {
 		err = fmt.Errorf("repair %s: %w", s.label(), err)
 		if s.writer != nil && s.writer.err() != nil {
@@ -117,6 +117,8 @@ type repair struct {
 	// frames of them are, once parity has healed them.
 	damaged  []format.RunPack
 	healable map[uint32]map[uint32]bool
+	// tried are the packs that parity was asked to heal.
+	tried map[uint32]bool
 }
 
 func (r *repair) run(ctx context.Context) error {
@@ -130,22 +132,29 @@ func (r *repair) run(ctx context.Context) error {
 	r.last = r.found
 	r.report.Points, r.report.Packs = r.found.report.Points, len(r.found.packs)
 	r.report.Faults = append(r.report.Faults, r.found.report.Faults...)
-	if err := r.healPacks(ctx); err != nil {
-		return err
-	}
-	if r.o.DryRun {
-		r.tell(r.promise(ctx))
-		return ctx.Err()
-	}
-	if err := r.remakeParity(ctx, append(slices.Clone(r.found.badParity), r.damaged...)); err != nil {
-		return err
-	}
-	if err := r.s.wrote(r.s.healIndex()); err != nil {
-		return err
-	}
-	// What was healed is read back from the medium, and tells what is missing.
-	if err := r.again(ctx); err != nil {
-		return err
+	for {
+		if err := r.healPacks(ctx); err != nil {
+			return err
+		}
+		if r.o.DryRun {
+			r.tell(r.promise(ctx))
+			return ctx.Err()
+		}
+		if err := r.remakeParity(ctx, append(slices.Clone(r.last.badParity), r.damaged...)); err != nil {
+			return err
+		}
+		if err := r.s.wrote(r.s.healIndex()); err != nil {
+			return err
+		}
+		// What was healed is read back from the medium, and tells what is missing.
+		if err := r.again(ctx); err != nil {
+			return err
+		}
+		// A tree that came back, or a run of the index, leads to packs that nobody
+		// knew were needed: they may be damaged as well.
+		if !r.foundMore() {
+			break
+		}
 	}
 	for range maxTreeRounds {
 		got, err := r.borrow(ctx)
@@ -233,15 +242,28 @@ func (r *repair) again(ctx context.Context) error {
 
 // healPacks heals every pack in which something is not good from its parity.
 func (r *repair) healPacks(ctx context.Context) error {
-	for number, state := range r.found.packs {
-		if !state.lost && len(state.bad) == 0 && state.good == nil {
+	r.damaged = nil
+	for number, state := range r.last.packs {
+		if r.tried[number] || !state.damaged() {
 			continue
 		}
+		r.tried[number] = true
 		if _, err := r.healPack(ctx, r.s.packs.pack(number), true); err != nil {
 			return err
 		}
 	}
 	return r.healUncovered(ctx)
+}
+
+// foundMore says whether the last verification found damage in packs that parity
+// was not asked to heal yet.
+func (r *repair) foundMore() bool {
+	for number, state := range r.last.packs {
+		if state.damaged() && !r.tried[number] {
+			return true
+		}
+	}
+	return false
 }
 
 // healUncovered heals packs of which the index knows nothing: where it was lost,
@@ -253,7 +275,7 @@ func (r *repair) healUncovered(ctx context.Context) error {
 	}
 	healed := false
 	for _, p := range list {
-		if r.found.packs[r.s.packs.add(p)] != nil {
+		if number := r.s.packs.add(p); r.last.packs[number] != nil || r.tried[number] {
 			continue
 		}
 		better, err := r.healPack(ctx, p, false)

@@ -705,6 +705,37 @@ func TestEveryFlippedBitIsSeenAndHealed(t *testing.T) {
 	}
 }
 
+// While a run of the index and a part of a tree are rotten, nobody knows which
+// packs are needed: the damage of one shows only after they are healed, and is
+// within parity's reach all the same.
+func TestDamageThatShowsOnlyAfterARepairHasBegunIsHealed(t *testing.T) {
+	t.Parallel()
+	d := newStored(t, 3)
+	packs, sizes := filesIn(t, d.drive.Dir(), "packs")
+	runs, runSizes := filesIn(t, d.drive.Dir(), "index")
+	seed := uint64(0)
+	for _, run := range runs {
+		for _, tree := range packs {
+			for _, data := range packs {
+				if path.Ext(tree) != ".tree" || path.Ext(data) != ".data" {
+					continue
+				}
+				seed++
+				drive := d.drive.Clone(seed)
+				drive.FlipBit(run, 8*min(4096, runSizes[run]/2))
+				drive.FlipBit(tree, 8*100)
+				drive.FlipBit(data, 8*(sizes[data]/2))
+				t.Run(fmt.Sprint(seed), func(t *testing.T) {
+					if report, err := repairDrive(t, drive.Dir(), RepairOptions{}); err != nil {
+						t.Fatalf("%s, %s and %s: %+v, %v", run, tree, data, report, err)
+					}
+					d.checkWhole(t, drive)
+				})
+			}
+		}
+	}
+}
+
 // copyKey is one for the copies of a file, and for a pack and its parity.
 func copyKey(name string) string { return name[:len(name)-len(path.Ext(name))] }
 

@@ -173,6 +173,9 @@ type packState struct {
 	good, bad map[uint32]bool
 }
 
+// damaged says that something of the pack is not as it was written.
+func (p *packState) damaged() bool { return p.lost || len(p.bad) > 0 || p.good != nil }
+
 func (v *verification) run(ctx context.Context) error {
 	// The points are listed before the packs: what a capture commits meanwhile
 	// is not this verification's business.

@@ -151,6 +151,10 @@ func (e *exportRun) one(ctx context.Context, j exportJob) exportResult {
 	r := exportResult{Machine: j.name, Host: j.host}
 	e.run.log(event{Event: "machine", Machine: j.name, Text: j.name + ": export begins"})
 	err := e.capture(ctx, j, &r)
+	if errors.Is(err, hypervisor.ErrReadAgain) && !r.stuck && ctx.Err() == nil {
+		e.run.log(event{Event: "again", Machine: j.name, Text: j.name + ": read again in another way: " + err.Error()})
+		err = e.capture(ctx, j, &r)
+	}
 	r.Seconds = time.Since(began).Seconds()
 	e.progress.done(j.name)
 	if err != nil {

@@ -36,20 +36,11 @@ func (h *Host) List(ctx context.Context) ([]hypervisor.Listed, error) {
 		case err != nil:
 			problems = errors.Join(problems, err)
 		default:
-			list = append(list, hypervisor.Listed{Machine: seen.machine, HostID: d.uuid, Power: seen.power, Recovery: seen.recovery})
+			list = append(list, hypervisor.Listed{Machine: seen.machine, HostID: d.uuid, Power: seen.power, Recovery: seen.recovery,
+				Refused: refusedWords(seen.refusals(nil))})
 		}
 	}
 	return list, problems
-}
-
-// sight is a domain as it was found at one moment.
-type sight struct {
-	description
-	power hypervisor.PowerState
-	// transient: libvirt forgets the domain when it is switched off.
-	transient bool
-	// config is the definition and live, if it runs, what runs.
-	config, live string
 }
 
 // look reads the whole of a domain: what it is, whether it runs, and how large
@@ -92,7 +83,8 @@ func readDomain(dom *lv.Domain) (*sight, error) {
 		return nil, err
 	}
 	if s.power == hypervisor.PowerOff {
-		return s, nil
+		s.saved, err = dom.HasManagedSaveImage(0)
+		return s, err
 	}
 	s.live, err = dom.GetXMLDesc(0)
 	return s, err
@@ -111,12 +103,12 @@ func powerOf(state lv.DomainState) hypervisor.PowerState {
 }
 
 // measure finds the size of a disk, and the file of one that is named by its
-// pool. A disk that is not exported, or only while it runs, may stay without.
+// pool. A disk that is refused, or read only while it runs, may stay without.
 func (d *domain) measure(ctx context.Context, s *sight, i int) error {
 	disk, source := &s.machine.Disks[i], &s.disks[i]
 	if source.kind == "volume" {
 		path, err := d.h.volumePath(ctx, source.pool, source.volume)
-		if err != nil && disk.Excluded == "" {
+		if err != nil && source.refused == "" {
 			return fmt.Errorf("%s: find disk %s: %w", d.name, source.key, err)
 		}
 		source.path = path
@@ -127,7 +119,7 @@ func (d *domain) measure(ctx context.Context, s *sight, i int) error {
 	switch {
 	case err == nil && info.Capacity <= 1<<62:
 		disk.SizeBytes = int64(info.Capacity)
-	case disk.Excluded != "" || source.onlyRunning != "" && s.live == "":
+	case source.refused != "" || source.onlyRunning != "" && s.live == "":
 	case err == nil:
 		return fmt.Errorf("%s: disk %s cannot have %d bytes", d.name, source.key, info.Capacity)
 	default:

@@ -334,3 +334,15 @@ func pciSlot(a *libvirtxml.DomainAddress) string {
 
 // diskKey is the form of a disk's key.
 var diskKey = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
+
+// sight is a domain as it was found at one moment.
+type sight struct {
+	description
+	power hypervisor.PowerState
+	// transient: libvirt forgets the domain when it is switched off.
+	transient bool
+	// saved: it is off, and libvirt keeps its memory for the next start.
+	saved bool
+	// config is the definition and live, if it runs, what runs.
+	config, live string
+}

@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -27,10 +28,6 @@ func TestADomainIsDescribedWithAllThatItsGuestNotices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reason := func(key string) string {
-		d, _ := got.machine.Disk(key)
-		return d.Excluded
-	}
 	want := lifeboat.Machine{
 		Version: 1, ID: hypervisor.DerivedID(Kind, "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"), Name: "dc 01",
 		UUID:         "4dea22b3-1d52-d8f3-2516-782e98ab3fa0",
@@ -44,9 +41,9 @@ func TestADomainIsDescribedWithAllThatItsGuestNotices(t *testing.T) {
 			{Key: "sda", Bus: lifeboat.BusSATA, Serial: "C-DRIVE", WWN: "5000c50015ea71ab", Place: "0:2", PCISlot: "0000:00:1f.2", BootIndex: 1},
 			{Key: "sdb", Bus: lifeboat.BusVirtioSCSI, LogicalSectorBytes: 4096, PhysicalSectorBytes: 4096, Place: "1:3", PCISlot: "0000:03:00.0", BootIndex: 2},
 			{Key: "vda", Bus: lifeboat.BusVirtio, PCISlot: "0000:04:00.0"},
-			{Key: "sdc", Bus: lifeboat.BusLSISAS, PCISlot: "0000:10:01.0", Excluded: reason("sdc")},
+			{Key: "sdc", Bus: lifeboat.BusLSISAS, Place: "0:1", PCISlot: "0000:10:01.0"},
 			{Key: "vdb", Bus: lifeboat.BusVirtio},
-			{Key: "vdc", Bus: lifeboat.BusVirtio, Excluded: reason("vdc")},
+			{Key: "vdc", Bus: lifeboat.BusVirtio},
 			{Key: "sde", Bus: lifeboat.BusSATA},
 		},
 		NICs: []lifeboat.NIC{
@@ -59,19 +56,20 @@ func TestADomainIsDescribedWithAllThatItsGuestNotices(t *testing.T) {
 	if diff := cmp.Diff(want, got.machine); diff != "" {
 		t.Errorf("the machine differs (-want +got):\n%s", diff)
 	}
-	for key, words := range map[string]string{"sdc": "LUN", "vdc": "shared"} {
-		if !strings.Contains(reason(key), words) {
-			t.Errorf("disk %s is excluded because %q, want a word about %s", key, reason(key), words)
-		}
-	}
 	wantDisks := []diskSource{
-		{key: "sda", kind: "file", path: "/srv/dc01-c.qcow2", format: "qcow2"},
-		{key: "sdb", kind: "block", path: "/dev/vg/dc01-d", format: "raw"},
-		{key: "vda", kind: "volume", pool: "fast", volume: "dc01.img", format: "raw"},
-		{key: "sdc", kind: "block", path: "/dev/sdx", format: "raw"},
-		{key: "vdb", kind: "network", format: "raw", onlyRunning: "it lies on network storage (rbd)"},
-		{key: "vdc", kind: "file", path: "/srv/cluster.raw", format: "raw"},
-		{key: "sde", kind: "file", path: "/srv/stick.raw", format: "raw"},
+		{key: "sda", target: "sda", kind: "file", path: "/srv/dc01-c.qcow2", format: "qcow2"},
+		{key: "sdb", target: "sdb", kind: "block", path: "/dev/vg/dc01-d", format: "raw"},
+		{key: "vda", target: "vda", kind: "volume", pool: "fast", volume: "dc01.img", format: "raw"},
+		{key: "sdc", target: "sdc", kind: "block", path: "/dev/sdx", format: "raw"},
+		{key: "vdb", target: "vdb", kind: "network", format: "raw", onlyRunning: "it lies on network storage (rbd)"},
+		{key: "vdc", target: "vdc", kind: "file", path: "/srv/cluster.raw", format: "raw"},
+		{key: "sde", target: "sde", kind: "file", path: "/srv/stick.raw", format: "raw"},
+	}
+	for i, key := range []string{"", "", "", "sdc", "", "vdc", ""} {
+		if (got.disks[i].refused != "") != (key != "") {
+			t.Errorf("disk %s is refused because %q", got.disks[i].key, got.disks[i].refused)
+		}
+		got.disks[i].refused = ""
 	}
 	if diff := cmp.Diff(wantDisks, got.disks, cmp.AllowUnexported(diskSource{})); diff != "" {
 		t.Errorf("where the disks are differs (-want +got):\n%s", diff)
@@ -170,6 +168,51 @@ func TestADescriptionThatCannotBeIsRefusedWithWords(t *testing.T) {
 	} {
 		if got, err := describe(text, ""); err == nil {
 			t.Errorf("%s was taken for %+v", name, got.machine)
+		}
+	}
+}
+
+func TestAMachineThatCannotBeExportedSaysWhyAndWhatToDo(t *testing.T) {
+	disk := func(attributes, inside string) string {
+		return smallDomain("", "<devices><disk "+attributes+"><target dev='vda' bus='virtio'/>"+inside+"</disk></devices>")
+	}
+	for name, c := range map[string]struct {
+		xml   string
+		power hypervisor.PowerState
+		saved bool
+		why   string
+	}{
+		"a plain one":            {disk("type='file' device='disk'", "<source file='/x'/>"), hypervisor.PowerOff, false, ""},
+		"shared":                 {disk("type='file' device='disk'", "<source file='/x'/><shareable/>"), hypervisor.PowerOn, false, "shared with other machines"},
+		"a LUN":                  {disk("type='block' device='lun'", "<source dev='/dev/x'/>"), hypervisor.PowerOn, false, "passed through"},
+		"transient":              {disk("type='file' device='disk'", "<source file='/x'/><transient/>"), hypervisor.PowerOn, false, "transient"},
+		"a folder":               {disk("type='dir' device='disk'", "<source dir='/x'/>"), hypervisor.PowerOn, false, "folder of the host"},
+		"another program":        {disk("type='vhostuser' device='disk'", "<source type='unix' path='/x'/>"), hypervisor.PowerOn, false, "another program"},
+		"network storage, off":   {disk("type='network' device='disk'", "<source protocol='rbd' name='p/i'/>"), hypervisor.PowerOff, false, "cannot be read then"},
+		"network storage, on":    {disk("type='network' device='disk'", "<source protocol='rbd' name='p/i'/>"), hypervisor.PowerOn, false, ""},
+		"encrypted, off":         {disk("type='file' device='disk'", "<source file='/x'><encryption format='luks'/></source>"), hypervisor.PowerOff, false, "encrypted"},
+		"memory that was saved":  {disk("type='file' device='disk'", "<source file='/x'/>"), hypervisor.PowerOff, true, "managedsave"},
+		"an empty tray of disks": {disk("type='file' device='disk'", ""), hypervisor.PowerOff, false, ""},
+	} {
+		d, err := describe(c.xml, "")
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		s := &sight{description: d, power: c.power, saved: c.saved}
+		err = s.refuse("kvm1", nil)
+		if (err != nil) != (c.why != "") || err != nil && !strings.Contains(err.Error(), c.why) {
+			t.Errorf("%s: %v, want %q", name, err, c.why)
+		}
+		if words := refusedWords(s.refusals(nil)); !strings.Contains(words, c.why) || (words == "") != (c.why == "") {
+			t.Errorf("%s: the list says %q, want %q", name, words, c.why)
+		}
+		var p *lifeboat.Problem
+		if err != nil && (!errors.As(err, &p) || p.Next == "" || !errors.Is(err, hypervisor.ErrUnsupported)) {
+			t.Errorf("%s: %#v says nothing to do", name, err)
+		}
+		if err := s.refuse("kvm1", map[string]bool{"vda": true}); err != nil && !c.saved {
+			t.Errorf("%s: refused though the disk is left out: %v", name, err)
 		}
 	}
 }

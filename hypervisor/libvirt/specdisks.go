@@ -26,6 +26,8 @@ type diskSource struct {
 	format string
 	// readOnly: the guest cannot write it, so it never needs change tracking.
 	readOnly bool
+	// refused is why no moment of the disk can be held, or empty.
+	refused string
 	// onlyRunning is why the disk can be read through a running QEMU alone, or
 	// empty.
 	onlyRunning string
@@ -47,7 +49,6 @@ func (d *description) setDisks(doc *libvirtxml.Domain) error {
 		source := sourceOf(disk)
 		out := lifeboat.Disk{
 			Key: source.key, Serial: disk.Serial, WWN: strings.TrimPrefix(strings.ToLower(disk.WWN), "0x"),
-			Excluded: unexportable(disk),
 		}
 		if disk.BlockIO != nil {
 			out.LogicalSectorBytes = sector(disk.BlockIO.LogicalBlockSize)
@@ -97,7 +98,7 @@ func bootsFromDisk(os *libvirtxml.DomainOS) bool {
 }
 
 func sourceOf(disk *libvirtxml.DomainDisk) diskSource {
-	s := diskSource{key: keyOf(disk), target: disk.Target.Dev, format: "raw", readOnly: disk.ReadOnly != nil}
+	s := diskSource{key: keyOf(disk), target: disk.Target.Dev, format: "raw", readOnly: disk.ReadOnly != nil, refused: refusedDisk(disk)}
 	if disk.Driver != nil && disk.Driver.Type != "" {
 		s.format = disk.Driver.Type
 	}
@@ -124,24 +125,6 @@ func sourceOf(disk *libvirtxml.DomainDisk) diskSource {
 		s.onlyRunning = "its image is encrypted"
 	}
 	return s
-}
-
-// unexportable is why a disk of a machine cannot be in a restore point, or "".
-// Such a disk is shown as excluded everywhere.
-func unexportable(disk *libvirtxml.DomainDisk) string {
-	switch {
-	case disk.Device == "lun":
-		return "it is a LUN that was passed through: the guest writes past QEMU, so no moment of it can be held; back it up where it is stored"
-	case disk.Shareable != nil:
-		return "it is shared with other machines: no moment of it can be held for all of them; back it up from inside one of them"
-	case disk.Transient != nil:
-		return "it is transient: what the guest writes there is gone when it is switched off"
-	case disk.Source.VHostUser != nil || disk.Source.VHostVDPA != nil:
-		return "another program stores it and QEMU does not see its bytes; back it up with that program"
-	case disk.Source.Dir != nil:
-		return "it is a folder of the host that is shown as a disk; back up the folder"
-	}
-	return ""
 }
 
 // bus is what the guest sees the disk behind. One that no other host has is

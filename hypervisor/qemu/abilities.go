@@ -15,7 +15,8 @@ import (
 func (h *Host) Abilities() hypervisor.Abilities {
 	return hypervisor.Abilities{
 		BootNBD: true, Segments: true, Settle: true,
-		Buses: []lifeboat.Bus{lifeboat.BusVirtio, lifeboat.BusSATA, lifeboat.BusIDE, lifeboat.BusVirtioSCSI, lifeboat.BusNVMe},
+		Buses: []lifeboat.Bus{lifeboat.BusVirtio, lifeboat.BusSATA, lifeboat.BusIDE, lifeboat.BusVirtioSCSI, lifeboat.BusNVMe,
+			lifeboat.BusPVSCSI, lifeboat.BusLSISAS},
 		Cards: []string{"virtio", "e1000e", "e1000", "rtl8139", "vmxnet3"},
 	}
 }

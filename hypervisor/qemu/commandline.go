@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 
 	"lifeboat"
@@ -43,6 +41,7 @@ type start struct {
 	sockets     string // the folder of the machine's sockets
 	direct      func(path string) bool
 	tapScript   string // connects a tap to its bridge, or empty: use QEMU's helper
+	plainCPU    bool   // the machine's processor model is unknown here
 }
 
 // commandLine returns QEMU's arguments. It is a pure function of the definition
@@ -51,13 +50,11 @@ func (m *machine) commandLine(s start) []string {
 	d := &m.def.Machine
 	var c cmdline
 	c.add("-name", "guest="+comma(d.Name))
-	c.add("-uuid", m.uuid())
+	m.addIdentity(&c)
 	c.add("-machine", m.board(s))
 	c.add("-accel", accelerator(s.accelerator))
-	if model := cpuModel(d.CPUModel, s.accelerator); model != "" {
-		c.add("-cpu", model)
-	}
-	c.add("-smp", strconv.Itoa(d.CPUs))
+	c.add("-cpu", m.processor(s))
+	c.add("-smp", arrangement(d))
 	c.add("-m", fmt.Sprintf("%dM", d.MemoryBytes>>20))
 	c.add("-rtc", "base="+map[bool]string{false: "utc", true: "localtime"}[d.ClockLocal])
 	c.add("-no-user-config", "-nodefaults", "-daemonize")
@@ -68,9 +65,12 @@ func (m *machine) commandLine(s start) []string {
 	c.add("-vnc", "unix:"+comma(filepath.Join(s.sockets, vncSocket)))
 	m.addMonitors(&c, s)
 	m.addFirmware(&c, s)
-	m.addNICs(&c, s)
-	m.addDisks(&c, s)
+	plan := planSlots(d)
+	addRootPorts(&c, plan)
+	m.addNICs(&c, s, plan)
+	m.addDisks(&c, s, plan)
 	m.addAgent(&c, s)
+	m.addTPM(&c, s)
 	c.device(options{"driver": "virtio-rng-pci", "id": "rng"})
 	return c.words
 }
@@ -112,21 +112,6 @@ func accelerator(a Accelerator) string {
 	return "tcg,tb-size=128"
 }
 
-var hostModel = regexp.MustCompile(`^(host|max|host-passthrough|host-model|maximum)?$`)
-
-// cpuModel is the model to show the guest. Without KVM "the host's" is slower
-// than the oldest model that today's distributions start on.
-func cpuModel(model string, a Accelerator) string {
-	switch {
-	case !hostModel.MatchString(model):
-		return model
-	case a == AcceleratorKVM:
-		return "host"
-	default:
-		return "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt"
-	}
-}
-
 // addMonitors gives the machine three sockets of the machine protocol, because
 // each serves one at a time: short commands, an export or a move, and the guard
 // that rescues the guest when the exporting process is gone.
@@ -155,20 +140,15 @@ func (m *machine) addFirmware(c *cmdline, s start) {
 		"file": options{"driver": "file", "filename": m.path(nvramFile)}})
 }
 
-func (m *machine) addNICs(c *cmdline, s start) {
-	slots := nicSlots(&m.def.Machine)
-	addRootPorts(c, slots)
+func (m *machine) addNICs(c *cmdline, s start, plan slots) {
 	for i, nic := range m.def.Machine.NICs {
 		id := fmt.Sprintf("net%d", i)
 		c.add("-netdev", m.netdev(i, id, s))
 		device := options{
 			"driver": nicDevices[nic.Model], "id": fmt.Sprintf("nic%d", i), "netdev": id, "mac": nic.MAC,
-			"addr": fmt.Sprintf("0x%x", slots[i].slot),
+			"romfile": "", // no network boot: it would only cost time
 		}
-		if bus := slots[i].bus; bus > 0 {
-			device["bus"] = fmt.Sprintf("port%d", bus)
-		}
-		device["romfile"] = "" // no network boot: it would only cost time
+		plan.nics[i].place(device)
 		c.device(device)
 	}
 }
@@ -196,66 +176,6 @@ func (m *machine) netdev(i int, id string, s start) string {
 	}
 	// A hub with nothing else on it; PowerOn pulls the plug as well.
 	return fmt.Sprintf("hubport,id=%s,hubid=%d", id, 100+i)
-}
-
-// pciSlot is where a guest sees a card: the number of the bus and the slot on it.
-type pciSlot struct{ bus, slot int }
-
-func (p pciSlot) String() string { return fmt.Sprintf("0000:%02x:%02x.0", p.bus, p.slot) }
-
-// nicSlots are the PCI slots of the network cards: those that they had, where we
-// can give them, and free ones for the others.
-func nicSlots(m *lifeboat.Machine) []pciSlot {
-	slots, taken := make([]pciSlot, len(m.NICs)), map[pciSlot]bool{}
-	for i, nic := range m.NICs {
-		slot, ok := rememberedSlot(nic.PCISlot, chipset(m))
-		if ok && !taken[slot] {
-			slots[i], taken[slot] = slot, true
-		}
-	}
-	next := pciSlot{slot: firstNICSlot}
-	for i := range slots {
-		if slots[i] != (pciSlot{}) {
-			continue
-		}
-		for taken[next] {
-			next.slot++
-		}
-		slots[i], taken[next] = next, true
-	}
-	return slots
-}
-
-var pciAddress = regexp.MustCompile(`^0000:([0-9a-f]{2}):([01][0-9a-f])\.0$`)
-
-// rememberedSlot is the slot that the guest saw, if we can give it: one on the
-// first bus that the board does not need for itself, or the only one behind a
-// root port of q35, which is how libvirt builds machines.
-func rememberedSlot(address string, c lifeboat.Chipset) (pciSlot, bool) {
-	found := pciAddress.FindStringSubmatch(address)
-	if found == nil {
-		return pciSlot{}, false
-	}
-	bus, _ := strconv.ParseInt(found[1], 16, 0)
-	slot, _ := strconv.ParseInt(found[2], 16, 0)
-	p := pciSlot{int(bus), int(slot)}
-	if p.bus == 0 {
-		return p, p.slot >= 3 && p.slot < firstNICSlot+mostNICs
-	}
-	return p, c == lifeboat.ChipsetQ35 && p.bus <= mostPorts && p.slot == 0
-}
-
-// addRootPorts gives the board as many root ports as the cards' bus numbers
-// need: firmware counts the buses behind them in the order of their addresses.
-func addRootPorts(c *cmdline, slots []pciSlot) {
-	last := 0
-	for _, s := range slots {
-		last = max(last, s.bus)
-	}
-	for n := range last {
-		c.device(options{"driver": "pcie-root-port", "id": fmt.Sprintf("port%d", n+1), "bus": "pcie.0", "chassis": n + 1,
-			"addr": fmt.Sprintf("0x%x.%d", firstPortSlot+n/8, n%8), "multifunction": true})
-	}
 }
 
 // addAgent gives the guest a line to its agent.

@@ -112,11 +112,11 @@ func TestNetworkCardsKeepTheirSlotsAndNeverShareOne(t *testing.T) {
 		m.NICs = append(m.NICs, lifeboat.NIC{PCISlot: address})
 	}
 	want := "[0000:00:11.0 0000:00:10.0 0000:00:12.0 0000:01:00.0 0000:00:03.0 0000:00:13.0 0000:00:14.0 0000:00:15.0]"
-	if got := fmt.Sprint(nicSlots(&m)); got != want {
+	if got := fmt.Sprint(planSlots(&m).nics); got != want {
 		t.Errorf("%s, not %s", got, want)
 	}
 	m.Chipset = lifeboat.ChipsetI440FX
-	if got := nicSlots(&m)[3].String(); got != "0000:00:13.0" {
+	if got := planSlots(&m).nics[3].String(); got != "0000:00:13.0" {
 		t.Errorf("behind a port that this board does not have: %s", got)
 	}
 }

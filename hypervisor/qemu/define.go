@@ -45,7 +45,14 @@ func (h *Host) Define(ctx context.Context, d hypervisor.Definition) error {
 	if err := h.makeDisks(ctx, half, d, &m.def); err != nil {
 		return h.noSpace(name, err)
 	}
-	if nvram := d.Machine.Firmware.NVRAM; len(nvram) > 0 {
+	if err := restoreTPM(half, &d.Machine); err != nil {
+		return h.noSpace(name, err)
+	}
+	switch nvram := d.Machine.Firmware.NVRAM; {
+	case len(nvram) == 0:
+	case !hypervisor.IsVariableStore(nvram):
+		h.o.Note(name, "its firmware variables are another hypervisor's, so it starts with new ones: it boots if its loader is where every firmware looks")
+	default:
 		if err := writeFile(half, nvramFile, nvram); err != nil {
 			return h.noSpace(name, err)
 		}
@@ -110,6 +117,16 @@ func definitionOf(name string, d hypervisor.Definition) definition {
 	// They are kept in files of their own, or have been of use already.
 	def.Machine.Firmware.NVRAM = nil
 	def.Machine.Native = nil
+	if d.Machine.TPM != nil {
+		def.Machine.TPM = &lifeboat.TPM{Version: d.Machine.TPM.Version, Model: d.Machine.TPM.Model}
+	}
+	// Its disks are those of another moment, so its generation is a new one. It
+	// stays over all starts of this machine.
+	if def.Machine.GenerationID {
+		def.Generation = newGeneration()
+	}
+	def.Machine.Disks = append([]lifeboat.Disk(nil), d.Machine.Disks...)
+	tidy(&def.Machine)
 	def.Machine.NICs = append([]lifeboat.NIC(nil), d.Machine.NICs...)
 	for i := range def.Machine.NICs {
 		switch nic := &def.Machine.NICs[i]; {
@@ -156,6 +173,10 @@ func (h *Host) makeDisks(ctx context.Context, dir string, d hypervisor.Definitio
 
 // noSpace turns a full file system into words; other errors are wrapped.
 func (h *Host) noSpace(name string, err error) error {
+	var problem *lifeboat.Problem
+	if errors.As(err, &problem) {
+		return err
+	}
 	if !errors.Is(err, unix.ENOSPC) {
 		return fmt.Errorf("define %s: %w", name, err)
 	}
@@ -194,7 +215,7 @@ func (m *machine) remove() error {
 		return err
 	}
 	// The definition goes first: a machine half removed is no machine.
-	names := []string{definitionFile, runningFile, nvramFile, serialLogFile, qemuLogFile}
+	names := []string{definitionFile, runningFile, nvramFile, serialLogFile, qemuLogFile, tpmLogFile}
 	for _, n := range m.def.Networks {
 		if n.Kind == hypervisor.NetworkBridge {
 			names = append(names, "plug-"+n.Name)
@@ -210,6 +231,9 @@ func (m *machine) remove() error {
 		if err := os.Remove(m.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove %s: %w", m.name(), err)
 		}
+	}
+	if err := os.RemoveAll(m.path(tpmFolder)); err != nil {
+		return fmt.Errorf("remove the TPM of %s: %w", m.name(), err)
 	}
 	if err := removeSockets(sockets); err != nil {
 		return fmt.Errorf("remove the sockets of %s: %w", m.name(), err)

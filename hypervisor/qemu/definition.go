@@ -46,6 +46,9 @@ type definition struct {
 	Recovery    string               `json:"recovery,omitempty"`
 	Throwaway   bool                 `json:"throwaway,omitempty"`
 	Accelerator Accelerator          `json:"accelerator,omitempty"`
+	// Generation is the VM generation id of a machine that has one. It is made
+	// with the machine and stays with it.
+	Generation string `json:"generation,omitempty"`
 }
 
 // diskFile is where the bytes of a disk are.
@@ -118,7 +121,7 @@ func (d *definition) check() error {
 	case d.Accelerator != AcceleratorAuto && d.Accelerator != AcceleratorKVM && d.Accelerator != AcceleratorTCG:
 		return fmt.Errorf("accelerator %q is neither kvm nor tcg", d.Accelerator)
 	}
-	return errors.Join(d.checkDisks(), d.checkNICs())
+	return errors.Join(d.checkIdentity(), d.checkDisks(), d.checkNICs())
 }
 
 func (d *definition) checkDisks() error {
@@ -139,12 +142,19 @@ func (d *definition) checkDisks() error {
 		case file.Base != nil && file.Format != "qcow2":
 			return fmt.Errorf("disk %s: an overlay is a qcow2 file", disk.Key)
 		}
-		switch disk.Bus {
-		case lifeboat.BusVirtio, lifeboat.BusVirtioSCSI, lifeboat.BusSATA, lifeboat.BusIDE, lifeboat.BusNVMe:
-		default:
-			return fmt.Errorf("disk %s: bus %q is not known", disk.Key, disk.Bus)
+		if err := checkSeat(disk); err != nil {
+			return fmt.Errorf("disk %s: %w", disk.Key, err)
 		}
 		seen[disk.Key] = true
+	}
+	onIDE := 0
+	for _, s := range planSeats(&d.Machine) {
+		if s.bus == lifeboat.BusIDE {
+			onIDE++
+		}
+	}
+	if onIDE > mostOnIDE {
+		return fmt.Errorf("%d disks on IDE: the board takes %d", onIDE, mostOnIDE)
 	}
 	for key := range d.Disks {
 		if !seen[key] {

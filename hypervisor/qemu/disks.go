@@ -1,8 +1,8 @@
 package qemu
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 
 	"lifeboat"
 )
@@ -22,27 +22,36 @@ const (
 	deviceDisk  = "dev-" // the device
 )
 
-// addDisks gives the machine its disks: nodes first, then one controller for
-// each bus, then the devices.
-func (m *machine) addDisks(c *cmdline, s start) {
+// addDisks gives the machine its disks: nodes first, then controllers and disks
+// that are cards of their own, then the disks behind the controllers. Cards with
+// a slot of their own come first, or QEMU would give it to another.
+func (m *machine) addDisks(c *cmdline, s start, plan slots) {
 	d := &m.def.Machine
 	for _, disk := range d.Disks {
 		m.addNodes(c, disk.Key, s)
 	}
-	if hasBus(d, lifeboat.BusVirtioSCSI) {
-		c.device(options{"driver": "virtio-scsi-pci", "id": "scsi"})
-	}
-	for i := range moreSATA(d) {
-		c.device(options{"driver": "ich9-ahci", "id": fmt.Sprintf("ahci%d", i)})
-	}
-	onBus := map[lifeboat.Bus]int{}
-	for i, disk := range d.Disks {
-		bus := disk.Bus
-		if bus == lifeboat.BusIDE && chipset(d) == lifeboat.ChipsetQ35 {
-			bus = lifeboat.BusSATA
+	seats := planSeats(d)
+	cards, behind := controllerDevices(seats), []options(nil)
+	for _, seat := range seats {
+		device := m.diskDevice(seat)
+		if _, ok := controllers[seat.bus]; ok {
+			behind = append(behind, device)
+		} else {
+			cards = append(cards, device)
 		}
-		c.device(m.diskDevice(disk, i, onBus[bus]))
-		onBus[bus]++
+	}
+	var free []options
+	for _, device := range cards {
+		slot, ok := plan.storage[device["id"].(string)]
+		if !ok {
+			free = append(free, device)
+			continue
+		}
+		slot.place(device)
+		c.device(device)
+	}
+	for _, device := range append(free, behind...) {
+		c.device(device)
 	}
 }
 
@@ -75,12 +84,12 @@ func (m *machine) cache(path string, s start) options {
 	return options{"direct": s.direct(path), "no-flush": false}
 }
 
-// diskDevice is what the guest sees of a disk. n counts the disks before it on
-// the same bus.
-func (m *machine) diskDevice(disk lifeboat.Disk, i, n int) options {
+// diskDevice is what the guest sees of a disk.
+func (m *machine) diskDevice(s seat) options {
+	disk := s.disk
 	o := options{
 		"id": nodeName(deviceDisk, disk.Key), "drive": nodeName(nodeDisk, disk.Key),
-		"bootindex": bootIndex(m.def.Machine.Disks, i),
+		"bootindex": bootIndex(m.def.Machine.Disks, s.index),
 	}
 	if disk.Serial != "" {
 		o["serial"] = disk.Serial
@@ -91,57 +100,14 @@ func (m *machine) diskDevice(disk lifeboat.Disk, i, n int) options {
 	if disk.PhysicalSectorBytes > 0 {
 		o["physical_block_size"] = disk.PhysicalSectorBytes
 	}
+	if wwn, err := strconv.ParseUint(disk.WWN, 16, 64); err == nil && s.bus != lifeboat.BusVirtio && s.bus != lifeboat.BusNVMe {
+		o["wwn"] = wwn
+	}
 	if disk.Bus != lifeboat.BusNVMe {
 		m.errorPolicy(o, disk.Key)
 	}
-	i440fx := chipset(&m.def.Machine) == lifeboat.ChipsetI440FX
-	switch {
-	case disk.Bus == lifeboat.BusVirtio:
-		o["driver"] = "virtio-blk-pci"
-	case disk.Bus == lifeboat.BusVirtioSCSI:
-		o["driver"], o["bus"], o["scsi-id"] = "scsi-hd", "scsi.0", n
-	case disk.Bus == lifeboat.BusNVMe:
-		o["driver"] = "nvme"
-		if disk.Serial == "" {
-			o["serial"] = disk.Key // this device has to have one
-		}
-	case disk.Bus == lifeboat.BusIDE && i440fx:
-		o["driver"], o["bus"], o["unit"] = "ide-hd", fmt.Sprintf("ide.%d", n/2), n%2
-	default:
-		o["driver"], o["bus"] = "ide-hd", sataPort(n, i440fx)
-	}
+	s.plug(o)
 	return o
-}
-
-// portsOfSATA is how many disks one controller takes.
-const portsOfSATA = 6
-
-// sataPort is where the n-th disk on SATA is plugged in: q35 has a controller on
-// the board, the older chipset has none.
-func sataPort(n int, i440fx bool) string {
-	if !i440fx {
-		if n < portsOfSATA {
-			return fmt.Sprintf("ide.%d", n)
-		}
-		n -= portsOfSATA
-	}
-	return fmt.Sprintf("ahci%d.%d", n/portsOfSATA, n%portsOfSATA)
-}
-
-// moreSATA is how many controllers the board lacks. Disks of the older kind on
-// q35 are plugged into SATA as well: that board has nothing else.
-func moreSATA(m *lifeboat.Machine) int {
-	i440fx := chipset(m) == lifeboat.ChipsetI440FX
-	n := 0
-	for _, d := range m.Disks {
-		if d.Bus == lifeboat.BusSATA || d.Bus == lifeboat.BusIDE && !i440fx {
-			n++
-		}
-	}
-	if !i440fx {
-		n = max(n-portsOfSATA, 0)
-	}
-	return (n + portsOfSATA - 1) / portsOfSATA
 }
 
 // errorPolicy says what a guest sees of an error below its disk. A recovered
@@ -170,10 +136,6 @@ func bootIndex(disks []lifeboat.Disk, i int) int {
 	// After all that have one, and no index twice.
 	last := slices.MaxFunc(disks, func(a, b lifeboat.Disk) int { return a.BootIndex - b.BootIndex })
 	return last.BootIndex + 1 + i
-}
-
-func hasBus(m *lifeboat.Machine, bus lifeboat.Bus) bool {
-	return slices.ContainsFunc(m.Disks, func(d lifeboat.Disk) bool { return d.Bus == bus })
 }
 
 // drivePath is where QEMU keeps the property of a device that says which node

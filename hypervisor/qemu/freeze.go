@@ -85,7 +85,7 @@ func (s *still) describe(ctx context.Context) error {
 	m := s.machine
 	s.description = m.describe()
 	m.seeAddresses(ctx, &s.description)
-	for i, slot := range nicSlots(&s.description) {
+	for i, slot := range planSlots(&s.description).nics {
 		s.description.NICs[i].PCISlot = slot.String()
 	}
 	text, err := m.def.encode()
@@ -352,6 +352,16 @@ func (s *still) dial(ctx context.Context, socket string) error {
 	}
 	// After the disks: what the firmware writes here is rare and small.
 	nvram, err := s.machine.readNVRAM()
+	if err != nil {
+		return err
+	}
 	s.description.Firmware.NVRAM = nvram
-	return err
+	if tpm := s.description.TPM; tpm != nil {
+		state, err := s.machine.readTPM()
+		if err != nil {
+			return err
+		}
+		s.description.TPM = &lifeboat.TPM{Version: tpm.Version, Model: tpm.Model, State: state}
+	}
+	return nil
 }

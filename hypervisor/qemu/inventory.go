@@ -105,6 +105,9 @@ func (m *machine) complete() (bool, error) {
 	if m.def.Machine.ID == "" {
 		m.def.Machine.ID, was = newID(), false
 	}
+	if m.def.Machine.GenerationID && m.def.Generation == "" {
+		m.def.Generation, was = newGeneration(), false
+	}
 	for i := range m.def.Machine.Disks {
 		disk := &m.def.Machine.Disks[i]
 		if disk.SizeBytes > 0 {

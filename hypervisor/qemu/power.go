@@ -91,7 +91,7 @@ func (m *machine) launch(ctx context.Context, accel Accelerator, note string) er
 		return err
 	}
 	s := start{
-		accelerator: accel, firmware: firmware,
+		accelerator: accel, firmware: firmware, plainCPU: !m.knowsCPU(ctx, binary),
 		sockets: m.host.socketDir("machine", m.folder), direct: canBypassCache,
 	}
 	if s.tapScript, err = m.prepareBridges(); err != nil {
@@ -105,15 +105,35 @@ func (m *machine) launch(ctx context.Context, accel Accelerator, note string) er
 	if err := m.saveRunning(r); err != nil {
 		return fmt.Errorf("record the start of %s: %w", m.name(), err)
 	}
-	if err := runDetached(ctx, binary, m.dir, m.commandLine(s)); err != nil {
+	tpm, err := m.startTPM(ctx)
+	if err != nil {
+		return err
+	}
+	if tpm != nil {
+		defer tpm.Close()
+	}
+	if err := runDetached(ctx, binary, m.dir, m.commandLine(s), tpm); err != nil {
 		return m.cannotStart(err)
 	}
+	m.sayReplaced(s)
 	return m.unplug(ctx)
+}
+
+// sayReplaced tells the operator what of the machine's processor this QEMU does
+// not have.
+func (m *machine) sayReplaced(s start) {
+	if s.plainCPU {
+		m.host.o.Note(m.name(), fmt.Sprintf("this QEMU does not know the processor %s, so the machine has another", m.def.Machine.CPUModel))
+	}
+	if _, left := hyperV(m.def.Machine.HyperV); len(left) > 0 {
+		m.host.o.Note(m.name(), "left out of its Hyper-V flags: "+hypervisor.GuestWords(strings.Join(left, ", ")))
+	}
 }
 
 // runDetached runs a QEMU that goes into the background by itself, in a session
 // of its own, once everything it needs is open. It starts in dir and leaves it.
-func runDetached(ctx context.Context, binary, dir string, words []string) error {
+// A file that is given becomes its descriptor 3.
+func runDetached(ctx context.Context, binary, dir string, words []string, give *os.File) error {
 	// A file, not a pipe: the child that stays would keep a pipe open.
 	said, err := os.CreateTemp("", "lifeboat-qemu-*.txt")
 	if err != nil {
@@ -125,6 +145,9 @@ func runDetached(ctx context.Context, binary, dir string, words []string) error 
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.Stdout, cmd.Stderr = said, said
+	if give != nil {
+		cmd.ExtraFiles = []*os.File{give}
+	}
 	if err := cmd.Run(); err != nil {
 		text, _ := os.ReadFile(said.Name())
 		return fmt.Errorf("%s (%w)", lastLine(string(text)), err)

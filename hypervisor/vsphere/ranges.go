@@ -48,6 +48,8 @@ type ranges struct {
 
 	mu  sync.Mutex
 	tag string // the file's ETag or date, of the first answer
+	// sized: an answer has said that the file is as large as the disk.
+	sized bool
 }
 
 func newRanges(get httpGet, u *url.URL, size int64, turn *turn, stands func(context.Context) error) *ranges {
@@ -133,7 +135,9 @@ func (r *ranges) check(res *http.Response, offset, last int64) error {
 		return fmt.Errorf("%w: the server answers %s", errWay, words(res.Status))
 	}
 	want := fmt.Sprintf("bytes %d-%d/%d", offset, last, r.size)
-	if got := res.Header.Get("Content-Range"); got != want {
+	got := res.Header.Get("Content-Range")
+	sized := got == want
+	if !sized && got != fmt.Sprintf("bytes %d-%d/*", offset, last) {
 		return fmt.Errorf("%w: asked for %q, the server sends %q", errWay, want, words(got))
 	}
 	if e := res.Header.Get("Content-Encoding"); e != "" && e != "identity" {
@@ -142,11 +146,12 @@ func (r *ranges) check(res *http.Response, offset, last int64) error {
 	if res.ContentLength >= 0 && res.ContentLength != last-offset+1 {
 		return fmt.Errorf("%w: the server sends %d bytes for a part of %d", errWay, res.ContentLength, last-offset+1)
 	}
-	return r.sameFile(res)
+	return r.sameFile(res, sized)
 }
 
-// sameFile refuses a file that is another one than at the first answer.
-func (r *ranges) sameFile(res *http.Response) error {
+// sameFile refuses a file that is another one than at the first answer, and one
+// whose size nobody has said. Sized: this answer does.
+func (r *ranges) sameFile(res *http.Response, sized bool) error {
 	tag := res.Header.Get("ETag")
 	if tag == "" {
 		tag = res.Header.Get("Last-Modified")
@@ -156,8 +161,12 @@ func (r *ranges) sameFile(res *http.Response) error {
 	if r.tag == "" {
 		r.tag = tag
 	}
-	if r.tag != tag {
+	r.sized = r.sized || sized
+	switch {
+	case r.tag != tag:
 		return fmt.Errorf("%w: the file changed while it was read", errWay)
+	case !r.sized:
+		return fmt.Errorf("%w: the server does not say how large the file is", errWay)
 	}
 	return nil
 }

@@ -83,6 +83,9 @@ func TestAServerThatAnswersWronglyIsNotBelieved(t *testing.T) {
 		"a part without its place": func(_ int64, w http.ResponseWriter, _ *http.Request) bool {
 			return answer(w, 206, "", part, 4096)
 		},
+		"a part of a file of no size": func(_ int64, w http.ResponseWriter, _ *http.Request) bool {
+			return answer(w, 206, "bytes 0-4095/*", part, 4096)
+		},
 		"a length that does not fit": func(_ int64, w http.ResponseWriter, _ *http.Request) bool {
 			return answer(w, 206, "bytes 0-4095/1048576", part[:100], 100)
 		},

@@ -1,0 +1,234 @@
+package vsphere
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/types"
+
+	"lifeboat"
+	"lifeboat/hypervisor"
+)
+
+// stillDisk is one disk of a still. It is read in one way from its first byte to
+// its last.
+type stillDisk struct {
+	s     *still
+	d     vdisk
+	mark  mark
+	turn  *turn
+	store datastore
+
+	// changed is the list of changes where ok, else why says why there is none.
+	changed []lifeboat.Extent
+	ok      bool
+	why     string
+
+	// One of these is set.
+	ranges  *ranges
+	forward *forward
+
+	allocated func(ctx context.Context) []lifeboat.Extent
+}
+
+func newStillDisk(s *still, d vdisk, stores map[string]datastore) *stillDisk {
+	sd := &stillDisk{s: s, d: d, mark: mark{change: changeIDOf(d.device), disk: diskUUID(d.device), size: d.SizeBytes}}
+	sd.store = stores[datastoreOf(d.device)]
+	sd.turn = everyTurn.of(sd.store.id, s.h.o.StreamsPerDatastore)
+	return sd
+}
+
+// changeIDOf is the disk's change id, or "" where changes are not tracked.
+func changeIDOf(d *types.VirtualDisk) string {
+	switch b := d.Backing.(type) {
+	case *types.VirtualDiskFlatVer2BackingInfo:
+		return b.ChangeId
+	case *types.VirtualDiskSeSparseBackingInfo:
+		return b.ChangeId
+	case *types.VirtualDiskSparseVer2BackingInfo:
+		return b.ChangeId
+	case *types.VirtualDiskRawDiskMappingVer1BackingInfo:
+		return b.ChangeId
+	}
+	return ""
+}
+
+// datastoreOf is the name of the datastore that a disk's file lies on.
+func datastoreOf(d *types.VirtualDisk) string {
+	var p object.DatastorePath
+	if file, ok := d.Backing.(types.BaseVirtualDeviceFileBackingInfo); ok {
+		p.FromString(file.GetVirtualDeviceFileBackingInfo().FileName)
+	}
+	return p.Datastore
+}
+
+// flatFile is the file that holds a disk's bytes one after the other, or why
+// there is none. Beneath our snapshot that is the case if the disk had no other.
+func (sd *stillDisk) flatFile() (path, why string) {
+	b, ok := sd.d.device.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+	switch {
+	case !ok:
+		return "", "its disk is not a flat file"
+	case b.Parent != nil:
+		return "", "the machine has other snapshots"
+	case isTrue(b.Split):
+		return "", "its disk is split into several files"
+	}
+	switch sd.store.kind {
+	case "VMFS", "NFS", "NFS41":
+	default:
+		return "", fmt.Sprintf("its datastore (%s) has no flat files", words(sd.store.kind))
+	}
+	base, ok := strings.CutSuffix(b.FileName, ".vmdk")
+	if !ok {
+		return "", "its disk's file has no name that is known"
+	}
+	return base + "-flat.vmdk", ""
+}
+
+// areas asks for a change map of the disk.
+func (sd *stillDisk) areas(ctx context.Context, since string) ([]lifeboat.Extent, error) {
+	s := sd.s
+	return wholeMap(ctx, sd.mark.size, func(ctx context.Context, start int64) (types.DiskChangeInfo, error) {
+		res, err := methods.QueryChangedDiskAreas(ctx, s.c, &types.QueryChangedDiskAreas{
+			This: s.f.ref, Snapshot: &s.snapshot, DeviceKey: sd.d.device.Key, StartOffset: start, ChangeId: since,
+		})
+		if err != nil {
+			return types.DiskChangeInfo{}, err
+		}
+		return res.Returnval, nil
+	})
+}
+
+// SizeBytes is the exact size of the disk.
+func (sd *stillDisk) SizeBytes() int64 { return sd.mark.size }
+
+// Token names this moment for a later export to any drive.
+func (sd *stillDisk) Token() string { return sd.mark.token() }
+
+// Changed returns what changed since the drive's last point.
+func (sd *stillDisk) Changed(context.Context) ([]lifeboat.Extent, bool, string) {
+	return sd.changed, sd.ok, sd.why
+}
+
+// Extents returns the runs that may hold anything but zeros.
+func (sd *stillDisk) Extents(ctx context.Context, within lifeboat.Extent) ([]lifeboat.Extent, error) {
+	if sd.forward != nil {
+		extents, err := sd.forward.extents(ctx, within)
+		return extents, sd.explain(ctx, err)
+	}
+	if sd.ok {
+		// What is asked for changed, or is compared: the server's word that it is
+		// empty would save little and prove nothing.
+		return []lifeboat.Extent{within}, nil
+	}
+	return parts(sd.allocated(ctx), within), ctx.Err()
+}
+
+// ReadAt fills p from the given offset, or fails.
+func (sd *stillDisk) ReadAt(ctx context.Context, p []byte, offset int64) error {
+	if offset < 0 || int64(len(p)) > sd.mark.size-offset {
+		return fmt.Errorf("read %d bytes from %d of disk %s, which has %d", len(p), offset, sd.d.Key, sd.mark.size)
+	}
+	if sd.forward != nil {
+		return sd.explain(ctx, sd.forward.readAt(ctx, p, offset))
+	}
+	return sd.explain(ctx, sd.ranges.readAt(ctx, p, offset))
+}
+
+// explain words why the disk cannot be read. A way of reading that turned out
+// not to work is remembered; if another one is left the caller may try it.
+func (sd *stillDisk) explain(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	s := sd.s
+	err = fmt.Errorf("read disk %s of %s: %w", sd.d.Key, words(s.f.name()), err)
+	if !isWrongWay(err) {
+		return err
+	}
+	way, other := MethodNFC, MethodRanges
+	if sd.ranges != nil {
+		way, other = MethodRanges, MethodNFC
+	}
+	if s.options.Method != "" {
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("%s: its disk %s cannot be read in the way %q", words(s.f.name()), sd.d.Key, way),
+			Safe: words(s.f.name()) + " goes on running; no point was made of what had been read",
+			Next: fmt.Sprintf("export it without --method, or with --method %s", other),
+			Err:  err,
+		}
+	}
+	s.avoid(way, err)
+	if _, why := sd.flatFile(); way == MethodNFC && why != "" {
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("%s: the stream that the server sends of disk %s cannot be used", words(s.f.name()), sd.d.Key),
+			Safe: words(s.f.name()) + " goes on running; no point was made of what had been read",
+			Next: fmt.Sprintf("its disk cannot be read otherwise, because %s; see the events of the host on the server, and export again", why),
+			Err:  err,
+		}
+	}
+	return fmt.Errorf("%w: %w", hypervisor.ErrReadAgain, err)
+}
+
+// close ends what is under way.
+func (sd *stillDisk) close() {
+	if sd.forward != nil {
+		sd.forward.close()
+	}
+}
+
+// parts returns the parts of extents that lie in a range.
+func parts(extents []lifeboat.Extent, within lifeboat.Extent) []lifeboat.Extent {
+	var list []lifeboat.Extent
+	for _, e := range extents {
+		from, to := max(e.Offset, within.Offset), min(e.End(), within.End())
+		if from < to {
+			list = append(list, lifeboat.Extent{Offset: from, Length: to - from})
+		}
+	}
+	return list
+}
+
+// writtenAreas asks once for what was ever written to a disk. Where the server
+// does not say, or what it says is doubtful, that may be everything.
+func (sd *stillDisk) writtenAreas() func(ctx context.Context) []lifeboat.Extent {
+	var mu sync.Mutex
+	var known []lifeboat.Extent
+	all := []lifeboat.Extent{{Length: sd.mark.size}}
+	return func(ctx context.Context) []lifeboat.Extent {
+		mu.Lock()
+		defer mu.Unlock()
+		if known != nil {
+			return known
+		}
+		known = all
+		if sd.mark.token() == "" || sd.s.newlyTracked {
+			// Tracking that has just begun knows nothing of before.
+			return known
+		}
+		areas, err := sd.areas(ctx, allocatedAreas)
+		if err != nil {
+			if ctx.Err() != nil {
+				known = nil
+			}
+			return all
+		}
+		known = areas
+		if known == nil {
+			known = []lifeboat.Extent{}
+		}
+		return known
+	}
+}
+
+// isWrongWay says that reading failed because of how it was tried, and not
+// because of the network or the machine.
+func isWrongWay(err error) bool {
+	return errors.Is(err, errWay) || isWrongStream(err)
+}
