@@ -11,9 +11,6 @@ import (
 // What stands here is replaced by its owner, method by method.
 
 func (h *Host) Check(ctx context.Context) []hypervisor.Finding { return nil }
-func (h *Host) Freeze(ctx context.Context, machine string, o hypervisor.FreezeOptions) (hypervisor.Still, error) {
-	return nil, hypervisor.ErrUnsupported
-}
 func (h *Host) Define(ctx context.Context, d hypervisor.Definition) error {
 	return hypervisor.ErrUnsupported
 }

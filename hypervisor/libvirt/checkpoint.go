@@ -1,0 +1,254 @@
+//go:build libvirt_dlopen && cgo
+
+package libvirt
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	lv "libvirt.org/go/libvirt"
+)
+
+// checkpointNote is the name of the note that keeps the XML of a machine's
+// checkpoints: a JSON object from name to XML. libvirt loses them when a domain
+// is undefined and defined again, and when a host is installed anew.
+const checkpointNote = "libvirt-checkpoints"
+
+// noteBytesMost bounds a note that is read back: eight drives' checkpoints with
+// some dozens of disks are a few kilobytes.
+const noteBytesMost = 1 << 20
+
+// settleCheckpoints brings back what libvirt lost, finds out what is sound,
+// removes what nobody needs, and returns what is left. Known are checkpoints that
+// tokens name, for a host whose notes are lost too.
+func (s *still) settleCheckpoints(ctx context.Context, known map[string]string) ([]checkpoint, error) {
+	d := s.domain
+	listed, err := d.checkpoints(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.noted = d.readNote(ctx)
+	lost := maps.Clone(known)
+	maps.Copy(lost, s.noted)
+	for name, text := range lost {
+		if _, there := listed[name]; there {
+			continue
+		}
+		// What cannot come back has no domain or disk to come back to.
+		if d.redefine(ctx, text, 0) == nil {
+			listed[name] = text
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+	var have []checkpoint
+	for name, text := range listed {
+		c, err := parseCheckpoint(text)
+		if err != nil {
+			return nil, err
+		}
+		c.Sound = d.redefine(ctx, text, lv.DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE) == nil
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		have = append(have, c)
+		s.noted[name] = text
+	}
+	maps.DeleteFunc(s.noted, func(name, _ string) bool { _, there := listed[name]; return !there })
+	if err := s.removeCheckpoints(ctx, surplus(have, s.options.DriveID, slices.Collect(maps.Keys(known)))); err != nil {
+		return nil, err
+	}
+	return have, nil
+}
+
+// removeCheckpoints removes checkpoints and what is noted of them.
+func (s *still) removeCheckpoints(ctx context.Context, names []string) error {
+	var problems error
+	for _, name := range names {
+		if err := s.domain.removeCheckpoint(ctx, name); err != nil {
+			problems = errors.Join(problems, err)
+			continue
+		}
+		delete(s.noted, name)
+	}
+	return errors.Join(problems, s.domain.writeNote(ctx, s.noted))
+}
+
+// checkpoints returns the XML of our checkpoints on a domain by their names.
+func (d *domain) checkpoints(ctx context.Context) (map[string]string, error) {
+	return onDomain(ctx, d, "list the checkpoints", func(dom *lv.Domain) (map[string]string, error) {
+		list, err := dom.ListAllCheckpoints(0)
+		if err != nil {
+			return nil, err
+		}
+		found := map[string]string{}
+		for i := range list {
+			name, nameErr := list[i].GetName()
+			if _, _, ours := splitCheckpointName(name); nameErr == nil && ours {
+				text, xmlErr := list[i].GetXMLDesc(lv.DOMAIN_CHECKPOINT_XML_NO_DOMAIN)
+				// One that went meanwhile is not there any more.
+				if xmlErr == nil {
+					found[name], nameErr = withoutParent(text)
+				} else if !isCode(xmlErr, lv.ERR_NO_DOMAIN_CHECKPOINT) {
+					nameErr = xmlErr
+				}
+			}
+			_ = list[i].Free()
+			err = errors.Join(err, nameErr)
+		}
+		return found, err
+	})
+}
+
+// redefine tells libvirt of a checkpoint that it may have lost; with the flag
+// that validates it fails unless its bitmaps are there and in order, which only
+// a machine that runs can say.
+func (d *domain) redefine(ctx context.Context, text string, flags lv.DomainCheckpointCreateFlags) error {
+	return d.do(ctx, "tell libvirt of a checkpoint", func(dom *lv.Domain) error {
+		c, err := dom.CreateCheckpointXML(text, lv.DOMAIN_CHECKPOINT_CREATE_REDEFINE|flags)
+		if err == nil {
+			_ = c.Free()
+		}
+		return err
+	})
+}
+
+// removeCheckpoint removes a checkpoint with its bitmaps; where a bitmap is gone,
+// the others and what libvirt knows. One that is not there is left alone. So is
+// one of a machine that is off, because its bitmaps would stay in the images
+// without anybody who knows of them: the next export while it runs removes it.
+func (d *domain) removeCheckpoint(ctx context.Context, name string) error {
+	return d.do(ctx, "remove the checkpoint "+name, func(dom *lv.Domain) error {
+		if active, err := dom.IsActive(); err != nil || !active {
+			return err
+		}
+		text, err := deleteCheckpoint(dom, name, 0)
+		if !isCode(err, lv.ERR_INTERNAL_ERROR, lv.ERR_CHECKPOINT_INCONSISTENT) {
+			return err
+		}
+		if _, err := deleteCheckpoint(dom, name, lv.DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY); err != nil {
+			return err
+		}
+		return deleteByDisk(dom, text)
+	})
+}
+
+// forgetCheckpoint makes libvirt forget a checkpoint whose bitmaps are gone.
+func (d *domain) forgetCheckpoint(ctx context.Context, name string) error {
+	return d.do(ctx, "forget the checkpoint "+name, func(dom *lv.Domain) error {
+		_, err := deleteCheckpoint(dom, name, lv.DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+		return err
+	})
+}
+
+// deleteCheckpoint also returns the checkpoint's XML.
+func deleteCheckpoint(dom *lv.Domain, name string, flags lv.DomainCheckpointDeleteFlags) (text string, err error) {
+	c, err := dom.CheckpointLookupByName(name, 0)
+	if isCode(err, lv.ERR_NO_DOMAIN_CHECKPOINT) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer c.Free()
+	if text, err = c.GetXMLDesc(lv.DOMAIN_CHECKPOINT_XML_NO_DOMAIN); err != nil {
+		return "", err
+	}
+	return text, c.Delete(flags)
+}
+
+// deleteByDisk removes the bitmaps that are left of a checkpoint of which one is
+// missing: libvirt removes all or none, so it is told of them one by one.
+func deleteByDisk(dom *lv.Domain, text string) error {
+	c, err := parseCheckpoint(text)
+	if err != nil {
+		return err
+	}
+	for _, key := range c.Disks {
+		one, err := checkpointXML(c.Name, []string{key}, map[string]bool{key: true})
+		if err != nil {
+			return err
+		}
+		redefined, err := dom.CreateCheckpointXML(one, lv.DOMAIN_CHECKPOINT_CREATE_REDEFINE)
+		if err != nil {
+			continue // the disk is not there any more
+		}
+		if err = redefined.Delete(0); err != nil {
+			err = redefined.Delete(lv.DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+		}
+		_ = redefined.Free()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readNote returns the checkpoints that are noted. A note that is lost or not in
+// order costs a full read where libvirt lost its checkpoints too.
+func (d *domain) readNote(ctx context.Context) map[string]string {
+	noted := map[string]string{}
+	if d.h.o.Notes == nil {
+		return noted
+	}
+	data, err := d.h.o.Notes.Note(ctx, d.uuid, checkpointNote)
+	if err == nil && len(data) > 0 && len(data) <= noteBytesMost {
+		err = json.Unmarshal(data, &noted)
+	}
+	if err != nil {
+		d.h.note(d.name, "what was noted of its change tracking cannot be read: "+err.Error())
+		return map[string]string{}
+	}
+	maps.DeleteFunc(noted, func(name, text string) bool {
+		c, err := parseCheckpoint(text)
+		_, _, ours := splitCheckpointName(name)
+		return err != nil || !ours || c.Name != name
+	})
+	return noted
+}
+
+// writeNote keeps what is known of the checkpoints.
+func (d *domain) writeNote(ctx context.Context, noted map[string]string) error {
+	if d.h.o.Notes == nil {
+		return nil
+	}
+	var data []byte
+	if len(noted) > 0 {
+		var err error
+		if data, err = json.Marshal(noted); err != nil {
+			return err
+		}
+	}
+	if err := d.h.o.Notes.SetNote(ctx, d.uuid, checkpointNote, data); err != nil {
+		return fmt.Errorf("note the checkpoints of %s: %w", d.name, err)
+	}
+	return nil
+}
+
+// wanted returns the checkpoints that the tokens of the drive's newest point
+// name, as XML.
+func (s *still) wanted() (map[string]string, error) {
+	tracked := map[string]map[string]bool{}
+	for _, source := range s.sources {
+		if name, _, ok := parseToken(s.options.Since[source.key], s.domain.uuid); ok {
+			if tracked[name] == nil {
+				tracked[name] = map[string]bool{}
+			}
+			tracked[name][source.target] = true
+		}
+	}
+	known := map[string]string{}
+	for name, targets := range tracked {
+		text, err := checkpointXML(name, s.diskTargets(), targets)
+		if err != nil {
+			return nil, err
+		}
+		known[name] = text
+	}
+	return known, nil
+}

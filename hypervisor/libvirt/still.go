@@ -1,0 +1,266 @@
+//go:build libvirt_dlopen && cgo
+
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"libvirt.org/go/libvirtxml"
+
+	"lifeboat"
+	"lifeboat/hypervisor"
+	"lifeboat/nbd"
+)
+
+// still is a machine held at one moment.
+type still struct {
+	domain  *domain
+	options hypervisor.FreezeOptions
+	lock    *os.File
+	guard   *guard
+	folder  folder
+	reserve int64
+	xml     *libvirtxml.Domain // of what runs, or else of the definition
+
+	description lifeboat.Machine
+	sources     []diskSource
+	takenAt     time.Time
+	consistency lifeboat.Consistency
+	note        string
+	frozen      time.Duration
+	disks       map[string]*stillDisk
+	// fresh is the checkpoint that begins with this still, or empty, and noted
+	// the XML of all that there are.
+	fresh string
+	noted map[string]string
+	off   bool
+
+	closeTunnel func()
+	stopWatch   func()
+
+	mu          sync.Mutex // for what follows
+	committed   bool
+	released    bool
+	broken      error
+	mayBeFrozen bool // its file systems may be frozen and nobody said otherwise
+}
+
+func (s *still) Machine() lifeboat.Machine                   { return s.description }
+func (s *still) TakenAt() time.Time                          { return s.takenAt }
+func (s *still) Consistency() (lifeboat.Consistency, string) { return s.consistency, s.note }
+func (s *still) FrozenFor() time.Duration                    { return s.frozen }
+
+// PausedFor is zero: the job is begun in a transaction of QEMU, for which it
+// finishes the requests that are under way. The CPUs are never stopped.
+func (s *still) PausedFor() time.Duration { return 0 }
+
+// Disk returns a disk to read.
+func (s *still) Disk(key string) (hypervisor.StillDisk, error) {
+	if sd, ok := s.disks[key]; ok {
+		return sd, nil
+	}
+	return nil, fmt.Errorf("%s has no disk %q, or it is not exported", s.domain.name, key)
+}
+
+// Committed lets the older checkpoints of this drive go. It is done when the
+// still is released, because they are being read until then; if we die before
+// that, the guard does it.
+func (s *still) Committed(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.committed = true
+	if s.guard == nil {
+		return nil
+	}
+	return s.guard.tell("committed")
+}
+
+// Release takes everything out of the machine again, also after its context has
+// ended. What it cannot do itself the guard or the next Freeze does.
+func (s *still) Release(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.released {
+		return nil
+	}
+	s.released = true
+	defer s.lock.Close()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rescuePatience)
+	defer cancel()
+	if s.stopWatch != nil {
+		s.stopWatch()
+	}
+	for _, sd := range s.disks {
+		if sd.client != nil {
+			sd.client.Close()
+		}
+	}
+	if s.closeTunnel != nil {
+		s.closeTunnel()
+	}
+	if s.guard == nil {
+		return nil // nothing was put into the machine
+	}
+	err := errors.Join(s.thaw(ctx), s.letGo(ctx))
+	if err == nil || errors.Is(err, hypervisor.ErrMachineGone) {
+		s.guard.dismiss()
+		return nil
+	}
+	s.guard.abandon()
+	return fmt.Errorf("let %s go: %w", s.domain.name, err)
+}
+
+// letGo ends the job and removes the checkpoints that no point needs now.
+func (s *still) letGo(ctx context.Context) error {
+	if s.off {
+		// Its disks are given out by the guard's child, which ends with it.
+		s.guard.dismiss()
+		return s.folder.remove(ctx)
+	}
+	if err := s.domain.clearExport(ctx); err != nil {
+		return err
+	}
+	if s.fresh == "" {
+		return nil
+	}
+	gone := []string{s.fresh}
+	if s.committed {
+		gone = s.bases()
+	}
+	return s.removeCheckpoints(ctx, gone)
+}
+
+// clearExport takes this computer's export out of a machine and its host: the
+// job, which gives the guest's writes a free way again; then the scratch files.
+// Checkpoints stay. Somebody else's job means that the machine is busy.
+func (d *domain) clearExport(ctx context.Context) error {
+	if err := d.endOwnJob(ctx); err != nil {
+		return err
+	}
+	if err := d.goOnAfterFullScratch(ctx); err != nil {
+		return err
+	}
+	f, err := d.exportFolder(ctx)
+	if err != nil {
+		return err
+	}
+	return f.remove(ctx)
+}
+
+// thawPatience is how long we try to thaw a guest ourselves.
+const thawPatience = 20 * time.Second
+
+// thaw thaws the guest's file systems where the guard did not say that it has:
+// it may have been killed while they were frozen.
+func (s *still) thaw(ctx context.Context) error {
+	if !s.mayBeFrozen {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, thawPatience)
+	defer cancel()
+	if err := s.domain.thawGuest(ctx); err != nil {
+		return fmt.Errorf("its file systems may still be frozen: %w", err)
+	}
+	s.mayBeFrozen = false
+	return nil
+}
+
+// fail undoes a Freeze that did not come to its end. Its error says that the
+// machine may not be as it was.
+func (s *still) fail() error { return s.Release(context.Background()) }
+
+// explain says of an error whether it means that the machine went away.
+func (s *still) explain(ctx context.Context, err error) error {
+	if errors.Is(err, nbd.ErrGone) && s.isOff(ctx) {
+		return fmt.Errorf("%w: %w", hypervisor.ErrMachineGone, err)
+	}
+	return err
+}
+
+// goneLimit is how long a machine that is shutting down may take from closing
+// its exports to being off.
+const goneLimit = 2 * time.Second
+
+// isOff says that the machine no longer runs.
+func (s *still) isOff(ctx context.Context) bool {
+	if s.off {
+		return false
+	}
+	for deadline := time.Now().Add(goneLimit); time.Now().Before(deadline); {
+		on, err := s.domain.active(ctx)
+		if err == nil && !on || errors.Is(err, hypervisor.ErrMachineGone) {
+			return true
+		}
+		if pause(ctx, 50*time.Millisecond) != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// breakNow takes the still out of the machine because going on would harm it.
+func (s *still) breakNow(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.released || s.broken != nil {
+		return
+	}
+	// First, so that no read under way is believed: between the end of the job
+	// and that of its exports QEMU gives out what the guest writes now.
+	s.broken = why
+	ctx, cancel := context.WithTimeout(context.Background(), rescuePatience)
+	defer cancel()
+	if err := s.domain.clearExport(ctx); err != nil {
+		// Release does it again, and says what fails.
+		s.domain.h.note(s.domain.name, "its export was given up and is not out of it yet: "+err.Error())
+	}
+}
+
+// How often the scratch space is looked at: on this computer that is one call of
+// the kernel; elsewhere the host's libvirt reads the whole pool.
+const (
+	spaceInterval       = 20 * time.Millisecond
+	spaceIntervalRemote = 2 * time.Second
+	// stateInterval is how often it is asked whether the guest still runs.
+	stateInterval = 250 * time.Millisecond
+)
+
+// watch breaks the still before its scratch files fill the file system that
+// production may live on, and when QEMU stopped the guest because they could not
+// be written after all.
+func (s *still) watch() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopWatch = cancel
+	interval := spaceInterval
+	if !s.domain.h.local() {
+		interval = spaceIntervalRemote
+	}
+	go func() {
+		space, state := time.NewTicker(interval), time.NewTicker(stateInterval)
+		defer space.Stop()
+		defer state.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-space.C:
+				free, _, err := s.folder.free(ctx)
+				if err != nil || free >= s.reserve {
+					continue
+				}
+				s.breakNow(fmt.Errorf("scratch space in %s is down to %d MiB", s.folder.parent, free>>20))
+			case <-state.C:
+				if !s.domain.stoppedByDisk(ctx) {
+					continue
+				}
+				s.breakNow(errors.New("a disk of its host did not take the guest's writes"))
+			}
+			return
+		}
+	}()
+}

@@ -1,0 +1,244 @@
+//go:build libvirt_dlopen && cgo
+
+package libvirt
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"lifeboat/hypervisor"
+)
+
+// watcher is the guard's own side.
+type watcher struct {
+	domain    *domain
+	order     guardOrder
+	frozen    bool // the guest's file systems may be frozen
+	committed bool
+	server    *exec.Cmd
+	ended     chan struct{}
+}
+
+// guardMain is the whole life of a guard.
+func guardMain(in io.Reader, out io.Writer, text string) int {
+	// An exporter that dies takes the other end of this pipe with it. A guard that
+	// died of its answer would leave the guest frozen. Neither does it end when it
+	// is asked to: who stops a service asks all of its processes at once, and the
+	// guard ends with the exporter.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT)
+	w := &watcher{}
+	err := json.Unmarshal([]byte(text), &w.order)
+	if err == nil {
+		err = w.prepare()
+	}
+	reply(out, err)
+	if err != nil {
+		return 1
+	}
+	defer w.stopServer()
+	words := make(chan string)
+	go func() {
+		defer close(words)
+		for s := bufio.NewScanner(in); s.Scan(); {
+			words <- s.Text()
+		}
+	}()
+	var alarm <-chan time.Time
+	for {
+		select {
+		case word, ok := <-words:
+			switch {
+			case !ok:
+				w.rescue()
+				return 0
+			case word == "dismiss":
+				return 0
+			case word == "freeze":
+				alarm = time.After(frozenLimit)
+				reply(out, w.freeze())
+			case word == "hold":
+				alarm = nil
+				reply(out, nil)
+			case word == "thaw":
+				alarm = nil
+				reply(out, w.thaw(rescuePatience))
+			case word == "committed":
+				w.committed = true
+				reply(out, nil)
+			}
+		case <-alarm:
+			// The exporter hangs. It learns that its instant took too long from the
+			// time that it took.
+			alarm = nil
+			if w.thaw(rescueInterval) != nil {
+				alarm = time.After(rescueInterval)
+			}
+		}
+	}
+}
+
+func reply(out io.Writer, err error) {
+	text := "ok"
+	if err != nil {
+		text = strings.ReplaceAll(err.Error(), "\n", " ")
+	}
+	// An exporter that is gone is seen at the other pipe.
+	_, _ = fmt.Fprintln(out, text)
+}
+
+// prepare connects, because there is no time for that while a guest is frozen.
+func (w *watcher) prepare() error {
+	o := w.order
+	h, err := Open(Options{Name: o.Host, URI: o.URI, Pool: o.Pool, ScratchDir: o.ScratchDir})
+	if err != nil {
+		return err
+	}
+	w.domain = &domain{h: h, name: o.Name, uuid: o.UUID}
+	ctx, cancel := context.WithTimeout(context.Background(), rescuePatience)
+	defer cancel()
+	if _, err := w.domain.active(ctx); err != nil {
+		return err
+	}
+	if len(o.Serve) == 0 {
+		return nil
+	}
+	return w.startServer()
+}
+
+// freeze freezes the guest's file systems, or leaves none of them frozen.
+func (w *watcher) freeze() error {
+	w.frozen = true
+	ctx, cancel := context.WithTimeout(context.Background(), freezePatience+time.Second)
+	defer cancel()
+	err := w.domain.freezeGuest(ctx)
+	if err == nil {
+		return nil
+	}
+	// It may have frozen some of them, or may do so later.
+	return errors.Join(err, w.thaw(frozenLimit-freezePatience))
+}
+
+// thaw thaws the guest's file systems.
+func (w *watcher) thaw(patience time.Duration) error {
+	if !w.frozen {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := w.domain.thawGuest(ctx)
+	w.frozen = err != nil && !errors.Is(err, hypervisor.ErrMachineGone)
+	return err
+}
+
+// rescue puts right what a dead exporter left: first the guest, then what stands
+// on the host.
+func (w *watcher) rescue() {
+	w.stopServer()
+	begun := time.Now()
+	for tidy := false; !tidy || w.frozen; {
+		// An agent that does not answer must not keep the job from ending.
+		_ = w.thaw(agentPatience)
+		if !tidy {
+			tidy = w.tidy() == nil
+		}
+		patience := rescuePatience
+		if w.frozen {
+			patience = frozenPatience
+		}
+		if tidy && !w.frozen || time.Since(begun) > patience {
+			return
+		}
+		time.Sleep(rescueInterval)
+	}
+}
+
+// tidy removes the export's job, its files, and the checkpoints that no point
+// needs.
+func (w *watcher) tidy() error {
+	ctx, cancel := context.WithTimeout(context.Background(), rescuePatience)
+	defer cancel()
+	gone := w.order.Bases
+	if !w.committed {
+		gone = nil
+		if w.order.Fresh != "" {
+			gone = []string{w.order.Fresh}
+		}
+	}
+	err := w.domain.clearExport(ctx)
+	if errors.Is(err, hypervisor.ErrMachineGone) || errors.Is(err, hypervisor.ErrMachineBusy) {
+		return nil // nothing of ours is there
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range gone {
+		err = errors.Join(err, w.domain.removeCheckpoint(ctx, name))
+	}
+	return err
+}
+
+// startServer starts the program that gives out the disks of a machine that is
+// off, and waits until it does.
+func (w *watcher) startServer() error {
+	// The signal below follows the thread that starts the child. We are inside
+	// init, which runs on the main thread.
+	runtime.LockOSThread()
+	said, err := os.CreateTemp("", "lifeboat-guard-*.txt")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(said.Name())
+	defer said.Close()
+	w.server = &exec.Cmd{
+		Path: w.order.Serve[0], Args: w.order.Serve, Stdout: said, Stderr: said,
+		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
+	}
+	if err := w.server.Start(); err != nil {
+		return err
+	}
+	w.ended = make(chan struct{})
+	go func() {
+		_ = w.server.Wait() // what it said is in the file
+		close(w.ended)
+	}()
+	for deadline := time.Now().Add(rescuePatience); time.Now().Before(deadline); {
+		// The socket is there a moment before anybody listens.
+		if conn, err := net.Dial("unix", w.order.ServeSocket); err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-w.ended:
+			text, _ := os.ReadFile(said.Name())
+			lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+			return errors.New(hypervisor.GuestWords(lines[0]))
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	w.stopServer()
+	return errors.New("the disks are not given out")
+}
+
+func (w *watcher) stopServer() {
+	if w.server == nil {
+		return
+	}
+	_ = w.server.Process.Signal(syscall.SIGTERM) // or it has ended
+	select {
+	case <-w.ended:
+	case <-time.After(5 * time.Second):
+		_ = w.server.Process.Kill()
+		<-w.ended
+	}
+}
