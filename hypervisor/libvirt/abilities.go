@@ -14,6 +14,6 @@ func (h *Host) Abilities() hypervisor.Abilities {
 		BootNBD: h.local(), Segments: h.local(), Settle: h.local(),
 		Buses: []lifeboat.Bus{lifeboat.BusVirtio, lifeboat.BusSATA, lifeboat.BusIDE, lifeboat.BusVirtioSCSI,
 			lifeboat.BusPVSCSI, lifeboat.BusLSISAS},
-		Cards: []string{"virtio", "e1000e", "e1000", "rtl8139", "vmxnet3"},
+		Cards: cards,
 	}
 }

@@ -22,11 +22,7 @@ import (
 // the folder, by an access control list: "may pass", not "may list".
 
 // qemuUser is the user that libvirt starts QEMU as, from the host's capabilities.
-func qemuUser(capabilities string) (uid uint32, err error) {
-	var caps libvirtxml.Caps
-	if err := caps.Unmarshal(capabilities); err != nil {
-		return 0, fmt.Errorf("read the host's capabilities: %w", err)
-	}
+func qemuUser(caps libvirtxml.Caps) (uid uint32, err error) {
 	for _, model := range caps.Host.SecModel {
 		if model.Name != "dac" {
 			continue

@@ -70,7 +70,6 @@ func diskXML(d hypervisor.Definition, b build, pci *slots) ([]libvirtxml.DomainD
 			Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: file.path}},
 			Target: &libvirtxml.DomainDiskTarget{Dev: names[i], Bus: busKinds[disk.Bus].target},
 			Serial: hypervisor.Printable(disk.Serial),
-			WWN:    disk.WWN,
 			Boot:   &libvirtxml.DomainDeviceBoot{Order: orders[i]},
 			Alias:  &libvirtxml.DomainAlias{Name: diskAlias(disk.Key)},
 		}
@@ -78,10 +77,12 @@ func diskXML(d hypervisor.Definition, b build, pci *slots) ([]libvirtxml.DomainD
 			x.Driver.Cache = "unsafe"
 		}
 		if disk.Bus == lifeboat.BusVirtio {
-			x.Address = pci.take(disk.PCISlot)
-			x.WWN = "" // virtio disks have none
+			x.Address = pci.take(disk.PCISlot, true)
 		} else {
 			x.Address = addresses[i]
+		}
+		if x.Target.Bus == "scsi" || x.Target.Bus == "ide" {
+			x.WWN = disk.WWN // libvirt takes it for these alone
 		}
 		if disk.LogicalSectorBytes > 0 || disk.PhysicalSectorBytes > 0 {
 			x.BlockIO = &libvirtxml.DomainDiskBlockIO{
@@ -109,24 +110,35 @@ func backingXML(n hypervisor.NBDBacking) *libvirtxml.DomainDiskBackingStore {
 	}
 }
 
-// readErrors makes QEMU stop the machine on ENOSPC, which is how a disk server
-// says that its drive is away, and tell the guest of any other error at once:
-// waiting would not mend a damaged block. libvirt's own words know no such
-// policy for reads.
-func readErrors(d hypervisor.Definition, b build) *libvirtxml.DomainQEMUOverride {
+// overrides are what QEMU can do and libvirt has no word for.
+func overrides(d hypervisor.Definition, b build) *libvirtxml.DomainQEMUOverride {
 	o := &libvirtxml.DomainQEMUOverride{}
 	for _, disk := range d.Machine.Disks {
-		if b.disks[disk.Key].base == nil {
-			continue
+		properties := readErrors(b.disks[disk.Key])
+		if disk.Bus == lifeboat.BusSATA && disk.WWN != "" {
+			wwn, _ := strconv.ParseUint(disk.WWN, 16, 64) // its form was checked
+			properties = append(properties, libvirtxml.DomainQEMUOverrideProperty{Name: "wwn", Type: "unsigned", Value: strconv.FormatUint(wwn, 10)})
 		}
-		o.Devices = append(o.Devices, libvirtxml.DomainQEMUOverrideDevice{Alias: diskAlias(disk.Key),
-			Frontend: libvirtxml.DomainQEMUOverrideFrontend{Properties: []libvirtxml.DomainQEMUOverrideProperty{
-				{Name: "rerror", Type: "string", Value: "enospc"}}}})
+		if len(properties) > 0 {
+			o.Devices = append(o.Devices, libvirtxml.DomainQEMUOverrideDevice{Alias: diskAlias(disk.Key),
+				Frontend: libvirtxml.DomainQEMUOverrideFrontend{Properties: properties}})
+		}
 	}
 	if len(o.Devices) == 0 {
 		return nil
 	}
 	return o
+}
+
+// readErrors makes QEMU stop the machine on ENOSPC, which is how a disk server
+// says that its drive is away, and tell the guest of any other error at once:
+// waiting would not mend a damaged block. libvirt's own words know no such
+// policy for reads.
+func readErrors(file diskFile) []libvirtxml.DomainQEMUOverrideProperty {
+	if file.base == nil {
+		return nil
+	}
+	return []libvirtxml.DomainQEMUOverrideProperty{{Name: "rerror", Type: "string", Value: "enospc"}}
 }
 
 // targets are the device names that libvirt wants, one for each disk: the key

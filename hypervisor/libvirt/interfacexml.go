@@ -13,7 +13,7 @@ import (
 var cards = []string{"virtio", "e1000e", "e1000", "rtl8139", "vmxnet3"}
 
 // interfaceXML are the network cards, in the machine's order.
-func interfaceXML(d hypervisor.Definition, b build, pci *slots) ([]libvirtxml.DomainInterface, error) {
+func interfaceXML(d hypervisor.Definition, pci *slots) ([]libvirtxml.DomainInterface, error) {
 	var all []libvirtxml.DomainInterface
 	for i, nic := range d.Machine.NICs {
 		var n hypervisor.Network
@@ -27,7 +27,7 @@ func interfaceXML(d hypervisor.Definition, b build, pci *slots) ([]libvirtxml.Do
 		x := libvirtxml.DomainInterface{
 			MAC:     &libvirtxml.DomainInterfaceMAC{Address: nic.MAC},
 			Model:   &libvirtxml.DomainInterfaceModel{Type: model},
-			Address: pci.take(nic.PCISlot),
+			Address: pci.take(nic.PCISlot, model == "virtio" || model == "e1000e"),
 			ROM:     &libvirtxml.DomainROM{Enabled: "no"}, // no network boot: it would only cost time
 		}
 		switch n.Kind {
@@ -40,10 +40,8 @@ func interfaceXML(d hypervisor.Definition, b build, pci *slots) ([]libvirtxml.Do
 		case hypervisor.NetworkNamed:
 			x.Source = &libvirtxml.DomainInterfaceSource{Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: n.Name}}
 		case hypervisor.NetworkNone, "":
-			x.Source = &libvirtxml.DomainInterfaceSource{Null: &libvirtxml.DomainInterfaceSourceNull{}}
-			if b.unplugged == "user" {
-				x.Source = &libvirtxml.DomainInterfaceSource{User: &libvirtxml.DomainInterfaceSourceUser{}}
-			}
+			// Not the type "null", which is meant for this: it makes libvirtd 9.0 crash.
+			x.Source = &libvirtxml.DomainInterfaceSource{User: &libvirtxml.DomainInterfaceSourceUser{}}
 			x.Link = &libvirtxml.DomainInterfaceLink{State: "down"}
 		default:
 			return nil, fmt.Errorf("there is no network of kind %q under libvirt", n.Kind)

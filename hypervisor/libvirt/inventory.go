@@ -68,11 +68,11 @@ func (d *domain) look(ctx context.Context) (*sight, error) {
 
 // readDomain reads both descriptions and the state in one visit.
 func readDomain(dom *lv.Domain) (*sight, error) {
-	state, _, err := dom.GetState()
+	state, reason, err := dom.GetState()
 	if err != nil {
 		return nil, err
 	}
-	s := &sight{power: powerOf(state)}
+	s := &sight{power: powerOf(state), byHand: standsByHand(state, reason)}
 	persistent, err := dom.IsPersistent()
 	if err != nil {
 		return nil, err
@@ -88,6 +88,11 @@ func readDomain(dom *lv.Domain) (*sight, error) {
 	}
 	s.live, err = dom.GetXMLDesc(0)
 	return s, err
+}
+
+func standsByHand(state lv.DomainState, reason int) bool {
+	paused := lv.DomainPausedReason(reason)
+	return state == lv.DOMAIN_PAUSED && (paused == lv.DOMAIN_PAUSED_USER || paused == lv.DOMAIN_PAUSED_STARTING_UP)
 }
 
 // powerOf is a domain's state in the words of the contract. A machine that crashed

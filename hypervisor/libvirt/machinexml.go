@@ -28,9 +28,6 @@ type build struct {
 	nvram string
 	// serialLog keeps what the guest prints.
 	serialLog string
-	// unplugged is the kind of interface that leads nowhere: "null" where libvirt
-	// knows it, else "user" with the link down.
-	unplugged string
 	ours      ours
 }
 
@@ -50,7 +47,7 @@ func domainXML(d hypervisor.Definition, b build) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	interfaces, err := interfaceXML(d, b, pci)
+	interfaces, err := interfaceXML(d, pci)
 	if err != nil {
 		return "", err
 	}
@@ -75,7 +72,7 @@ func domainXML(d hypervisor.Definition, b build) (string, error) {
 			RNGs: []libvirtxml.DomainRNG{{Model: "virtio", Backend: &libvirtxml.DomainRNGBackend{
 				Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"}}}},
 		},
-		QEMUOverride: readErrors(d, b),
+		QEMUOverride: overrides(d, b),
 	}
 	if b.kvm {
 		domain.Type = "kvm"

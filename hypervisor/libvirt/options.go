@@ -10,7 +10,11 @@
 // built without cgo has none of it, and says so.
 package libvirt
 
-import "lifeboat/hypervisor"
+import (
+	"context"
+
+	"lifeboat/hypervisor"
+)
 
 // Kind is what definitions and derived ids call this kind of host.
 const Kind = "libvirt"
@@ -34,6 +38,9 @@ type Options struct {
 	ScratchReserveBytes int64
 	// Notes keep the checkpoints that libvirt may lose. Nil keeps none.
 	Notes hypervisor.Notes
+	// KVM is asked, on this computer, whether guests really run under KVM. Nil
+	// believes libvirt, which only looks whether the device is there.
+	KVM func(ctx context.Context) (usable bool, why string)
 	// Note receives what an operator should know though nothing failed. It may
 	// be nil.
 	Note func(machine, text string)

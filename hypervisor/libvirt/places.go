@@ -66,7 +66,7 @@ func controllersOf(kind string, disks []lifeboat.Disk, owners map[uint]lifeboat.
 		}
 		c := libvirtxml.DomainController{Type: kind, Model: busKinds[bus].model, Index: &n}
 		if kind == "scsi" {
-			c.Address = pci.take(controllerSlot(disks, on[bus], n))
+			c.Address = pci.take(controllerSlot(disks, on[bus], n), bus == lifeboat.BusVirtioSCSI)
 		}
 		list = append(list, c)
 	}
@@ -163,7 +163,9 @@ var pciAddress = regexp.MustCompile(`^0000:([0-9a-f]{2}):([01][0-9a-f])\.0$`)
 // cannot give it: then libvirt chooses. On the first bus the lowest slots and
 // the last are the board's own; on q35 a card may be the only one behind a root
 // port, which is how libvirt builds machines.
-func (s *slots) take(address string) *libvirtxml.DomainAddress {
+// So express says whether the card is one for PCI Express: libvirt puts others
+// behind a bridge of its own.
+func (s *slots) take(address string, express bool) *libvirtxml.DomainAddress {
 	found := pciAddress.FindStringSubmatch(address)
 	if found == nil {
 		return nil
@@ -172,7 +174,7 @@ func (s *slots) take(address string) *libvirtxml.DomainAddress {
 	slot, _ := strconv.ParseUint(found[2], 16, 8)
 	switch {
 	case bus == 0 && slot >= 3 && slot < 0x1b:
-	case bus > 0 && bus <= mostPorts && slot == 0 && s.board == lifeboat.ChipsetQ35:
+	case bus > 0 && bus <= mostPorts && slot == 0 && express && s.board == lifeboat.ChipsetQ35:
 	default:
 		return nil
 	}

@@ -5,13 +5,10 @@ package libvirt
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	lv "libvirt.org/go/libvirt"
 
-	"lifeboat"
 	"lifeboat/hypervisor"
 )
 
@@ -21,32 +18,7 @@ func (h *Host) PowerOn(ctx context.Context, machine string) error {
 	if err != nil {
 		return err
 	}
-	if power, err := d.power(ctx); err != nil || power != hypervisor.PowerOff {
-		return err
-	}
-	err = d.do(ctx, "start it", func(dom *lv.Domain) error { return dom.Create() })
-	if err == nil {
-		return nil
-	}
-	if power, askErr := d.power(ctx); askErr == nil && power != hypervisor.PowerOff {
-		return nil // somebody else was quicker
-	}
-	return d.cannotStart(err)
-}
-
-// cannotStart says why a machine did not start. QEMU locks the images that it
-// uses, and an export of a machine that is off uses them.
-func (d *domain) cannotStart(err error) error {
-	var said *said
-	if errors.As(err, &said) && strings.Contains(said.Error(), "lock") && strings.Contains(said.Error(), "Failed to get") {
-		return &lifeboat.Problem{
-			What: d.name + ": one of its disks is in use, by an export while it is off or by another machine",
-			Safe: "nothing was changed",
-			Next: "wait until the export ends, or stop it: lifeboat run list",
-			Err:  fmt.Errorf("%w: %w", hypervisor.ErrMachineBusy, err),
-		}
-	}
-	return err
+	return d.start(ctx)
 }
 
 // power is what the machine does now.

@@ -5,16 +5,16 @@ import (
 	"encoding/hex"
 )
 
-// segmentPrefix begins the names of the networks that Lifeboat makes.
-const segmentPrefix = "lifeboat-"
+// segmentPrefix begins the names of the networks that Lifeboat makes, and
+// segmentBridgePrefix those of their bridges.
+const (
+	segmentPrefix       = "lifeboat-"
+	segmentBridgePrefix = "lbs"
+)
 
-// segmentHash is what a segment's network and bridge are called by: a segment
-// may have any name, a bridge at most 15 letters.
-func segmentHash(name string) string {
+// segmentName is the network of a segment. A segment may have any name; that of a
+// bridge has at most 15 letters.
+func segmentName(name string) string {
 	sum := sha256.Sum256([]byte("segment\x00" + name))
-	return hex.EncodeToString(sum[:5])
+	return segmentPrefix + hex.EncodeToString(sum[:6])
 }
-
-// segmentName is the network of a segment, and segmentBridge its bridge.
-func segmentName(name string) string   { return segmentPrefix + segmentHash(name) }
-func segmentBridge(name string) string { return "lbs" + segmentHash(name) }

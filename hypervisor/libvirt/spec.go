@@ -339,6 +339,9 @@ var diskKey = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
 type sight struct {
 	description
 	power hypervisor.PowerState
+	// byHand: it stands still because somebody asked libvirt for it, as a start
+	// does at first.
+	byHand bool
 	// transient: libvirt forgets the domain when it is switched off.
 	transient bool
 	// saved: it is off, and libvirt keeps its memory for the next start.
