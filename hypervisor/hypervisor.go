@@ -271,6 +271,10 @@ type DiskReader interface {
 // NBDBacking names an export of an NBD server on this host. A server that
 // answers a read with ENOSPC says that its drive is away: the machine stops, its
 // guest sees no error, and it reads again when it is resumed.
+//
+// Whoever may enter the socket's folder may use the socket: the folder is the
+// guard, and a host whose QEMU runs as another user lets that user through. So
+// the machines find their server again when it was restarted with a new socket.
 type NBDBacking struct {
 	Socket string `json:"socket"`
 	Export string `json:"export"`

@@ -244,7 +244,8 @@ func listenUnix(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen for the machines: %w", err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	return l, os.Chmod(path, 0o600)
+	// Its folder is the guard: a host may have to let the user of its QEMU in.
+	return l, os.Chmod(path, 0o666)
 }
 
 // watch says every second what the server does, keeps its guard alive, and ends

@@ -86,6 +86,12 @@ func (h *Host) planDefinition(ctx context.Context, d *hypervisor.Definition) (*d
 		name: d.Name, uuid: uuid, kvm: facts.kvm, disks: map[string]diskFile{},
 		ours: ours{ID: d.Machine.ID, Recovery: d.Recovery, Pool: p.name},
 	}}
+	for _, b := range d.Disks {
+		if b.NBD != nil {
+			// They know the files of a machine, and no sockets of disk servers.
+			plan.build.unconfined = facts.confining
+		}
+	}
 	if !strings.EqualFold(uuid, d.Machine.UUID) {
 		plan.build.ours.UUID = strings.ToLower(d.Machine.UUID)
 	}
@@ -161,7 +167,11 @@ func (h *Host) defineXML(ctx context.Context, d hypervisor.Definition, b build, 
 	if err != nil {
 		return err
 	}
-	return h.do(ctx, "define "+b.name, func(c *lv.Connect) error {
+	return h.defineText(ctx, b.name, text)
+}
+
+func (h *Host) defineText(ctx context.Context, name, text string) error {
+	return h.do(ctx, "define "+name, func(c *lv.Connect) error {
 		dom, err := c.DomainDefineXML(text)
 		if err != nil {
 			return err

@@ -37,13 +37,6 @@ func recoveryHost(t *testing.T, change ...func(*Options)) (*libvirtd.Daemon, *Ho
 	return d, h
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // plain is a small machine with the given disks.
 func plain(name string, disks ...lifeboat.Disk) lifeboat.Machine {
 	return lifeboat.Machine{
@@ -124,7 +117,7 @@ func TestEveryBusAndCardStartsAndComesBackAsItWas(t *testing.T) {
 				got.Disks[0].PCISlot, got.Disks[1].PCISlot = "", ""
 			}
 			if bus == lifeboat.BusSATA {
-				if line := commandLineOf(t, d, m.Name); !strings.Contains(line, `"wwn":5764824129059025323`) {
+				if line := commandLineOf(t, d, m.Name); !strings.Contains(line, `"wwn":5764824127192592811`) {
 					t.Errorf("QEMU was started with %s", line)
 				}
 				got.Disks[0].WWN = m.Disks[0].WWN // QEMU was told, libvirt has no word for it

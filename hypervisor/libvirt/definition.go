@@ -135,6 +135,9 @@ type hostFacts struct {
 	kvm bool
 	// qemuUID is the user that QEMU runs as.
 	qemuUID uint32
+	// confining are the mandatory security models of the host, "apparmor" or
+	// "selinux".
+	confining []string
 }
 
 // factsOf reads a host's capabilities.
@@ -150,6 +153,11 @@ func factsOf(capabilities string) (hostFacts, error) {
 		}
 		for _, domain := range guest.Arch.Domains {
 			f.kvm = f.kvm || domain.Type == "kvm"
+		}
+	}
+	for _, model := range caps.Host.SecModel {
+		if model.Name != "dac" && model.Name != "none" {
+			f.confining = append(f.confining, model.Name)
 		}
 	}
 	var err error

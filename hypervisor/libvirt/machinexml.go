@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"encoding/xml"
 	"fmt"
 	"regexp"
 	"strings"
@@ -28,7 +29,10 @@ type build struct {
 	nvram string
 	// serialLog keeps what the guest prints.
 	serialLog string
-	ours      ours
+	// unconfined are the security models that a machine is freed of while it
+	// reads from a disk server.
+	unconfined []string
+	ours       ours
 }
 
 // diskFile is where the bytes of a disk are: a file, and for an overlay what is
@@ -53,7 +57,7 @@ func domainXML(d hypervisor.Definition, b build) (string, error) {
 	}
 	domain := &libvirtxml.Domain{
 		Type: "qemu", Name: b.name, UUID: b.uuid,
-		Metadata: &libvirtxml.DomainMetadata{XML: b.ours.text()},
+		Metadata: &libvirtxml.DomainMetadata{XML: b.ours.text() + systemXML(m.GuestSystem)},
 		Memory:   &libvirtxml.DomainMemory{Value: uint(m.MemoryBytes >> 10), Unit: "KiB"},
 		VCPU:     &libvirtxml.DomainVCPU{Value: uint(max(m.CPUs, 1))},
 		OS:       osXML(m, b),
@@ -77,6 +81,9 @@ func domainXML(d hypervisor.Definition, b build) (string, error) {
 	if b.kvm {
 		domain.Type = "kvm"
 	}
+	for _, model := range b.unconfined {
+		domain.SecLabel = append(domain.SecLabel, libvirtxml.DomainSecLabel{Type: "none", Model: model})
+	}
 	if m.GenerationID {
 		// Without a value libvirt makes one now: the disks went back in time.
 		domain.GenID = &libvirtxml.DomainGenID{}
@@ -90,6 +97,18 @@ func domainXML(d hypervisor.Definition, b build) (string, error) {
 			{Value: "-smbios"}, {Value: "type=1,uuid=" + strings.ToLower(m.UUID)}}}
 	}
 	return domain.Marshal()
+}
+
+// systemXML is libosinfo's word for the guest's system, which tools of libvirt
+// show. Other hosts have other words.
+func systemXML(system string) string {
+	if !strings.HasPrefix(system, "http://") {
+		return ""
+	}
+	var id strings.Builder
+	_ = xml.EscapeText(&id, []byte(system)) // a Builder takes everything
+	return `<libosinfo:libosinfo xmlns:libosinfo="http://libosinfo.org/xmlns/libvirt/domain/1.0"><libosinfo:os id="` +
+		id.String() + `"/></libosinfo:libosinfo>`
 }
 
 var uuidForm = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)

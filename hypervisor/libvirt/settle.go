@@ -79,7 +79,33 @@ func (m *move) run(ctx context.Context) error {
 		m.progress(m.before, m.total)
 	}
 	m.own.Recovery = ""
-	return m.save(ctx)
+	if err := m.save(ctx); err != nil {
+		return err
+	}
+	return m.confine(ctx)
+}
+
+// confine gives the machine back to the host's security models, from its next
+// start on: it needs its own files and nothing else.
+func (m *move) confine(ctx context.Context) error {
+	s, err := onDomain(ctx, m.d, "look at it", readDomain)
+	if err != nil {
+		return err
+	}
+	doc, err := parseDomain(s.config)
+	if err != nil {
+		return err
+	}
+	labels := len(doc.SecLabel)
+	doc.SecLabel = slices.DeleteFunc(doc.SecLabel, func(l libvirtxml.DomainSecLabel) bool { return l.Type == "none" })
+	if len(doc.SecLabel) == labels {
+		return nil
+	}
+	text, err := doc.Marshal()
+	if err != nil {
+		return err
+	}
+	return m.d.h.defineText(ctx, m.d.name, text)
 }
 
 // look reads the machine as it runs, and what Lifeboat wrote into it.
