@@ -9,11 +9,14 @@ import (
 	"lifeboat"
 )
 
+// AsKnown is the Why of a machine that is built as its guest knows it.
+const AsKnown = "as its system knows it"
+
 // Candidate is one form in which a machine may be built on a host.
 type Candidate struct {
 	Machine lifeboat.Machine
-	// Why says in a few words what this form is, for the log: "as its system
-	// knows it", or what was replaced by what.
+	// Why says in a few words what this form is, for the log: AsKnown, or what was
+	// put in the place of what.
 	Why string
 }
 
@@ -182,7 +185,7 @@ func changes(was, is lifeboat.Machine) string {
 		add("network", n.Model, is.NICs[i].Model)
 	}
 	if len(words) == 0 {
-		return "as its system knows it"
+		return AsKnown
 	}
 	return strings.Join(words, ", ")
 }

@@ -17,6 +17,9 @@ type bootResult struct {
 	Point    string        `json:"point"`
 	TakenAt  time.Time     `json:"takenAt"`
 	Forwards []bootForward `json:"forwards,omitempty"`
+	// Form says how the machine was built: as its system knows it, or what was
+	// put in the place of what.
+	Form string `json:"form,omitempty"`
 	// AgeSeconds is the age of the data when the boot was asked for: what is
 	// lost (RPA). AnswerSeconds is from the start of the command to the answer
 	// of the last check (RTA); zero where nothing was checked.
@@ -77,10 +80,7 @@ func (b *booter) one(ctx context.Context, m plannedBoot) bootResult {
 		AgeSeconds: b.began.Sub(m.Point.TakenAt).Seconds()}
 	b.tell(m.Name, "boots from point %s of %s", short(m.Point.ID), stamp(m.Point.TakenAt))
 	before := b.readBytes()
-	if r.err = b.start(ctx, m); r.err == nil {
-		r.PowerSeconds = time.Since(b.began).Seconds()
-		r.Answer, r.err = b.wait(ctx, m)
-	}
+	r.err = b.inForms(ctx, m, &r)
 	if r.err == nil && len(m.Checks) > 0 {
 		r.AnswerSeconds = time.Since(b.began).Seconds()
 		b.tell(m.Name, "answers after %s", humanSeconds(r.AnswerSeconds))
