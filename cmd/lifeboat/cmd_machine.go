@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,7 +26,7 @@ type machineJSON struct {
 }
 
 func newMachineJSON(s *siteFile, m machineOn) machineJSON {
-	return machineJSON{m.host.Name(), m.HostID, string(m.Power), m.Recovery, m.Refused, s.leftOut(m.host.Name(), m.Machine.Name), m.Machine}
+	return machineJSON{m.host.Name(), m.HostID, string(m.Power), m.Recovery, m.Refused, s.leftOut(m.host.Name(), m.Machine.Name), withoutTPMState(m.Machine)}
 }
 
 func (a *app) machineListCommand() *cobra.Command {
@@ -126,49 +125,4 @@ func (a *app) machineShowCommand() *cobra.Command {
 			return nil
 		},
 	}
-}
-
-// describeMachine writes a machine's description for people.
-func describeMachine(m lifeboat.Machine) string {
-	var out strings.Builder
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&out, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
-	}
-	line("id", "%s", m.ID)
-	line("firmware", "%s", firmwareWords(m.Firmware))
-	line("chipset", "%s", m.Chipset)
-	line("cpu", "%d %s", m.CPUs, m.CPUModel)
-	line("memory", "%s", humanBytes(m.MemoryBytes))
-	if m.UUID != "" {
-		line("uuid", "%s", m.UUID)
-	}
-	for _, d := range m.Disks {
-		words := fmt.Sprintf("%s, %s, %d bytes", d.Key, d.Bus, d.SizeBytes)
-		if d.Serial != "" {
-			words += ", serial " + d.Serial
-		}
-		if d.Excluded != "" {
-			words += ", excluded: " + d.Excluded
-		}
-		line("disk", "%s", words)
-	}
-	for _, n := range m.NICs {
-		words := fmt.Sprintf("%s, %s", n.MAC, n.Model)
-		if len(n.Addresses) > 0 {
-			words += ", " + strings.Join(n.Addresses, " ")
-		}
-		line("nic", "%s", words)
-	}
-	return out.String()
-}
-
-func firmwareWords(f lifeboat.Firmware) string {
-	words := string(f.Kind)
-	if f.SecureBoot {
-		words += ", Secure Boot"
-	}
-	if len(f.NVRAM) > 0 {
-		words += fmt.Sprintf(", %d bytes of variables", len(f.NVRAM))
-	}
-	return words
 }

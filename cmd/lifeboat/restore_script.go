@@ -8,16 +8,21 @@ import (
 	"strings"
 
 	"lifeboat"
+	"lifeboat/hypervisor"
 )
 
 // startScript is the file that starts a restored machine with plain QEMU.
 const startScript = "start.sh"
 
+// tpmStateFile is what the machine's TPM kept. It opens disks, so it is for the
+// eyes of whoever restored it alone.
+const tpmStateFile = "tpm-state.tar"
+
 // writeDescriptions puts beside the restored disks everything that is known of
 // their machine, and the way to start it without Lifeboat.
 func writeDescriptions(plan *restorePlan) error {
 	m := plan.Point.Machine
-	data, err := json.MarshalIndent(m, "", "  ")
+	data, err := json.MarshalIndent(withoutTPMState(m), "", "  ")
 	if err != nil {
 		return err
 	}
@@ -28,10 +33,16 @@ func writeDescriptions(plan *restorePlan) error {
 	if len(m.Firmware.NVRAM) > 0 {
 		files["nvram.fd"] = m.Firmware.NVRAM
 	}
+	if m.TPM != nil && len(m.TPM.State) > 0 {
+		files[tpmStateFile] = m.TPM.State
+	}
 	for name, data := range files {
 		mode := os.FileMode(0o644)
-		if name == startScript {
+		switch name {
+		case startScript:
 			mode = 0o755
+		case tpmStateFile:
+			mode = 0o600
 		}
 		if err := writeFile(filepath.Join(plan.Folder, name), data, mode); err != nil {
 			return err
@@ -56,15 +67,21 @@ func startText(plan *restorePlan) string {
 		"qemu=\"qemu-system-x86_64\"\n" +
 		"command -v \"$qemu\" >/dev/null || qemu=/usr/libexec/qemu-kvm # RHEL, Alma, Rocky\n" +
 		"set -- -name " + shellWord(m.Name) + " -machine " + machineType(m) + ",accel=\"${ACCEL:-$accel}\" -cpu max")
-	fmt.Fprintf(&out, " -m %d -smp %d", max(m.MemoryBytes>>20, 1), max(m.CPUs, 1))
+	fmt.Fprintf(&out, " -m %d -smp %s", max(m.MemoryBytes>>20, 1), processorsText(m))
 	if m.ClockLocal {
 		out.WriteString(" -rtc base=localtime")
 	}
 	if m.UUID != "" {
 		out.WriteString(" -uuid " + strings.Map(plainRune, m.UUID))
 	}
+	if words := smbiosText(m.SMBIOS); words != "" {
+		out.WriteString(" -smbios " + shellWord("type=1"+words))
+	}
+	if m.GenerationID {
+		out.WriteString(" -device vmgenid,guid=auto")
+	}
 	out.WriteString(" \"$@\"\n")
-	out.WriteString(firmwareText(m))
+	out.WriteString(firmwareText(m) + tpmText(m))
 	for i, f := range plan.Files {
 		d, _ := m.Disk(f.Disk)
 		fmt.Fprintf(&out, "set -- \"$@\" -drive if=none,id=disk%d,file=%s,format=%s,cache=writeback\n", i, shellWord(filepath.Base(f.Path)), plan.Format)
@@ -81,6 +98,43 @@ func startText(plan *restorePlan) string {
 	}
 	out.WriteString("exec \"$qemu\" -nodefaults -device VGA -serial mon:stdio \"$@\"\n")
 	return out.String()
+}
+
+func processorsText(m lifeboat.Machine) string {
+	if t := m.Topology; t != nil && t.Sockets > 0 && t.Cores > 0 && t.Threads > 0 && t.Sockets*t.Cores*t.Threads == m.CPUs {
+		return fmt.Sprintf("%d,sockets=%d,cores=%d,threads=%d", m.CPUs, t.Sockets, t.Cores, t.Threads)
+	}
+	return fmt.Sprintf("%[1]d,sockets=%[1]d", max(m.CPUs, 1))
+}
+
+// smbiosText is what licences hang on.
+func smbiosText(s lifeboat.SMBIOS) string {
+	words := ""
+	for _, w := range [][2]string{{"manufacturer", s.Manufacturer}, {"product", s.Product}, {"serial", s.Serial}} {
+		if w[1] != "" {
+			words += "," + w[0] + "=" + strings.ReplaceAll(hypervisor.Printable(w[1]), ",", ",,")
+		}
+	}
+	return words
+}
+
+// tpmText starts the machine's TPM where there is a program for it; without, the
+// machine starts all the same, and a disk that is sealed asks for its key.
+func tpmText(m lifeboat.Machine) string {
+	if m.TPM == nil {
+		return ""
+	}
+	version, device := " --tpm2", "tpm-tis"
+	if m.TPM.Version == "1.2" {
+		version = ""
+	} else if m.TPM.Model == "crb" {
+		device = "tpm-crb"
+	}
+	return "if command -v swtpm >/dev/null; then\n" +
+		"  [ -d tpm ] || { mkdir -m 700 tpm && { [ ! -f " + tpmStateFile + " ] || tar -C tpm -xf " + tpmStateFile + "; }; }\n" +
+		"  swtpm socket" + version + " --tpmstate dir=tpm,mode=0600 --ctrl type=unixio,path=tpm/socket,mode=0600 --terminate --daemon || exit 1\n" +
+		"  set -- \"$@\" -chardev socket,id=tpm,path=tpm/socket -tpmdev emulator,id=tpm0,chardev=tpm -device " + device + ",tpmdev=tpm0\n" +
+		"else\n  echo \"without swtpm the machine has no TPM: a disk that is sealed to it needs its recovery key\" >&2\nfi\n"
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
@@ -113,6 +167,11 @@ func diskDevice(d lifeboat.Disk, i int) string {
 	switch d.Bus {
 	case lifeboat.BusVirtioSCSI:
 		return fmt.Sprintf("-device virtio-scsi-pci,id=scsi%d -device scsi-hd,bus=scsi%d.0,drive=disk%d,bootindex=%d%s", i, i, i, i+1, serial)
+	case lifeboat.BusPVSCSI:
+		return fmt.Sprintf("-device pvscsi,id=scsi%d -device scsi-hd,bus=scsi%d.0,drive=disk%d,bootindex=%d%s", i, i, i, i+1, serial)
+	case lifeboat.BusLSISAS, lifeboat.BusLSI:
+		// QEMU has the SAS controller only.
+		return fmt.Sprintf("-device mptsas1068,id=scsi%d -device scsi-hd,bus=scsi%d.0,drive=disk%d,bootindex=%d%s", i, i, i, i+1, serial)
 	case lifeboat.BusSATA:
 		return fmt.Sprintf("-device ich9-ahci,id=ahci%d -device ide-hd,bus=ahci%d.0,drive=disk%d,bootindex=%d%s", i, i, i, i+1, serial)
 	case lifeboat.BusIDE:

@@ -3,6 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -53,6 +56,32 @@ func TestTheScriptThatStartsARestoredMachineAsksNothingOfTheHost(t *testing.T) {
 	plan.Point.Machine.ClockLocal = false
 	if strings.Contains(startText(plan), "localtime") {
 		t.Error("a guest that wants UTC gets local time")
+	}
+}
+
+func TestTheScriptGivesAMachineOfVMwareItsHardwareAndItsTPM(t *testing.T) {
+	plan := &restorePlan{Folder: t.TempDir(), Format: "qcow2", Files: []restoreFile{{Disk: "root", Path: "root.qcow2"}}, Point: lifeboat.RestorePoint{TakenAt: time.Unix(0, 0),
+		Machine: lifeboat.Machine{Name: "dc", CPUs: 4, Topology: &lifeboat.Topology{Sockets: 2, Cores: 2, Threads: 1}, GenerationID: true,
+			SMBIOS: lifeboat.SMBIOS{Manufacturer: "VMware, Inc.", Serial: "VMware-56 'x'"}, TPM: &lifeboat.TPM{Version: "2.0", Model: "crb", State: []byte("secret")},
+			Disks: []lifeboat.Disk{{Key: "root", Bus: lifeboat.BusPVSCSI}}}}}
+	text := startText(plan)
+	for _, want := range []string{"-smp 4,sockets=2,cores=2,threads=1", "manufacturer=VMware,, Inc.,serial=VMware-56 '\\''x'\\''", "-device vmgenid,guid=auto",
+		"-device pvscsi,id=scsi0 -device scsi-hd,bus=scsi0.0", "swtpm socket --tpm2", "-device tpm-crb,tpmdev=tpm0", "tar -C tpm -xf tpm-state.tar"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%s is missing in:\n%s", want, text)
+		}
+	}
+	if err := writeDescriptions(plan); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("sh", "-n", filepath.Join(plan.Folder, startScript)).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if info, err := os.Stat(filepath.Join(plan.Folder, tpmStateFile)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Error("everybody can read what the TPM keeps")
+	}
+	if data, err := os.ReadFile(filepath.Join(plan.Folder, "machine.json")); err != nil || strings.Contains(string(data), "state") {
+		t.Errorf("it stands in machine.json as well: %s", data)
 	}
 }
 
