@@ -80,9 +80,8 @@ func (sd *stillDisk) flatFile() (path, why string) {
 		return "", "its disk is split into several files"
 	}
 	switch sd.store.kind {
-	case "VMFS", "NFS", "NFS41":
-	default:
-		return "", fmt.Sprintf("its datastore (%s) has no flat files", words(sd.store.kind))
+	case "vsan", "vsanD", "VVOL":
+		return "", fmt.Sprintf("its datastore (%s) has no flat files", sd.store.kind)
 	}
 	base, ok := strings.CutSuffix(b.FileName, ".vmdk")
 	if !ok {

@@ -55,7 +55,7 @@ func (h *Host) Freeze(ctx context.Context, machine string, o hypervisor.FreezeOp
 // hold brings the still about. What it has done when it fails Release undoes.
 func (s *still) hold(ctx context.Context) error {
 	name := words(s.f.name())
-	if !heldMachines.hold(s.f.hostID()) {
+	if !heldMachines.hold(s.machineKey()) {
 		return fmt.Errorf("%s: %w", name, hypervisor.ErrMachineBusy)
 	}
 	s.holds = true
@@ -71,8 +71,8 @@ func (s *still) hold(ctx context.Context) error {
 	return s.choose(ctx)
 }
 
-// track switches change tracking on. It begins when the disks are opened anew:
-// for a machine that runs a snapshot is made and removed.
+// track switches change tracking on. It begins when the disks are opened anew, so
+// a snapshot is made and removed.
 func (s *still) track(ctx context.Context) error {
 	f := s.f
 	version := hardwareVersion(f.vm.Config.Version)
@@ -105,9 +105,6 @@ func (s *still) track(ctx context.Context) error {
 	}
 	s.h.o.Note(f.name(), "switched change tracking on; from the next export on only what changed is read")
 	s.newlyTracked = true
-	if f.power() == hypervisor.PowerOff {
-		return nil
-	}
 	return s.cycle(ctx)
 }
 
@@ -269,8 +266,8 @@ func (s *still) describe(ctx context.Context) error {
 // datastore is where files of a machine lie.
 type datastore struct {
 	name string
-	// kind is "VMFS", "NFS", "NFS41", "vsan" or "VVOL"; id is equal for everybody
-	// who looks at the same store.
+	// kind is a HostFileSystemVolumeFileSystemType ("VMFS", "vsan"); id is equal
+	// for everybody who looks at the same store.
 	kind, id string
 }
 

@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"lifeboat/hypervisor"
 )
 
 const (
@@ -71,6 +73,10 @@ func (r *ranges) readAt(ctx context.Context, p []byte, offset int64) error {
 	for at := 0; at < len(p); {
 		n := min(len(p)-at, partBytes)
 		if err := r.part(ctx, p[at:at+n], offset+int64(at)); err != nil {
+			// Without its snapshot the file is locked, or another one.
+			if broken := r.stands(ctx); errors.Is(broken, hypervisor.ErrStillBroken) || errors.Is(broken, hypervisor.ErrMachineGone) {
+				return broken
+			}
 			return err
 		}
 		at += n
@@ -163,7 +169,7 @@ func (r *ranges) sameFile(res *http.Response, sized bool) error {
 	}
 	r.sized = r.sized || sized
 	switch {
-	case r.tag != tag:
+	case tag != "" && tag != r.tag:
 		return fmt.Errorf("%w: the file changed while it was read", errWay)
 	case !r.sized:
 		return fmt.Errorf("%w: the server does not say how large the file is", errWay)

@@ -59,8 +59,11 @@ func newStill(h *Host, c *vim25.Client, f *found, o hypervisor.FreezeOptions) *s
 	return s
 }
 
-// heldMachines are the machines that exports of this process hold, by their
-// hosts' ids.
+// machineKey tells the machine from those of other servers, whose ids may be the
+// same.
+func (s *still) machineKey() string { return s.h.url.Host + "/" + s.f.hostID() }
+
+// heldMachines are the machines that exports of this process hold, by their keys.
 var heldMachines = held{ids: map[string]bool{}}
 
 type held struct {
@@ -136,7 +139,7 @@ func (s *still) Release(ctx context.Context) error {
 		s.lease.end(ctx)
 	}
 	if s.holds {
-		defer heldMachines.letGo(s.f.hostID())
+		defer heldMachines.letGo(s.machineKey())
 	}
 	if s.name == "" {
 		return nil

@@ -175,13 +175,13 @@ type waysOfMachines struct {
 func (w *waysOfMachines) get(s *still) wayNotes {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.notes[s.h.url.Host+"/"+s.f.hostID()]
+	return w.notes[s.machineKey()]
 }
 
 func (w *waysOfMachines) set(s *still, n wayNotes) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.notes[s.h.url.Host+"/"+s.f.hostID()] = n
+	w.notes[s.machineKey()] = n
 }
 
 // readNotes returns what is remembered and counts this export.
