@@ -85,7 +85,7 @@ func (h *Host) unreachable(err error) error {
 	if !isLibvirt(err) {
 		return err // the context ended, or the host was closed
 	}
-	text := message(err)
+	text := err.Error()
 	p := &lifeboat.Problem{
 		What: "host " + h.o.Name + " cannot be reached",
 		Safe: "nothing was done there",
@@ -95,23 +95,48 @@ func (h *Host) unreachable(err error) error {
 	case strings.Contains(text, "Failed to open libvirt.so"):
 		p.What = "host " + h.o.Name + " needs libvirt's client library, which is not on this computer"
 		p.Next = "install it: apt-get install libvirt0, or dnf install libvirt-libs"
-	case isCode(err, lv.ERR_AUTH_FAILED, lv.ERR_AUTH_CANCELLED, lv.ERR_AUTH_UNAVAILABLE, lv.ERR_ACCESS_DENIED, lv.ERR_OPERATION_DENIED) && !strings.Contains(text, "ssh"),
+	case h.transport() == "ssh":
+		return h.refusedBySSH(text, &said{err})
+	case isCode(err, lv.ERR_AUTH_FAILED, lv.ERR_AUTH_CANCELLED, lv.ERR_AUTH_UNAVAILABLE, lv.ERR_ACCESS_DENIED, lv.ERR_OPERATION_DENIED),
 		h.local() && strings.Contains(text, "Permission denied"):
 		return h.denied(&said{err})
-	case strings.Contains(text, "Host key verification failed"):
-		p.What = "host " + h.o.Name + " did not prove who it is: its SSH key is not the one that is known"
-		p.Next = "connect once by hand and compare the key: ssh " + h.sshTarget()
-	case h.transport() == "ssh" && strings.Contains(text, "Permission denied"):
-		p.What = "host " + h.o.Name + " does not take the SSH key of this user"
-		p.Next = "give the host the key: ssh-copy-id " + h.sshTarget()
 	case h.transport() == "tls":
 		p.Next = "see that libvirtd listens with TLS there and that both sides' certificates are valid (virt-pki-validate)"
 	case h.local():
 		p.Next = "see that libvirtd runs: systemctl status libvirtd"
 	default:
-		p.Next = "see that the host is up and that this works: virsh -c '" + h.uri.Redacted() + "' version"
+		p.Next = "see that the host is up and that this works: " + h.virsh("version")
 	}
 	return p
+}
+
+// refusedBySSH is a host that SSH did not lead to. All that is known is what the
+// SSH client printed.
+func (h *Host) refusedBySSH(text string, err error) *lifeboat.Problem {
+	p := &lifeboat.Problem{
+		What: "host " + h.o.Name + " cannot be reached",
+		Safe: "nothing was done there",
+		Next: "see that the host is up and that this works: " + h.virsh("version"),
+		Err:  err,
+	}
+	switch {
+	case strings.Contains(text, "HOST IDENTIFICATION HAS CHANGED"), strings.Contains(text, "Host key verification failed"):
+		p.What = "host " + h.o.Name + " did not prove who it is: its SSH key is not the one that is known"
+		p.Next = "ask somebody who knows whether that key was changed, then connect once by hand: ssh " + h.sshTarget()
+		p.Err = errUnknownKey
+	case strings.Contains(text, "Permission denied"):
+		p.What = "host " + h.o.Name + " does not take the SSH key of this user"
+		p.Next = "give the host the key: ssh-copy-id " + h.sshTarget()
+	}
+	return p
+}
+
+// errUnknownKey stands for the banner that SSH prints.
+var errUnknownKey = errors.New("host key verification failed")
+
+// virsh is a command that an operator may type to see for himself.
+func (h *Host) virsh(words string) string {
+	return "virsh -c '" + strings.ReplaceAll(h.uri.String(), "'", "%27") + "' " + words
 }
 
 // isLibvirt says that err came from libvirt's client library.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	lv "libvirt.org/go/libvirt"
+
 	"lifeboat/fixtures/libvirtd"
 )
 
@@ -30,4 +32,9 @@ func define(t *testing.T, d *libvirtd.Daemon, xml string) (uuid string) {
 	_, rest, _ := strings.Cut(xml, "<name>")
 	name, _, _ := strings.Cut(rest, "</name>")
 	return strings.TrimSpace(d.Virsh(t, "domuuid", name))
+}
+
+// errorOf is what libvirt's client returns with that code.
+func errorOf(code int, text string) error {
+	return lv.Error{Code: lv.ErrorNumber(code), Message: text, Level: lv.ERR_ERROR}
 }
