@@ -60,7 +60,7 @@ func (a *app) connect(h hostFile) (hypervisor.Host, error) {
 }
 
 func (a *app) connectVSphere(h hostFile, password string) (hypervisor.Host, error) {
-	return asAny(vsphere.Open(vsphere.Options{Name: h.Name, URL: h.URL, User: h.User, Password: password, Thumbprint: h.Thumbprint,
+	return asHost(vsphere.Open(vsphere.Options{Name: h.Name, URL: h.URL, User: h.User, Password: password, Thumbprint: h.Thumbprint,
 		Datacenter: h.Datacenter, Cluster: h.Cluster, Pool: h.Pool, Datastore: h.Datastore, Folder: h.Folder,
 		StreamsPerDatastore: h.Streams, Notes: hostNotes{a, h.Name}, Note: func(machine, text string) { a.note("%s: %s", machine, text) }}))
 }
@@ -71,18 +71,6 @@ func asHost[H hypervisor.Host](h H, err error) (hypervisor.Host, error) {
 		return nil, err
 	}
 	return h, nil
-}
-
-// asAny is asHost while vsphere's methods arrive one by one.
-func asAny(h any, err error) (hypervisor.Host, error) {
-	if err != nil {
-		return nil, err
-	}
-	host, ok := h.(hypervisor.Host)
-	if !ok {
-		return nil, hypervisor.ErrUnsupported
-	}
-	return host, nil
 }
 
 // closePatience bounds signing out at a host that does not answer any more.
@@ -269,7 +257,7 @@ func findMachines(all []machineOn, names []string) ([]machineOn, error) {
 			}
 			picked = append(picked, found[0])
 		default:
-			return nil, usagef("%d machines are called %q: say which as HOST/NAME", len(found), name)
+			return nil, usagef("%d machines are called %q: say which as HOST/NAME, or by the beginning of its id (machine list --json)", len(found), name)
 		}
 	}
 	return picked, nil

@@ -105,7 +105,7 @@ func (h *Host) nameIsFree(ctx context.Context, c *vim25.Client, name string) err
 			return &lifeboat.Problem{
 				What: fmt.Sprintf("host %s has a machine %s already", h.o.Name, words(name)),
 				Safe: "nothing was done, and that machine is as it was",
-				Next: "give the new one another name (--name), or rename the old one on the server",
+				Next: "give the new one another name (boot --rename NAME), or rename the old one on the server",
 				Err:  errNameTaken,
 			}
 		}

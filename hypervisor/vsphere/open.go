@@ -13,6 +13,8 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
+
+	"lifeboat/hypervisor"
 )
 
 const (
@@ -44,6 +46,8 @@ type Host struct {
 }
 
 var errClosed = errors.New("the connection to this host was closed")
+
+var _ hypervisor.Host = (*Host)(nil)
 
 // Open returns the host that the options name. It connects when something is
 // asked of it for the first time.
