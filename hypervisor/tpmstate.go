@@ -14,13 +14,14 @@ import (
 
 // The bounds of what an emulated TPM keeps: swtpm's files are far smaller.
 const (
-	mostTPMFiles   = 8
+	mostTPMFiles   = 2
 	longestTPMFile = 1 << 20
 )
 
-// tpmFile is a file of swtpm's that has to travel: the lasting and the volatile
-// state of a module of either version. Its lock and log do not.
-var tpmFile = regexp.MustCompile(`^tpm2?-00\.[a-z]{1,16}$`)
+// tpmFile is the file of swtpm's that has to travel: what a module of either
+// version keeps without power. Its lock and log do not, nor what it has in its
+// memory: a machine that is booted from a point starts its module anew.
+var tpmFile = regexp.MustCompile(`^tpm2?-00\.permall$`)
 
 // PackTPM returns the state of an emulated TPM in the form of
 // [lifeboat.TPM].State: swtpm's files in a tar archive, in the order of their
@@ -42,7 +43,7 @@ func PackTPM(dir string) ([]byte, error) {
 		}
 		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // a volatile one that the module has just removed
+			continue // somebody has just removed the machine
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read the state of a TPM: %w", err)

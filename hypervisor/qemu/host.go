@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"lifeboat/hypervisor"
@@ -59,6 +60,8 @@ type Options struct {
 // Host is the machines of one folder.
 type Host struct {
 	o Options
+	// devices are the names of what QEMU can build, asked for once.
+	devices func() map[string]bool
 }
 
 var _ hypervisor.Host = (*Host)(nil)
@@ -92,7 +95,9 @@ func Open(o Options) (*Host, error) {
 	if o.Note == nil {
 		o.Note = func(string, string) {}
 	}
-	return &Host{o: o}, nil
+	h := &Host{o: o}
+	h.devices = sync.OnceValue(h.listDevices)
+	return h, nil
 }
 
 // Name is what the operator called the host.

@@ -180,6 +180,8 @@ func exportReal(t *testing.T, h *Host, m *machine) {
 	}
 	if nic := s.Machine().NICs[0]; len(nic.Addresses) == 0 || nic.SeenAt.IsZero() {
 		t.Errorf("its addresses were not seen: %+v", nic)
+	} else if nic.Gateway != "10.77.0.1" || nic.Interface != "eth0" || s.Machine().HostName != m.name() {
+		t.Errorf("its names and its gateway were not seen: %+v, host name %q", nic, s.Machine().HostName)
 	}
 	path := writeStill(t, s, "root")
 	must(t, s.Release(t.Context()))

@@ -113,6 +113,26 @@ func TestHyperVFlagsThatWouldKeepAGuestFromStartingAreCompletedOrLeftOut(t *test
 	}
 }
 
+func TestAHostOffersTheHardwareThatItsQEMUHas(t *testing.T) {
+	h := newHost(t)
+	if a := h.Abilities(); !slices.Equal(a.Buses, allBuses) || !slices.Equal(a.Cards, allCards) {
+		t.Errorf("this QEMU lacks something: %v, %v", a.Buses, a.Cards)
+	}
+	// What Red Hat's has.
+	h.devices = func() map[string]bool {
+		return devicesOf([]byte("Storage devices:\nname \"virtio-blk-pci\", bus PCI\nname \"ich9-ahci\", bus PCI\nname \"ide-hd\", bus IDE\n" +
+			"\nNetwork devices:\nname \"e1000e\", bus PCI\nname \"virtio-net-pci\", bus PCI\n"))
+	}
+	if a := h.Abilities(); fmt.Sprint(a.Buses, a.Cards) != "[virtio sata ide] [virtio e1000e]" {
+		t.Errorf("it offers %v, %v", a.Buses, a.Cards)
+	}
+	h.o.Binary = "/nonexistent/qemu"
+	h.devices = h.listDevices
+	if a := h.Abilities(); !slices.Equal(a.Buses, allBuses) {
+		t.Errorf("without QEMU it offers %v", a.Buses)
+	}
+}
+
 func TestQEMUKnowsTheHyperVFlagsByTheseNames(t *testing.T) {
 	needQEMU(t)
 	list, err := exec.Command(plainProgram, "-device", "max-x86_64-cpu,help").Output()
