@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	lv "libvirt.org/go/libvirt"
@@ -29,18 +30,53 @@ func TestHost(t *testing.T) {
 	scratch := smallFileSystem(t, small)
 	daemon := libvirtd.Start(t)
 	hostsuite.Run(t, func(t *testing.T, n hostsuite.Needs) hostsuite.Subject {
-		h := newHost(t, daemon, func(o *Options) {
+		h := openHost(t, daemon, func(o *Options) {
 			if n.SmallScratch > 0 {
 				o.ScratchDir, o.ScratchReserveBytes = scratch, small/2
 			}
 		})
 		return hostsuite.Subject{
-			Host: h, Guest: standIn{h.Host, openFolder(t, daemon.Dir)},
-			Crash:      func(t *testing.T, machine string) { crash(t, h.Host, machine) },
-			DieHolding: func(t *testing.T, machine string, o hypervisor.FreezeOptions) { dieAt(t, h.Host, machine, "held", o) },
-			Leftovers:  func(t *testing.T, machine string) []string { return leftovers(t, h.Host, machine) },
+			Host: h, Guest: standIn{h, openFolder(t, daemon.Dir)}, OddName: "zeta..x; rm",
+			Crash:      func(t *testing.T, machine string) { crash(t, h, machine) },
+			DieHolding: func(t *testing.T, machine string, o hypervisor.FreezeOptions) { dieAt(t, h, machine, "held", o) },
+			Leftovers:  func(t *testing.T, machine string) []string { return leftovers(t, h, machine) },
 		}
 	})
+}
+
+// openHost returns a host with a storage pool of the test's own. Its machines end
+// with the test.
+func openHost(t testing.TB, daemon *libvirtd.Daemon, change ...func(*Options)) *Host {
+	t.Helper()
+	dir, err := os.MkdirTemp(daemon.Dir, "pool-")
+	must(t, err)
+	must(t, os.Chmod(dir, 0o711))
+	pool := filepath.Base(dir)
+	daemon.Virsh(t, "pool-create-as", pool, "dir", "--target", dir)
+	o := Options{Name: "test", URI: daemon.URI, Pool: pool, ScratchReserveBytes: 1, Notes: &memoryNotes{},
+		KVM:  func(context.Context) (bool, string) { return false, "this is a test" },
+		Note: func(machine, text string) { t.Logf("note: %s: %s", machine, text) }}
+	for _, f := range change {
+		f(&o)
+	}
+	h, err := Open(o)
+	must(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		list, err := h.domains(ctx)
+		must(t, err)
+		for _, d := range list {
+			if err := h.PowerOff(ctx, d.uuid, 0); err != nil {
+				t.Errorf("switch %s off: %v", d.name, err)
+			}
+			if err := h.Remove(ctx, d.uuid); err != nil {
+				t.Errorf("remove %s: %v", d.name, err)
+			}
+		}
+		h.Close()
+	})
+	return h
 }
 
 // openFolder is a folder in which QEMU's user may make sockets.
@@ -192,7 +228,7 @@ func leftovers(t *testing.T, h *Host, name string) []string {
 	must(t, err)
 	d, err := h.find(ctx, name)
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), folderPrefix) || err != nil {
+		if err != nil || strings.HasPrefix(e.Name(), folderName(d.uuid, "")) {
 			left = append(left, "file "+e.Name())
 		}
 	}
