@@ -82,7 +82,7 @@ func (a *app) addHost(ctx context.Context, f hostAddFlags) error {
 	password := ""
 	if h.Kind == kindVSphere {
 		if h.Thumbprint == "" && !f.noCheck {
-			if h.Thumbprint, err = a.believed(ctx, h, "lifeboat host add "+h.addWords()); err != nil {
+			if h.Thumbprint, err = a.believed(ctx, h, "lifeboat host add "+h.addWords(f.passwordFile)); err != nil {
 				return err
 			}
 		}
@@ -148,12 +148,15 @@ func (h *hostFile) complete() error {
 }
 
 // addWords are the words of a `host add` that makes a vsphere host.
-func (h hostFile) addWords() string {
+func (h hostFile) addWords(passwordFile string) string {
 	words := shellWord(h.Name) + " --kind " + h.Kind
 	for _, f := range h.fields() {
 		if f.value != "" && f.name != "thumbprint" {
 			words += " --" + f.name + " " + shellWord(f.value)
 		}
+	}
+	if passwordFile != "" {
+		words += " --password-file " + shellWord(passwordFile)
 	}
 	return words
 }

@@ -51,6 +51,7 @@ func TestScripts(t *testing.T) {
 			"unmount":     scriptUnmount,
 			"loop":        scriptLoop,
 			"await":       scriptAwait,
+			"vcenter":     (&vcenters{t: t}).script,
 		},
 		Condition: scriptCondition,
 	})
