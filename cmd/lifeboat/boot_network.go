@@ -127,6 +127,18 @@ func (pl planner) addNetworks(plan *bootPlan) error {
 	return nil
 }
 
+// unplugged says that some card has no cable.
+func (p *bootPlan) unplugged() bool {
+	for _, m := range p.Machines {
+		for _, n := range m.Networks {
+			if n.Kind == hypervisor.NetworkNone {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // way is how a machine is reached: through its first card that is plugged in and
 // whose address is known, or else its first that is plugged in.
 func (b *plannedBoot) way() (card int, address netip.Addr, kind hypervisor.NetworkKind) {

@@ -196,11 +196,16 @@ func (a *app) planBoot(ctx context.Context, host hypervisor.Host, run string, f 
 	if pl.network == "" {
 		pl.network = string(hypervisor.NetworkSegment)
 	}
-	if pl.segments = host.Abilities().Segments; !pl.segments && f.network == "" {
+	pl.segments = host.Abilities().Segments
+	alone := !pl.segments && f.network == ""
+	if alone {
 		pl.network = string(hypervisor.NetworkNone)
+	}
+	plan, err := pl.plan(points)
+	if err == nil && alone && plan.unplugged() {
 		a.note("host %s has no private networks: network cards stay unplugged unless --network or --map says where they lead", host.Name())
 	}
-	return pl.plan(points)
+	return plan, err
 }
 
 func freePort() (int, error) {

@@ -205,19 +205,10 @@ func (a *app) exportJobs(ctx context.Context, site *siteFile, f exportFlags, arg
 		p := newProblemJSON("export", unreachable)
 		early = append(early, exportResult{Machine: hostRow, Problem: &p, err: unreachable})
 	}
+	sort := sorting{site: site, all: known, booted: a.bootedHere()}
 	for _, m := range all {
-		if why := site.leftOut(m.host.Name(), m.Machine.Name); why != "" && f.all {
-			early = append(early, exportResult{Machine: m.Machine.Name, Host: m.host.Name(), LeftOut: why})
-			continue
-		}
-		if m.Recovery != "" {
-			early = append(early, exportResult{Machine: m.Machine.Name, Host: m.host.Name(),
-				Skipped: "it still runs from a drive; move it to local disk first: lifeboat boot --resume " + short(m.Recovery) + " --settle"})
-			continue
-		}
-		if err := cannotExport(site, m, known); err != nil {
-			p := newProblemJSON("export", err)
-			early = append(early, exportResult{Machine: m.Machine.Name, Host: m.host.Name(), Problem: &p, err: err})
+		if r, not := sort.notExported(m, f.all); not {
+			early = append(early, r)
 			continue
 		}
 		jobs = append(jobs, machineJob(m))

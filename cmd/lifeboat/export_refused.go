@@ -7,31 +7,80 @@ import (
 	"lifeboat/hypervisor"
 )
 
-// cannotExport says why a machine is not exported, or is nil.
-func cannotExport(site *siteFile, m machineOn, all []machineOn) error {
-	if m.Refused != "" {
-		return &lifeboat.Problem{
+// sorting decides which of the hosts' machines are not exported.
+type sorting struct {
+	site *siteFile
+	// all are the machines of all hosts, booted those that a run booted, by
+	// HOST/NAME, with the run's id.
+	all    []machineOn
+	booted map[string]string
+}
+
+// place is a machine's host and name.
+func (m machineOn) place() string { return m.host.Name() + "/" + m.Machine.Name }
+
+// bootedHere lists the machines that were booted from drives and not removed
+// again, as far as this state folder knows.
+func (a *app) bootedHere() map[string]string {
+	runs, err := a.bootedRuns()
+	if err != nil {
+		a.warn("which machines were booted from a drive is not known: %v", err)
+	}
+	booted := map[string]string{}
+	for _, b := range runs {
+		for _, m := range b.Machines {
+			booted[b.Host.Name+"/"+m.Name] = b.Run
+		}
+	}
+	return booted
+}
+
+// notExported says why a machine is not exported. What site.yaml leaves out can
+// still be exported by its name.
+func (s sorting) notExported(m machineOn, everything bool) (exportResult, bool) {
+	r := exportResult{Machine: m.Machine.Name, Host: m.host.Name()}
+	twin := s.twinOf(m)
+	run, booted := s.booted[m.place()]
+	switch left := s.site.leftOut(r.Host, r.Machine); {
+	case left != "" && everything:
+		r.LeftOut = left
+	case m.Recovery != "":
+		r.Skipped = "it still runs from a drive; move it to local disk first: lifeboat boot --resume " + short(m.Recovery) + " --settle"
+	case m.Refused != "":
+		r.err = &lifeboat.Problem{
 			What: fmt.Sprintf("%s cannot be exported: %s", m.Machine.Name, m.Refused),
 			Safe: "nothing was done to it; points that it has are whole",
 			Next: "change that on its host, or leave it out: name it under exclude in site.yaml",
 			Err:  hypervisor.ErrUnsupported,
 		}
+	case twin != "" && booted && s.booted[twin] == "" && everything:
+		r.LeftOut = fmt.Sprintf("run %s booted it from a drive beside %s, which is exported", short(run), twin)
+	case twin != "":
+		r.err = twinProblem(m, twin)
+	default:
+		return r, false
 	}
-	if twin := twinOf(site, m, all); twin != "" {
-		return twinProblem(m, twin)
+	if r.err != nil {
+		p := newProblemJSON("export", r.err)
+		r.Problem = &p
 	}
-	return nil
+	return r, true
 }
 
-// twinOf names another machine that has the same id, or is "". A machine that
-// was copied together with its definition would share one history with the
-// original, and each export would pass for the other's. One that runs from a
-// drive, or is left out, is exported by nobody.
-func twinOf(site *siteFile, m machineOn, all []machineOn) string {
-	for _, other := range all {
-		same := other.Machine.ID == m.Machine.ID && (other.host.Name() != m.host.Name() || other.HostID != m.HostID)
-		if same && other.Recovery == "" && site.leftOut(other.host.Name(), other.Machine.Name) == "" {
-			return other.host.Name() + "/" + other.Machine.Name
+// twinOf names another machine that has the same id and is exported, or is "". A
+// machine that was copied together with its definition would share one history
+// with the original, and each export would pass for the other's. One that runs
+// from a drive, or is left out, is exported by nobody; and of two, of which one
+// was booted by a run, the other is the original.
+func (s sorting) twinOf(m machineOn) string {
+	_, copied := s.booted[m.place()]
+	for _, other := range s.all {
+		if other.Machine.ID != m.Machine.ID || other.host.Name() == m.host.Name() && other.HostID == m.HostID {
+			continue
+		}
+		_, otherCopied := s.booted[other.place()]
+		if other.Recovery == "" && s.site.leftOut(other.host.Name(), other.Machine.Name) == "" && (copied || !otherCopied) {
+			return other.place()
 		}
 	}
 	return ""

@@ -144,3 +144,41 @@ func TestWhatIsLeftOutIsNoFailure(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestOfTwoMachinesWithOneIDTheCopyIsNotExported(t *testing.T) {
+	on := func(host, name, hostID string) machineOn {
+		return machineOn{hypervisor.Listed{Machine: lifeboat.Machine{ID: "m1", Name: name}, HostID: hostID}, namedHost{name: host}}
+	}
+	web, twin := on("vc", "web", "1"), on("vc", "web2", "2")
+	for _, c := range []struct {
+		what      string
+		booted    map[string]string
+		exclude   []excludeFile
+		recovery  string
+		web, twin bool
+	}{
+		{what: "nobody knows which is the original"},
+		{what: "one was booted by a run", booted: map[string]string{"vc/web2": "r"}, web: true},
+		{what: "both were", booted: map[string]string{"vc/web": "r", "vc/web2": "r"}},
+		{what: "one runs from a drive", recovery: "r", web: true},
+		{what: "one is left out", exclude: []excludeFile{{Machine: "vc/web2"}}, web: true},
+	} {
+		twin := twin
+		twin.Recovery = c.recovery
+		s := sorting{site: &siteFile{Exclude: c.exclude}, all: []machineOn{web, twin}, booted: c.booted}
+		if _, not := s.notExported(web, true); not == c.web {
+			t.Errorf("%s: that web is exported is %v", c.what, !not)
+		}
+		if r, not := s.notExported(twin, true); not == c.twin {
+			t.Errorf("%s: that its twin is exported is %v: %+v", c.what, !not, r)
+		}
+	}
+}
+
+// namedHost is a host that is only named.
+type namedHost struct {
+	hypervisor.Host
+	name string
+}
+
+func (h namedHost) Name() string { return h.name }
