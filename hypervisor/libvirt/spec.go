@@ -24,6 +24,8 @@ type description struct {
 	recovery string
 	// disks say where the bytes are, one for each of machine.Disks, in order.
 	disks []diskSource
+	// agentConnected: a guest agent has its channel open. Known of what runs.
+	agentConnected bool
 	// left is what the machine has and Lifeboat does not keep, a sentence each.
 	left []string
 	// nvramPath is the file of the firmware's variables on the host, or empty.
@@ -74,6 +76,9 @@ func describe(config, live string) (description, error) {
 		return description{}, fmt.Errorf("%s: %w", doc.Name, err)
 	}
 	d := description{machine: m, recovery: own.Recovery, nvramPath: nvramPath(doc.OS)}
+	d.agentConnected = slices.ContainsFunc(doc.Devices.Channels, func(c libvirtxml.DomainChannel) bool {
+		return isAgent(c) && c.Target.VirtIO.State == "connected"
+	})
 	d.setSMBIOS(doc)
 	d.setTPM(doc)
 	if err := d.setDisks(doc); err != nil {
@@ -240,9 +245,11 @@ func (d *description) setTPM(doc *libvirtxml.Domain) {
 }
 
 func hasAgent(devices *libvirtxml.DomainDeviceList) bool {
-	return slices.ContainsFunc(devices.Channels, func(c libvirtxml.DomainChannel) bool {
-		return c.Target != nil && c.Target.VirtIO != nil && c.Target.VirtIO.Name == "org.qemu.guest_agent.0"
-	})
+	return slices.ContainsFunc(devices.Channels, isAgent)
+}
+
+func isAgent(c libvirtxml.DomainChannel) bool {
+	return c.Target != nil && c.Target.VirtIO != nil && c.Target.VirtIO.Name == "org.qemu.guest_agent.0"
 }
 
 func (d *description) setNICs(devices *libvirtxml.DomainDeviceList) {
