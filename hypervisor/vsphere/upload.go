@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	// importProgress is how often an import's lease is renewed; vCenter ends one
-	// after 5 minutes without a word.
+	// importProgress is how often an import's lease is renewed, or a quarter of
+	// its time if that is less. vCenter ends one after 5 minutes without a word.
 	importProgress = 5 * time.Second
 	// importStall is how long an import may make no headway at all. It is longer
 	// than a slow drive sleeps.
@@ -134,7 +134,11 @@ func (u *upload) run(ctx context.Context, list []*stream) error {
 // keep renews the lease until everything is over, and gives up on an import that
 // stands still.
 func (u *upload) keep(ctx context.Context, finished <-chan struct{}) error {
-	t := time.NewTicker(importProgress)
+	every := importProgress
+	if quarter := time.Duration(u.info.LeaseTimeout) * time.Second / 4; quarter > 0 {
+		every = min(every, quarter)
+	}
+	t := time.NewTicker(every)
 	defer t.Stop()
 	last, since := int64(-1), time.Now()
 	for {
