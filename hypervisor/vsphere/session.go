@@ -186,7 +186,7 @@ func (h *Host) wait(ctx context.Context, task types.ManagedObjectReference) (*ty
 		var t mo.Task
 		if err := property.DefaultCollector(c).RetrieveOne(ctx, task, []string{"info"}, &t); err != nil {
 			if ctx.Err() != nil {
-				h.cancel(c, task)
+				return nil, h.cancel(ctx, c, task)
 			}
 			return nil, err
 		}
@@ -196,9 +196,8 @@ func (h *Host) wait(ctx context.Context, task types.ManagedObjectReference) (*ty
 		case types.TaskInfoStateError:
 			return &t.Info, taskError(t.Info.Error)
 		}
-		if err := sleep(ctx, pause); err != nil {
-			h.cancel(c, task)
-			return nil, err
+		if sleep(ctx, pause) != nil {
+			return nil, h.cancel(ctx, c, task)
 		}
 	}
 }
@@ -214,12 +213,18 @@ func taskError(f *types.LocalizedMethodFault) error {
 	return fmt.Errorf("%s (%w)", words(f.LocalizedMessage), soap.WrapVimFault(f.Fault))
 }
 
-// cancel asks the server to give a task up.
-func (h *Host) cancel(c *vim25.Client, task types.ManagedObjectReference) {
-	ctx, cancel := context.WithTimeout(context.Background(), logoutTime)
-	defer cancel()
+// cancel asks the server to give a task up, and returns why nobody waits for it
+// any more. A task that waits for an answer of the operator's is left to wait.
+func (h *Host) cancel(ctx context.Context, c *vim25.Client, task types.ManagedObjectReference) error {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, errAsked) {
+		return cause
+	}
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), logoutTime)
+	defer stop()
 	// Many tasks cannot be cancelled; the caller says what that means.
 	_, _ = methods.CancelTask(ctx, c, &types.CancelTask{This: task})
+	return cause
 }
 
 // sleep waits, or returns why the context ended.
