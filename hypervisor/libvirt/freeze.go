@@ -50,7 +50,10 @@ func (s *still) hold(ctx context.Context) error {
 	if err := s.refuseDisks(seen); err != nil {
 		return err
 	}
-	for _, text := range s.domain.readState(ctx, seen) {
+	if err := seen.refuse(s.domain.h.o.Name, s.options.Exclude); err != nil {
+		return err
+	}
+	for _, text := range append(seen.left, s.domain.readState(ctx, seen)...) {
 		s.domain.h.note(s.domain.name, text)
 	}
 	s.description, s.sources = seen.machine, seen.disks

@@ -38,3 +38,12 @@ func define(t *testing.T, d *libvirtd.Daemon, xml string) (uuid string) {
 func errorOf(code int, text string) error {
 	return lv.Error{Code: lv.ErrorNumber(code), Message: text, Level: lv.ERR_ERROR}
 }
+
+// makePool gives the daemon the pool that a host uses when none is named.
+func makePool(t *testing.T, d *libvirtd.Daemon) {
+	t.Helper()
+	if err := os.Mkdir(d.Dir+"/pool", 0o711); err != nil {
+		t.Fatal(err)
+	}
+	d.Virsh(t, "pool-create-as", "default", "dir", "--target", d.Dir+"/pool")
+}

@@ -95,11 +95,15 @@ func (d *domain) notBusy(ctx context.Context) error {
 	if isCode(err, lv.ERR_OPERATION_INVALID) {
 		return nil // it does not run
 	}
-	if err != nil || info.Type == lv.DOMAIN_JOB_NONE {
+	// The host that a machine comes to knows no more than that it comes.
+	arrives := isCode(err, lv.ERR_OPERATION_UNSUPPORTED)
+	if err != nil && !arrives || err == nil && info.Type == lv.DOMAIN_JOB_NONE {
 		return err
 	}
 	what := "has a job of libvirt's under way"
 	switch {
+	case arrives:
+		what = "is being migrated"
 	case !info.OperationSet:
 	case info.Operation == lv.DOMAIN_JOB_OPERATION_MIGRATION_OUT, info.Operation == lv.DOMAIN_JOB_OPERATION_MIGRATION_IN:
 		what = "is being migrated"
