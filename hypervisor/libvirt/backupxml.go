@@ -3,6 +3,7 @@ package libvirt
 import (
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 
 	"libvirt.org/go/libvirtxml"
@@ -55,6 +56,14 @@ func backupXML(folder string, all []string, disks []exportDisk) (string, error) 
 // with the given disks, all by libvirt's names; "" if none is tracked.
 func checkpointXML(name string, all []string, tracked map[string]bool) (string, error) {
 	c := &libvirtxml.DomainCheckpoint{Name: name, Disks: &libvirtxml.DomainCheckpointDisks{}}
+	// libvirt takes back none without it, and does not look at it otherwise.
+	if _, made, ok := splitCheckpointName(name); ok {
+		seconds, err := strconv.ParseInt(made, 16, 64)
+		if err != nil {
+			return "", fmt.Errorf("checkpoint %s has no time", name)
+		}
+		c.CreationTime = strconv.FormatInt(seconds, 10)
+	}
 	some := false
 	for _, target := range all {
 		disk := libvirtxml.DomainCheckpointDisk{Name: target, Checkpoint: "no"}

@@ -34,11 +34,9 @@ func (s *still) settleCheckpoints(ctx context.Context, known map[string]string) 
 	s.noted = d.readNote(ctx)
 	lost := maps.Clone(known)
 	maps.Copy(lost, s.noted)
+	maps.DeleteFunc(lost, func(name, _ string) bool { _, there := listed[name]; return there })
 	for name, text := range lost {
-		if _, there := listed[name]; there {
-			continue
-		}
-		// What cannot come back has no domain or disk to come back to.
+		// What cannot come back has no disk to come back to.
 		if d.redefine(ctx, text, 0) == nil {
 			listed[name] = text
 		}
@@ -52,6 +50,7 @@ func (s *still) settleCheckpoints(ctx context.Context, known map[string]string) 
 		if err != nil {
 			return nil, err
 		}
+		_, c.Lost = lost[name]
 		c.Sound = d.redefine(ctx, text, lv.DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE) == nil
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

@@ -47,7 +47,10 @@ func (s *still) hold(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.refuseDisks(seen); err != nil {
+	if err := seen.refuse(s.domain.h.o.Name, s.options.Exclude); err != nil {
+		return err
+	}
+	if err := s.refuseDrive(seen); err != nil {
 		return err
 	}
 	if err := seen.refuse(s.domain.h.o.Name, s.options.Exclude); err != nil {
@@ -63,8 +66,8 @@ func (s *still) hold(ctx context.Context) error {
 	return s.holdRunning(ctx, seen)
 }
 
-// refuseDisks refuses a machine that runs from a drive.
-func (s *still) refuseDisks(seen *sight) error {
+// refuseDrive refuses a machine that runs from a drive.
+func (s *still) refuseDrive(seen *sight) error {
 	text := seen.live
 	if text == "" {
 		text = seen.config

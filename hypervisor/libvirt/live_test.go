@@ -62,6 +62,7 @@ func bootLive(t *testing.T, daemon *libvirtd.Daemon, h *Host) *liveGuest {
 	must(t, h.PowerOn(t.Context(), "live"))
 	d, err := h.find(t.Context(), "live")
 	must(t, err)
+	forgetAtEnd(t, d)
 	g := &liveGuest{t, h, d, serial}
 	eventually(t, bootCeiling, "the guest is ready", func() bool { return strings.Contains(g.text(), "READY") })
 	eventually(t, bootCeiling, "the guest writes", func() bool { return g.written() > 5 })

@@ -76,14 +76,6 @@ func (s *still) lookAtImages(ctx context.Context) (map[string][]imageInfo, error
 	chains := map[string][]imageInfo{}
 	for _, disk := range s.wantedDisks() {
 		source := s.source(disk.Key)
-		if source.onlyRunning != "" || source.path == "" {
-			return nil, &lifeboat.Problem{
-				What: fmt.Sprintf("%s is off, and its disk %s cannot be read then: %s", s.domain.name, disk.Key, source.onlyRunning),
-				Safe: "nothing was done",
-				Next: "start the machine for the export, or exclude the disk",
-				Err:  hypervisor.ErrUnsupported,
-			}
-		}
 		chain, err := imageChain(ctx, source.path, source.format)
 		if err != nil {
 			return nil, fmt.Errorf("look at disk %s: %w", disk.Key, err)
@@ -113,10 +105,11 @@ func (s *still) settleImages(ctx context.Context, chains map[string][]imageInfo)
 	if err != nil {
 		return err
 	}
+	lost := map[string]bool{}
 	for name, text := range known {
 		// Lost by libvirt: the image knows its bitmap, and that is what counts.
 		if _, there := listed[name]; !there {
-			listed[name] = text
+			listed[name], lost[name] = text, true
 		}
 	}
 	var have []checkpoint
@@ -125,6 +118,7 @@ func (s *still) settleImages(ctx context.Context, chains map[string][]imageInfo)
 		if err != nil {
 			return err
 		}
+		c.Lost = lost[name]
 		if c.Sound = s.soundIn(c, chains); !c.Sound {
 			if err := s.forgetBroken(ctx, name, chains); err != nil {
 				return err

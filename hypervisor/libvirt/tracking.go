@@ -39,6 +39,8 @@ type checkpoint struct {
 	Disks []string
 	// Sound says that libvirt found these bitmaps, closed cleanly.
 	Sound bool
+	// Lost says that libvirt did not know it before it was told again.
+	Lost bool
 }
 
 // newCheckpointName names a checkpoint for a drive. The names of one drive sort
@@ -66,10 +68,8 @@ func splitCheckpointName(name string) (drive, made string, ok bool) {
 	if len(parts) != 4 || parts[0]+"-" != checkpointPrefix || len(parts[2]) != 10 || len(parts[3]) != 8 {
 		return "", "", false
 	}
-	for _, part := range parts[1:] {
-		if strings.Trim(part, "0123456789abcdefghijklmnopqrstuvwxyz") != "" {
-			return "", "", false
-		}
+	if strings.Trim(parts[1], "0123456789abcdefghijklmnopqrstuvwxyz") != "" || strings.Trim(parts[2]+parts[3], "0123456789abcdef") != "" {
+		return "", "", false
 	}
 	return parts[1], parts[2], true
 }
@@ -146,7 +146,7 @@ func base(have []checkpoint, uuid, target, since string, size int64) (name, why 
 	}
 	i := slices.IndexFunc(have, func(c checkpoint) bool { return c.Name == name })
 	switch {
-	case i < 0 || !slices.Contains(have[i].Disks, target):
+	case i < 0 || have[i].Lost && !have[i].Sound || !slices.Contains(have[i].Disks, target):
 		return "", whyUnknown
 	case !have[i].Sound:
 		return "", whyBroken
