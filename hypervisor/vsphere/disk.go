@@ -147,6 +147,9 @@ func (sd *stillDisk) explain(ctx context.Context, err error) error {
 		return err
 	}
 	s := sd.s
+	if broken := s.broken.Load(); broken != nil {
+		return *broken
+	}
 	err = fmt.Errorf("read disk %s of %s: %w", sd.d.Key, words(s.f.name()), err)
 	if !isWrongWay(err) {
 		return err

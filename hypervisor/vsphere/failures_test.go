@@ -386,3 +386,43 @@ func TestDisksThatCannotBeMergedAreTold(t *testing.T) {
 		t.Errorf("the operator was told %v", l.told)
 	}
 }
+
+func TestASnapshotNeverFillsADatastore(t *testing.T) {
+	l := newLab(t, vcenter.Options{})
+	m := l.web01(t, nil)
+	var low atomic.Bool
+	every, ask := roomEvery, askRoom
+	roomEvery = 20 * time.Millisecond
+	askRoom = func(ctx context.Context, s *still) ([]room, error) {
+		list, err := ask(ctx, s)
+		if err == nil && len(list) != 1 {
+			t.Errorf("the room on %d datastores is looked at", len(list))
+		}
+		for i := range list {
+			if low.Load() {
+				list[i].freeBytes = 1 << 20
+			}
+		}
+		return list, err
+	}
+	t.Cleanup(func() { roomEvery, askRoom = every, ask })
+	for _, method := range []string{MethodRanges, MethodNFC} {
+		low.Store(false)
+		still := l.freeze(t, hypervisor.FreezeOptions{DriveID: "a", Method: method})
+		mustRead(t, still, "scsi0-0", m.Bytes(t, 0))
+		low.Store(true)
+		for deadline := time.Now().Add(20 * time.Second); m.Snapshots() > 0 && time.Now().Before(deadline); {
+			time.Sleep(10 * time.Millisecond)
+		}
+		var p *lifeboat.Problem
+		if _, err := content(t, still, "scsi0-0"); !errors.Is(err, hypervisor.ErrStillBroken) || !errors.As(err, &p) || !strings.Contains(p.Next, "LocalDS_0") {
+			t.Errorf("%s: it gives %v", method, err)
+		}
+		release(t, still)
+		untouched(t, m)
+	}
+	if _, err := l.host.Freeze(t.Context(), "web01", hypervisor.FreezeOptions{DriveID: "a"}); err == nil || errors.Is(err, hypervisor.ErrStillBroken) {
+		t.Errorf("on a full datastore it gives %v", err)
+	}
+	untouched(t, m)
+}

@@ -59,6 +59,9 @@ func (s *still) hold(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", name, hypervisor.ErrMachineBusy)
 	}
 	s.holds = true
+	if err := s.needRoom(ctx); err != nil {
+		return err
+	}
 	if err := s.track(ctx); err != nil {
 		return s.h.explain("switch change tracking of "+name+" on", name+" goes on as it is", err)
 	}

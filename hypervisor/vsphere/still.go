@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vmware/govmomi/property"
@@ -49,8 +50,12 @@ type still struct {
 	waysMu sync.Mutex
 	ways   wayNotes
 
-	mu       sync.Mutex
-	released bool
+	// broken is why the still was let go before its time, or nil.
+	broken atomic.Pointer[error]
+
+	mu         sync.Mutex
+	released   bool
+	releaseErr error
 }
 
 func newStill(h *Host, c *vim25.Client, f *found, o hypervisor.FreezeOptions) *still {
@@ -124,10 +129,15 @@ func (s *still) Committed(context.Context) error { return nil }
 func (s *still) Release(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.released {
-		return nil
+	if !s.released {
+		s.released = true
+		s.releaseErr = s.letGo(ctx)
 	}
-	s.released = true
+	return s.releaseErr
+}
+
+// letGo does what Release promises.
+func (s *still) letGo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
 	defer cancel()
 	s.stop()

@@ -25,6 +25,7 @@ func (s *still) choose(ctx context.Context) error {
 		return err
 	}
 	s.work.Go(s.heartbeat)
+	s.work.Go(s.watchRoom)
 	s.ways = s.readNotes(ctx)
 	s.lease = &lease{s: s}
 	for _, d := range s.f.disks() {
