@@ -66,10 +66,10 @@ func Join(bridge, cidr, addr string) (*Inside, error) {
 		return nil, err
 	}
 	ns, err := newNamespace()
-	if err != nil {
-		return nil, allowed("make a network namespace", err)
-	}
 	in := &Inside{ns: ns, bridge: link.Attrs().Index}
+	if err != nil {
+		return nil, errors.Join(allowed("make a network namespace", err), in.Close())
+	}
 	if err := in.plug(link, netip.PrefixFrom(own, prefix.Bits())); err != nil {
 		return nil, errors.Join(allowed("join bridge "+bridge, err), in.Close())
 	}
@@ -101,23 +101,33 @@ func allowed(what string, err error) error {
 
 // newNamespace makes a network namespace that only its handle keeps.
 func newNamespace() (netns.NsHandle, error) {
-	type made struct {
-		ns  netns.NsHandle
-		err error
-	}
-	answer := make(chan made)
-	go func() {
-		// Never unlocked: the thread belongs to the new namespace and must not be
-		// used for anything else. It ends with this goroutine.
-		runtime.LockOSThread()
-		ns, err := netns.New()
-		if err == nil {
-			err = quiet()
+	ns := netns.None()
+	err := onThread(func() (err error) {
+		if ns, err = netns.New(); err != nil {
+			return err
 		}
-		answer <- made{ns, err}
+		return quiet()
+	})
+	return ns, err
+}
+
+// onThread runs f on a thread that may enter another namespace and is never used
+// for anything else: its goroutine ends without unlocking it, and so it ends. It
+// is not the main thread, which cannot end: /proc/self shows the network of that
+// one.
+func onThread(f func() error) error {
+	answer := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			answer <- f()
+			return
+		}
+		err := onThread(f) // while this one is locked, that is another thread
+		runtime.UnlockOSThread()
+		answer <- err
 	}()
-	m := <-answer
-	return m.ns, m.err
+	return <-answer
 }
 
 // quiet makes a fresh namespace say nothing by itself and pass nothing on. What
@@ -214,6 +224,9 @@ func (in *Inside) Close() error {
 			err = netlink.LinkDel(link)
 		}
 	}
+	if !in.ns.IsOpen() {
+		return err
+	}
 	return errors.Join(err, in.ns.Close())
 }
 
@@ -247,22 +260,15 @@ func (in *Inside) socket() (int, error) {
 	if in.closed {
 		return -1, net.ErrClosed
 	}
-	type made struct {
-		fd  int
-		err error
-	}
-	answer := make(chan made)
-	go func() {
-		runtime.LockOSThread() // never unlocked, as in newNamespace
+	fd := -1
+	err := onThread(func() (err error) {
 		if err := netns.Set(in.ns); err != nil {
-			answer <- made{-1, err}
-			return
+			return err
 		}
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		answer <- made{fd, err}
-	}()
-	m := <-answer
-	return m.fd, m.err
+		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		return err
+	})
+	return fd, err
 }
 
 // connect waits until the other side has accepted.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -55,16 +54,12 @@ func join(t *testing.T, bridge, addr string) *Inside {
 // within runs f on a thread that is inside.
 func within(t *testing.T, in *Inside, f func() error) {
 	t.Helper()
-	answer := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		err := netns.Set(in.ns)
-		if err == nil {
-			err = f()
+	must(t, onThread(func() error {
+		if err := netns.Set(in.ns); err != nil {
+			return err
 		}
-		answer <- err
-	}()
-	must(t, <-answer)
+		return f()
+	}))
 }
 
 // guest stands in for a guest: it answers at port 22.
@@ -117,6 +112,23 @@ func TestAGuestIsReachedFromInsideAndTheHostHasNoWayThere(t *testing.T) {
 		t.Errorf("the routes of the host were %s and are %s", before, after)
 	}
 	must(t, Sealed(bridge))
+}
+
+// TestTheProcessStaysWhereItIs: /proc/self shows the namespaces of the main
+// thread, and Go may run any goroutine on that.
+func TestTheProcessStaysWhereItIs(t *testing.T) {
+	bridge := newBridge(t)
+	before, err := os.Readlink("/proc/self/ns/net")
+	must(t, err)
+	in := join(t, bridge, "10.77.0.254")
+	for range 200 {
+		fd, err := in.socket()
+		must(t, err)
+		must(t, unix.Close(fd))
+		if now, err := os.Readlink("/proc/self/ns/net"); err != nil || now != before {
+			t.Fatalf("the process was in %s and is in %s (%v)", before, now, err)
+		}
+	}
 }
 
 func TestAPortThatIsClosedIsSaidAtOnce(t *testing.T) {
@@ -238,6 +250,32 @@ func TestABridgeWithAnAddressIsNoPrivateNetwork(t *testing.T) {
 	if err := Seal(bridge); err == nil || !strings.Contains(err.Error(), "198.51.100.1") {
 		t.Errorf("got %v", err)
 	}
+}
+
+func TestAPortHasNoAddressOfTheHost(t *testing.T) {
+	bridge := newBridge(t)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "p" + bridge[3:]
+	master, err := netlink.LinkByName(bridge)
+	must(t, err)
+	attrs.MasterIndex = master.Attrs().Index
+	port := &netlink.Veth{LinkAttrs: attrs, PeerName: "q" + bridge[3:]}
+	must(t, netlink.LinkAdd(port))
+	t.Cleanup(func() { must(t, netlink.LinkDel(port)) })
+	must(t, netlink.LinkSetUp(port))
+	peer, err := netlink.LinkByName(port.PeerName)
+	must(t, err)
+	must(t, netlink.LinkSetUp(peer))
+	for range 50 {
+		if err = Sealed(bridge); err != nil && strings.Contains(err.Error(), attrs.Name) {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err == nil {
+		t.Skip("this kernel has no IPv6")
+	}
+	must(t, Seal(bridge))
 }
 
 func TestWhatIsNoBridgeIsSaid(t *testing.T) {

@@ -21,10 +21,11 @@ var seals = []struct{ file, value, why string }{
 	{"ipv4/conf/%s/send_redirects", "0", "it says nothing about routes"},
 }
 
-// Seal shuts this computer out of a bridge: it has no address there, answers for
-// none, takes no packet in and passes none on. Guests on the bridge see each
-// other as before. A bridge that has an address is refused: it is not a private
-// one.
+// Seal shuts this computer out of a bridge and the ports that it has now: there is
+// no address there, it answers for none, takes no packet in and passes none on.
+// Guests on the bridge see each other as before. A bridge that has an address is
+// refused: it is not a private one. A port that is plugged in later has an IPv6
+// address until Seal is called again.
 func Seal(bridge string) error {
 	link, err := bridgeNamed(bridge)
 	if err != nil {
@@ -39,6 +40,15 @@ func Seal(bridge string) error {
 			return allowed("shut the host out of bridge "+bridge, err)
 		}
 	}
+	ports, err := Ports(bridge)
+	if err != nil {
+		return err
+	}
+	for _, port := range ports {
+		if err := set("/proc/sys/net/ipv6/conf/"+port+"/disable_ipv6", "1"); err != nil {
+			return allowed("shut the host out of port "+port, err)
+		}
+	}
 	if err := netlink.LinkSetARPOff(link); err != nil {
 		return allowed("shut the host out of bridge "+bridge, err)
 	}
@@ -47,16 +57,22 @@ func Seal(bridge string) error {
 
 // Sealed says in an error why the host is not shut out of a bridge.
 func Sealed(bridge string) error {
-	link, err := bridgeNamed(bridge)
+	ports, err := Ports(bridge)
 	if err != nil {
 		return err
 	}
-	addresses, err := netlink.AddrList(link, netlink.FAMILY_ALL)
-	if err != nil {
-		return fmt.Errorf("read the addresses of bridge %s: %w", bridge, err)
-	}
-	if len(addresses) > 0 {
-		return fmt.Errorf("bridge %s has the address %s of this computer: it is not a private network", bridge, addresses[0].IPNet)
+	for _, name := range append(ports, bridge) {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("look at %s: %w", name, err)
+		}
+		addresses, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+		if err != nil {
+			return fmt.Errorf("read the addresses of %s: %w", name, err)
+		}
+		if len(addresses) > 0 {
+			return fmt.Errorf("%s has the address %s of this computer: %s is not a private network", name, addresses[0].IPNet, bridge)
+		}
 	}
 	for _, s := range seals {
 		value, err := os.ReadFile("/proc/sys/net/" + fmt.Sprintf(s.file, bridge))

@@ -83,9 +83,12 @@ func (h *Host) planDefinition(ctx context.Context, d *hypervisor.Definition) (*d
 		return nil, err
 	}
 	plan := &definePlan{pool: p, build: build{
-		name: d.Name, uuid: uuid, kvm: facts.kvm, disks: map[string]diskFile{},
+		name: libvirtName(d.Name), uuid: uuid, kvm: facts.kvm, disks: map[string]diskFile{},
 		ours: ours{ID: d.Machine.ID, Recovery: d.Recovery, Pool: p.name},
 	}}
+	if plan.build.name != d.Name {
+		plan.build.ours.Name = d.Name
+	}
 	for _, b := range d.Disks {
 		if b.NBD != nil {
 			// They know the files of a machine, and no sockets of disk servers.
@@ -188,7 +191,7 @@ func (h *Host) refuse(ctx context.Context, d hypervisor.Definition) error {
 	if err := h.refuseRemote(d); err != nil {
 		return err
 	}
-	_, err := h.named(ctx, d.Name)
+	_, err := h.named(ctx, libvirtName(d.Name))
 	if isCode(err, lv.ERR_NO_DOMAIN) {
 		return nil
 	}

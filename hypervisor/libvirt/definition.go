@@ -16,10 +16,14 @@ import (
 	"lifeboat/hypervisor"
 )
 
+// libvirtName is what libvirt calls a machine. It takes every name without a
+// slash; another character stands for that, which looks like one.
+func libvirtName(name string) string { return strings.ReplaceAll(name, "/", "\u2215") }
+
 // checkDefinition says why a machine cannot be defined, whatever the host.
 func checkDefinition(d hypervisor.Definition) error {
-	if d.Name == "" || d.Name != hypervisor.Printable(d.Name) || strings.ContainsAny(d.Name, "/") || strings.TrimSpace(d.Name) == "" {
-		return fmt.Errorf("libvirt takes no name with %q in it: choose another with --name", "/")
+	if d.Name != hypervisor.Printable(d.Name) || strings.TrimSpace(d.Name) == "" {
+		return fmt.Errorf("libvirt takes no name such as %q: choose another with --name", hypervisor.GuestWords(d.Name))
 	}
 	if d.Machine.MemoryBytes < 1<<20 {
 		return errors.New("it has no memory")

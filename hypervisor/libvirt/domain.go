@@ -30,7 +30,7 @@ func (h *Host) find(ctx context.Context, word string) (*domain, error) {
 	var found []*domain
 	for _, d := range all {
 		switch {
-		case d.name == word, strings.EqualFold(d.uuid, word):
+		case d.name == libvirtName(word), strings.EqualFold(d.uuid, word):
 			found = append(found, d)
 		case isID(word):
 			id, _, err := d.identity(ctx)

@@ -20,6 +20,8 @@ type ours struct {
 	ID string `xml:"id,attr"`
 	// Recovery is the run that booted the machine from a drive, or empty.
 	Recovery string `xml:"recovery,attr,omitempty"`
+	// Name is the machine's, where libvirt takes no such name.
+	Name string `xml:"name,attr,omitempty"`
 	// UUID is the one that the guest sees, where the domain has another one.
 	UUID string `xml:"uuid,attr,omitempty"`
 	// Making says that Define has not come to its end.
@@ -54,6 +56,7 @@ func parseElement(text string) (ours, error) {
 	var o struct {
 		ID       string   `xml:"id,attr"`
 		Recovery string   `xml:"recovery,attr"`
+		Name     string   `xml:"name,attr"`
 		UUID     string   `xml:"uuid,attr"`
 		Making   bool     `xml:"making,attr"`
 		Pool     string   `xml:"pool,attr"`
@@ -62,7 +65,7 @@ func parseElement(text string) (ours, error) {
 	if err := xml.Unmarshal([]byte(text), &o); err != nil {
 		return ours{}, fmt.Errorf("read the metadata: %w", err)
 	}
-	own := ours{ID: o.ID, Recovery: o.Recovery, UUID: o.UUID, Making: o.Making, Pool: o.Pool, Made: o.Made}
+	own := ours{ID: o.ID, Recovery: o.Recovery, Name: o.Name, UUID: o.UUID, Making: o.Making, Pool: o.Pool, Made: o.Made}
 	return own, own.check()
 }
 

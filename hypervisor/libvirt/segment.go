@@ -83,7 +83,12 @@ func (h *Host) openSegment(ctx context.Context, network string) error {
 	if err != nil {
 		return err
 	}
-	err = netlab.Seal(bridgeOf(network))
+	return h.seal(network)
+}
+
+// seal shuts this computer out of a segment, as far as it is plugged together.
+func (h *Host) seal(network string) error {
+	err := netlab.Seal(bridgeOf(network))
 	if errors.Is(err, netlab.ErrNotAllowed) {
 		return &lifeboat.Problem{
 			What: "a private network on host " + h.o.Name + " needs root: this computer has to be shut out of it",

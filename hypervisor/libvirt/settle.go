@@ -229,19 +229,7 @@ func (m *move) disk(ctx context.Context, s server, size int64) error {
 // copy copies a disk and changes over to the copy. From the moment that both are
 // alike every write of the guest goes to both.
 func (m *move) copy(ctx context.Context, target, volume string, size int64) error {
-	text, err := (&libvirtxml.DomainDisk{
-		Driver:       &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "qcow2", Discard: "unmap"},
-		Source:       &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: m.pool.file(volume)}},
-		BackingStore: &libvirtxml.DomainDiskBackingStore{},
-	}).Marshal()
-	if err != nil {
-		return err
-	}
-	err = m.d.do(ctx, "copy disk "+target, func(dom *lv.Domain) error {
-		return dom.BlockCopy(target, text, &lv.DomainBlockCopyParameters{},
-			lv.DOMAIN_BLOCK_COPY_REUSE_EXT|lv.DOMAIN_BLOCK_COPY_TRANSIENT_JOB|lv.DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES)
-	})
-	if err != nil {
+	if err := m.begin(ctx, target, volume); err != nil {
 		return err
 	}
 	if err := m.untilAlike(ctx, target, size); err != nil {
@@ -251,6 +239,22 @@ func (m *move) copy(ctx context.Context, target, volume string, size int64) erro
 		return err
 	}
 	return m.changedOver(context.WithoutCancel(ctx), target, m.pool.file(volume))
+}
+
+// begin starts the copying.
+func (m *move) begin(ctx context.Context, target, volume string) error {
+	text, err := (&libvirtxml.DomainDisk{
+		Driver:       &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "qcow2", Discard: "unmap"},
+		Source:       &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: m.pool.file(volume)}},
+		BackingStore: &libvirtxml.DomainDiskBackingStore{},
+	}).Marshal()
+	if err != nil {
+		return err
+	}
+	return m.d.do(ctx, "copy disk "+target, func(dom *lv.Domain) error {
+		return dom.BlockCopy(target, text, &lv.DomainBlockCopyParameters{},
+			lv.DOMAIN_BLOCK_COPY_REUSE_EXT|lv.DOMAIN_BLOCK_COPY_TRANSIENT_JOB|lv.DOMAIN_BLOCK_COPY_SYNCHRONOUS_WRITES)
+	})
 }
 
 // untilAlike waits until the copy is the disk.
@@ -330,7 +334,7 @@ func (m *move) changedOver(ctx context.Context, target, file string) error {
 			return err
 		}
 		own := disk.Source != nil && disk.Source.File != nil && disk.Source.File.File == file
-		if !own || disk.BackingStore != nil && disk.BackingStore.Source != nil {
+		if !own || disk.BackingStore != nil && disk.BackingStore.Format != nil {
 			return fmt.Errorf("after the change-over the machine, as %s, does not have its disk in %s", what, file)
 		}
 	}

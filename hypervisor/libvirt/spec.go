@@ -70,6 +70,9 @@ func describe(config, live string) (description, error) {
 		ClockLocal: clockLocal(doc.Clock), HyperV: hyperV(doc.Features), Agent: hasAgent(doc.Devices),
 		Native: &lifeboat.NativeDescription{Format: nativeFormat, Text: config},
 	}
+	if own.Name != "" && libvirtName(own.Name) == doc.Name {
+		m.Name = own.Name
+	}
 	m.GuestSystem, m.GuestFamily = guestSystem(metadata(doc))
 	setProcessors(&m, doc)
 	if m.MemoryBytes, err = memoryBytes(doc.Memory); err != nil {

@@ -26,6 +26,9 @@ func (d *domain) start(ctx context.Context) error {
 	}
 	begun := s.power == hypervisor.PowerOff
 	if begun {
+		if err := d.complete(s); err != nil {
+			return err
+		}
 		if err := d.prepare(ctx); err != nil {
 			return err
 		}
@@ -51,7 +54,30 @@ func (d *domain) start(ctx context.Context) error {
 	if err := d.waitForServers(ctx, doc); err != nil {
 		return fmt.Errorf("start %s: %w", d.name, err)
 	}
+	for _, network := range segmentsOf(doc) {
+		// Its own end of the cable has come to the bridge only now.
+		if err := d.h.seal(network); err != nil {
+			return err
+		}
+	}
 	return d.do(ctx, "let it run", (*lv.Domain).Resume)
+}
+
+// complete says why a machine whose Define died is not started.
+func (d *domain) complete(s *sight) error {
+	doc, err := parseDomain(s.config)
+	if err != nil {
+		return err
+	}
+	own, _, err := parseOurs(metadata(doc))
+	if err != nil || !own.Making {
+		return err
+	}
+	return &lifeboat.Problem{
+		What: d.name + ": it is not complete; the program that built it is still at it, or was stopped",
+		Safe: "the drive was only read",
+		Next: "remove it and boot it again: lifeboat stop " + d.name,
+	}
 }
 
 // Retry lets a machine go on that stopped because a disk could not be read or
