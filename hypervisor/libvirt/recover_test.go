@@ -26,10 +26,6 @@ import (
 	"lifeboat/netlab"
 )
 
-// bootCeiling is for a machine that is busy with other tests: alone a guest is
-// ready in ten seconds.
-const bootCeiling = 120 * time.Second
-
 // rawDisk is a guest's disk as a point gives it out.
 type rawDisk struct {
 	file *os.File
