@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -252,7 +254,7 @@ func (h *Host) complete(ctx context.Context, c *vim25.Client, ref types.ManagedO
 	if err := h.reconfigure(ctx, c, ref, spec); err != nil {
 		return err
 	}
-	return h.setBootOrder(ctx, c, ref, d)
+	return h.finish(ctx, c, ref, d, b)
 }
 
 // reconfigure changes a machine that is ours; nothing to change is no call.
@@ -268,40 +270,47 @@ func (h *Host) reconfigure(ctx context.Context, c *vim25.Client, ref types.Manag
 	return err
 }
 
-// setBootOrder names the disk that starts the machine where that is not the first
-// one anyway.
-func (h *Host) setBootOrder(ctx context.Context, c *vim25.Client, ref types.ManagedObjectReference, d *hypervisor.Definition) error {
+// finish writes down which disk is which, and names the one that starts the
+// machine. Both need the ids that the server has given.
+func (h *Host) finish(ctx context.Context, c *vim25.Client, ref types.ManagedObjectReference, d *hypervisor.Definition, b *blueprint) error {
 	f, err := h.look(ctx, c, ref)
 	if err != nil {
 		return err
 	}
-	made := f.vdisks()
-	slots, _, err := arrange(d.Machine.Disks)
-	if err != nil {
-		return err
+	made := map[string]*types.VirtualDisk{} // by seat
+	for _, disk := range f.vdisks() {
+		made[disk.seat] = disk.device
 	}
-	var order []types.BaseVirtualMachineBootOptionsBootableDevice
-	for index := 1; index <= len(d.Machine.Disks); index++ {
-		for _, disk := range d.Machine.Disks {
-			if disk.BootIndex != index {
-				continue
-			}
-			at := slots[disk.Key]
-			for _, one := range made {
-				if one.Key == fmt.Sprintf("%s%d-%d", at.word, at.number, at.unit) {
-					order = append(order, &types.VirtualMachineBootOptionsBootableDiskDevice{DeviceKey: one.device.Key})
-				}
-			}
+	var pairs []string
+	first := map[int]*types.VirtualDisk{} // by boot index
+	for _, disk := range d.Machine.Disks {
+		at := b.slots[disk.Key]
+		device := made[seatName(at.word, at.number, at.unit)]
+		if device == nil {
+			return fmt.Errorf("the server put disk %s somewhere else than it was told to", disk.Key)
+		}
+		if id := diskUUID(device); id != "" {
+			pairs = append(pairs, id+"="+disk.Key)
+		}
+		if disk.BootIndex > 0 {
+			first[disk.BootIndex] = device
 		}
 	}
-	if len(order) == 0 {
-		return nil
+	spec := types.VirtualMachineConfigSpec{}
+	if len(pairs) > 0 {
+		spec.ExtraConfig = []types.BaseOptionValue{&types.OptionValue{Key: settingDisks, Value: strings.Join(pairs, ",")}}
 	}
-	options := types.VirtualMachineBootOptions{BootOrder: order}
-	if f.vm.Config.BootOptions != nil {
-		options.EfiSecureBootEnabled = f.vm.Config.BootOptions.EfiSecureBootEnabled
+	var order []types.BaseVirtualMachineBootOptionsBootableDevice
+	for _, index := range slices.Sorted(maps.Keys(first)) {
+		order = append(order, &types.VirtualMachineBootOptionsBootableDiskDevice{DeviceKey: first[index].Key})
 	}
-	return h.reconfigure(ctx, c, ref, types.VirtualMachineConfigSpec{BootOptions: &options})
+	if len(order) > 0 {
+		spec.BootOptions = &types.VirtualMachineBootOptions{BootOrder: order}
+		if o := f.vm.Config.BootOptions; o != nil {
+			spec.BootOptions.EfiSecureBootEnabled = o.EfiSecureBootEnabled
+		}
+	}
+	return h.reconfigure(ctx, c, ref, spec)
 }
 
 // keptNVRAM is the firmware's file of a UEFI machine that came from a vSphere.

@@ -3,6 +3,7 @@ package vsphere
 import (
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -69,11 +70,13 @@ type vdisk struct {
 	lifeboat.Disk
 	device     *types.VirtualDisk
 	controller controller
+	// seat is vSphere's own word for its place ("scsi0-1").
+	seat string
 }
 
-// vdisks are the disks of the machine in the order of their places. Their keys
-// are vSphere's own words for the places ("scsi0-1"), which stay as long as
-// nobody moves the disk to another one.
+// vdisks are the disks of the machine in the order of their places. The key of a
+// disk is its seat, which stays as long as nobody moves the disk to another one;
+// or, in a machine that Lifeboat built, the key that the disk had before.
 func (f *found) vdisks() []vdisk {
 	controllers := f.controllers()
 	uuids := strings.EqualFold(f.setting("disk.EnableUUID"), "true")
@@ -91,8 +94,9 @@ func (f *found) vdisks() []vdisk {
 		if d.UnitNumber != nil {
 			unit = *d.UnitNumber
 		}
-		one := vdisk{device: d, controller: c, Disk: lifeboat.Disk{
-			Key: fmt.Sprintf("%s%d-%d", c.word, c.number, unit), SizeBytes: capacity(d), Bus: c.bus,
+		seat := seatName(c.word, c.number, unit)
+		one := vdisk{device: d, controller: c, seat: seat, Disk: lifeboat.Disk{
+			Key: seat, SizeBytes: capacity(d), Bus: c.bus,
 			Place: fmt.Sprintf("%d:%d", c.number, unit), PCISlot: c.slot,
 		}}
 		if uuids {
@@ -107,6 +111,7 @@ func (f *found) vdisks() []vdisk {
 	slices.SortStableFunc(list, func(a, b vdisk) int {
 		return placeOrder(a) - placeOrder(b)
 	})
+	f.keepKeys(list)
 	known := map[string]bool{}
 	for i := range list {
 		if known[list[i].Key] {
@@ -117,6 +122,32 @@ func (f *found) vdisks() []vdisk {
 	}
 	f.bootOrder(list)
 	return list
+}
+
+func seatName(word string, number, unit int32) string {
+	return fmt.Sprintf("%s%d-%d", word, number, unit)
+}
+
+var diskKey = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
+
+// keepKeys gives the disks of a machine that Lifeboat built the keys that Define
+// wrote down for them, by the ids in the disks' own files: those go where a disk
+// goes.
+func (f *found) keepKeys(list []vdisk) {
+	if !f.ours() {
+		return
+	}
+	for _, pair := range strings.Split(f.setting(settingDisks), ",") {
+		id, key, ok := strings.Cut(pair, "=")
+		if !ok || id == "" || !diskKey.MatchString(key) {
+			continue
+		}
+		for i := range list {
+			if diskUUID(list[i].device) == id {
+				list[i].Key = key
+			}
+		}
+	}
 }
 
 // placeOrder sorts disks as VMware's firmware tries them.

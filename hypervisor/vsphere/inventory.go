@@ -35,6 +35,9 @@ const (
 	// its own: it is another machine with another history. Where this setting is
 	// missing an operator wrote the id by hand, and it counts.
 	settingFor = "lifeboat.machineFor"
+	// settingDisks are the keys of the disks, "ID=KEY,ID=KEY", by the ids in the
+	// disks' own files. It counts together with settingFor.
+	settingDisks = "lifeboat.diskKeys"
 	// settingRecovery is the run that boots the machine from a drive.
 	settingRecovery = "lifeboat.recovery"
 )
