@@ -104,6 +104,10 @@ func onDrive(b *libvirtxml.DomainDiskBackingStore) bool {
 // that takes time happens before its file systems are frozen, or after.
 func (s *still) holdRunning(ctx context.Context, seen *sight) error {
 	d := s.domain
+	if way := d.h.transport(); way != "unix" && way != "ssh" {
+		_, _, err := d.h.tunnel(ctx, "") // says what to do, before anything is done
+		return err
+	}
 	if err := d.clearExport(ctx); err != nil {
 		return fmt.Errorf("remove what an earlier export left: %w", err)
 	}
