@@ -83,7 +83,7 @@ func (h *Host) planDefinition(ctx context.Context, d *hypervisor.Definition) (*d
 		return nil, err
 	}
 	plan := &definePlan{pool: p, build: build{
-		name: libvirtName(d.Name), uuid: uuid, kvm: facts.kvm, disks: map[string]diskFile{},
+		name: libvirtName(d.Name), uuid: uuid, kvm: h.kvm(ctx, facts, d.Name), disks: map[string]diskFile{},
 		ours: ours{ID: d.Machine.ID, Recovery: d.Recovery, Pool: p.name},
 	}}
 	if plan.build.name != d.Name {

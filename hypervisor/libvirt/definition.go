@@ -23,7 +23,7 @@ func libvirtName(name string) string { return strings.ReplaceAll(name, "/", "\u2
 // checkDefinition says why a machine cannot be defined, whatever the host.
 func checkDefinition(d hypervisor.Definition) error {
 	if d.Name != hypervisor.Printable(d.Name) || strings.TrimSpace(d.Name) == "" {
-		return fmt.Errorf("libvirt takes no name such as %q: choose another with --name", hypervisor.GuestWords(d.Name))
+		return fmt.Errorf("libvirt takes no name such as %q: choose another: --rename MACHINE=NAME", hypervisor.GuestWords(d.Name))
 	}
 	if d.Machine.MemoryBytes < 1<<20 {
 		return errors.New("it has no memory")

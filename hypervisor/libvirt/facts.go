@@ -10,20 +10,24 @@ import (
 
 // facts reads what definitions depend on.
 func (h *Host) facts(ctx context.Context) (hostFacts, error) {
-	f, err := onHost(ctx, h, "read the capabilities of "+h.o.Name, func(c *lv.Connect) (hostFacts, error) {
+	return onHost(ctx, h, "read the capabilities of "+h.o.Name, func(c *lv.Connect) (hostFacts, error) {
 		text, err := c.GetCapabilities()
 		if err != nil {
 			return hostFacts{}, err
 		}
 		return factsOf(text)
 	})
-	if err != nil || !f.kvm || h.o.KVM == nil || !h.local() {
-		return f, err
+}
+
+// kvm says whether a machine is to run under KVM. libvirt only looks whether the
+// device is there.
+func (h *Host) kvm(ctx context.Context, f hostFacts, machine string) bool {
+	if !f.kvm || h.o.KVM == nil || !h.local() {
+		return f.kvm
 	}
 	usable, why := h.o.KVM(ctx)
 	if !usable {
-		h.note("", "machines are defined without KVM and will be slow: "+why)
+		h.note(machine, "it is defined without KVM and will be slow: "+why)
 	}
-	f.kvm = usable
-	return f, nil
+	return usable
 }

@@ -76,7 +76,7 @@ func (d *domain) complete(s *sight) error {
 	return &lifeboat.Problem{
 		What: d.name + ": it is not complete; the program that built it is still at it, or was stopped",
 		Safe: "the drive was only read",
-		Next: "remove it and boot it again: lifeboat stop " + d.name,
+		Next: "remove it, and boot it again: lifeboat stop --remove " + d.name,
 	}
 }
 
