@@ -338,6 +338,8 @@ func (h *Host) putNVRAM(ctx context.Context, c *vim25.Client, f *found, data []b
 
 // put writes a small file.
 func (h *Host) put(ctx context.Context, c *vim25.Client, u *url.URL, data []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, fileTime)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), strings.NewReader(string(data)))
 	if err != nil {
 		return err

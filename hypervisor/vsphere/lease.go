@@ -150,7 +150,7 @@ func (l *lease) begin(ctx context.Context) error {
 		return err
 	}
 	made := &leased{lease: nfc.NewLease(c, res.Returnval), ended: make(chan struct{})}
-	info, err := l.ready(ctx, made.lease)
+	info, err := leaseReady(ctx, c, made.lease, leaseTime)
 	if err != nil {
 		_ = made.lease.Abort(context.WithoutCancel(ctx), nil)
 		return err
@@ -168,29 +168,6 @@ func (l *lease) begin(ctx context.Context) error {
 	l.s.work.Go(func() { l.renew(alive, made, every) })
 	l.current = made
 	return nil
-}
-
-// ready waits until the server has made the lease.
-func (l *lease) ready(ctx context.Context, made *nfc.Lease) (*types.HttpNfcLeaseInfo, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, leaseTime, fmt.Errorf("the server did not make the lease within %v", leaseTime))
-	defer cancel()
-	for pause := taskPause; ; pause = min(2*pause, taskPauseTo) {
-		var state mo.HttpNfcLease
-		err := property.DefaultCollector(l.s.c).RetrieveOne(ctx, made.Reference(), []string{"state", "info", "error"}, &state)
-		switch {
-		case err != nil:
-			return nil, err
-		case state.State == types.HttpNfcLeaseStateReady && state.Info != nil:
-			return state.Info, nil
-		case state.State == types.HttpNfcLeaseStateError:
-			return nil, taskError(state.Error)
-		case state.State == types.HttpNfcLeaseStateDone:
-			return nil, errors.New("the server ended the lease before it began")
-		}
-		if err := sleep(ctx, pause); err != nil {
-			return nil, err
-		}
-	}
 }
 
 // renew keeps a lease alive until it is stopped.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25"
@@ -19,7 +20,8 @@ import (
 
 // List returns every machine, templates and machines that cannot be exported
 // among them, with the reason. A machine that the server cannot read is named in
-// the error beside the list.
+// the error beside the list. No line names a recovery: what Define built stands
+// on the host's own storage from the beginning.
 func (h *Host) List(ctx context.Context) ([]hypervisor.Listed, error) {
 	c, err := h.client(ctx)
 	if err != nil {
@@ -114,6 +116,8 @@ func (h *Host) portgroups(ctx context.Context, c *vim25.Client, all []found) (ma
 // Bounds of the files that are kept beside a machine's description.
 const (
 	mostVMX = 1 << 20
+	// fileTime bounds reading or writing one of them.
+	fileTime = time.Minute
 	// mostNVRAM: VMware's files have 8 KiB for a BIOS and 270 KiB for UEFI.
 	mostNVRAM = 1 << 20
 )
@@ -172,6 +176,8 @@ func (h *Host) readNVRAM(ctx context.Context, c *vim25.Client, f *found) ([]byte
 // file reads a small file of a machine from its datastore. One that is longer
 // than most is an error.
 func (h *Host) file(ctx context.Context, c *vim25.Client, f *found, path string, most int64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, fileTime)
+	defer cancel()
 	u, err := h.datastoreURL(ctx, c, f, path)
 	if err != nil {
 		return nil, err

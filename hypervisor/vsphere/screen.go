@@ -50,6 +50,8 @@ func (h *Host) Screenshot(ctx context.Context, machine string) ([]byte, error) {
 
 // picture fetches a PNG, and believes that it is one only when it is.
 func (h *Host) picture(ctx context.Context, u *url.URL) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, fileTime)
+	defer cancel()
 	res, err := h.get(ctx, u, nil)
 	if err != nil {
 		return nil, err
