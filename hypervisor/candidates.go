@@ -134,8 +134,9 @@ func allOn(m lifeboat.Machine, bus lifeboat.Bus) (lifeboat.Machine, bool) {
 		setBus(&m.Disks[i], bus)
 	}
 	if bus == lifeboat.BusIDE {
-		// Only the older board has it, and that one has no Secure Boot.
-		if len(m.Disks) > mostOnIDE || m.Firmware.SecureBoot {
+		// Only the older board has it. A system that starts from UEFI is of an age
+		// that knows SATA, and firmware for that board is often not installed.
+		if len(m.Disks) > mostOnIDE || m.Firmware.Kind == lifeboat.FirmwareUEFI {
 			return m, false
 		}
 		m.Chipset = lifeboat.ChipsetI440FX

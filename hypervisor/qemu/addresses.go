@@ -21,9 +21,17 @@ func (m *machine) seeAddresses(ctx context.Context, d *lifeboat.Machine) {
 		return
 	}
 	defer a.close()
+	var silent error
 	hypervisor.AskGuest(ctx, func(ctx context.Context, command string, arguments map[string]any) (json.RawMessage, error) {
+		// What comes late would be taken for the answer to the next question.
+		if silent != nil {
+			return nil, silent
+		}
 		var answer json.RawMessage
 		err := a.run(ctx, agentPatience, command, arguments, &answer)
+		if !refused(err) {
+			silent = err
+		}
 		return answer, err
 	}, d, time.Now().UTC())
 }

@@ -29,25 +29,32 @@ func (d patternDisk) Extents(_ context.Context, within lifeboat.Extent) ([]lifeb
 	return []lifeboat.Extent{within}, nil
 }
 
-// bootFromServer starts a machine from an NBD server of the test's own.
-func bootFromServer(t *testing.T, h *Host) *machine {
+// serve gives out a disk as "x" until the test ends.
+func serve(t *testing.T, disk nbd.Export) (socket string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lb-nbd-")
 	must(t, err)
-	socket := filepath.Join(dir, "s")
+	socket = filepath.Join(dir, "s")
 	l, err := net.Listen("unix", socket)
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = nbd.NewServer(map[string]nbd.Export{"x": patternDisk(0x5a)}, nbd.ServerOptions{}).Serve(ctx, l)
+		_ = nbd.NewServer(map[string]nbd.Export{"x": disk}, nbd.ServerOptions{}).Serve(ctx, l)
 	}()
 	t.Cleanup(func() {
 		cancel()
 		<-ended
 		os.RemoveAll(dir)
 	})
+	return socket
+}
+
+// bootFromServer starts a machine from an NBD server of the test's own.
+func bootFromServer(t *testing.T, h *Host) *machine {
+	t.Helper()
+	socket := serve(t, patternDisk(0x5a))
 	m := sample("web01", lifeboat.Disk{Key: "root", SizeBytes: 8 << 20, Bus: lifeboat.BusVirtio})
 	must(t, h.Define(t.Context(), hypervisor.Definition{Machine: m, Recovery: "run-1",
 		Disks: map[string]hypervisor.Backing{"root": {NBD: &hypervisor.NBDBacking{Socket: socket, Export: "x"}}}}))

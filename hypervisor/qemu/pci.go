@@ -45,6 +45,8 @@ func planSlots(m *lifeboat.Machine) slots {
 	for _, s := range planSeats(m) {
 		id := s.card()
 		slot, ok := rememberedSlot(s.disk.PCISlot, chipset(m))
+		// The upper slots are for network cards: each has to find one.
+		ok = ok && (slot.bus > 0 || slot.slot < firstNICSlot)
 		if _, known := plan.storage[id]; ok && id != "" && !known && !taken[slot] {
 			plan.storage[id], taken[slot] = slot, true
 		}

@@ -163,6 +163,9 @@ func (m *machine) cannotStart(err error) error {
 		Next: "read what QEMU says; lifeboat host check shows what is missing",
 		Err:  err,
 	}
+	if said, readErr := os.ReadFile(m.path(tpmLogFile)); m.def.Machine.TPM != nil && readErr == nil && len(said) > 0 {
+		p.Next = "read what QEMU says, and swtpm, which stands for its TPM: " + hypervisor.GuestWords(lastLine(string(said)))
+	}
 	for key, file := range m.def.Disks {
 		if file.Base == nil {
 			continue
