@@ -43,7 +43,7 @@ func (a *app) openHost(h hostFile) (hypervisor.Host, error) {
 }
 
 func (a *app) connect(h hostFile) (hypervisor.Host, error) {
-	note := func(machine, text string) { a.note("%s: %s", machine, text) }
+	note := a.noteOf(h)
 	notes := hostNotes{a, h.Name}
 	switch h.Kind {
 	case kindLibvirt:
@@ -63,7 +63,18 @@ func (a *app) connect(h hostFile) (hypervisor.Host, error) {
 func (a *app) connectVSphere(h hostFile, password string) (hypervisor.Host, error) {
 	return asHost(vsphere.Open(vsphere.Options{Name: h.Name, URL: h.URL, User: h.User, Password: password, Thumbprint: h.Thumbprint,
 		Datacenter: h.Datacenter, Cluster: h.Cluster, Pool: h.Pool, Datastore: h.Datastore, Folder: h.Folder,
-		StreamsPerDatastore: h.Streams, Notes: hostNotes{a, h.Name}, Note: func(machine, text string) { a.note("%s: %s", machine, text) }}))
+		StreamsPerDatastore: h.Streams, Notes: hostNotes{a, h.Name}, Note: a.noteOf(h)}))
+}
+
+// noteOf tells what a host has to say of a machine, or with an empty name of
+// itself.
+func (a *app) noteOf(h hostFile) func(machine, text string) {
+	return func(machine, text string) {
+		if machine == "" {
+			machine = "host " + h.Name
+		}
+		a.note("%s: %s", machine, text)
+	}
 }
 
 // asHost keeps a host that could not be opened from being a host all the same.
