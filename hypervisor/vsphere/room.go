@@ -102,6 +102,8 @@ func (s *still) watchRoom() {
 // now on.
 func (s *still) breakNow(why error) {
 	s.broken.CompareAndSwap(nil, &why)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	// What fails here the caller's Release says.
-	_ = s.Release(context.Background())
+	s.letGoOnce(context.Background())
 }

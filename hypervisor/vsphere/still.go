@@ -129,14 +129,20 @@ func (s *still) Committed(context.Context) error { return nil }
 func (s *still) Release(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.letGoOnce(ctx)
+	err := s.releaseErr
+	s.releaseErr = nil // it is told once
+	return err
+}
+
+// letGoOnce does what Release promises, the first time. The caller holds s.mu.
+func (s *still) letGoOnce(ctx context.Context) {
 	if !s.released {
 		s.released = true
 		s.releaseErr = s.letGo(ctx)
 	}
-	return s.releaseErr
 }
 
-// letGo does what Release promises.
 func (s *still) letGo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTime)
 	defer cancel()
