@@ -160,6 +160,9 @@ func (plan *definePlan) makeFiles(ctx context.Context, d hypervisor.Definition) 
 			return fmt.Errorf("keep the firmware's variables: %w", err)
 		}
 	}
+	if t := d.Machine.TPM; t != nil && len(t.State) > 0 {
+		return plan.pool.h.putTPM(ctx, plan.build.uuid, t)
+	}
 	return nil
 }
 
