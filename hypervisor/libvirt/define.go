@@ -84,7 +84,7 @@ func (h *Host) planDefinition(ctx context.Context, d *hypervisor.Definition) (*d
 	}
 	plan := &definePlan{pool: p, build: build{
 		name: libvirtName(d.Name), uuid: uuid, kvm: h.kvm(ctx, facts, d.Name), disks: map[string]diskFile{},
-		ours: ours{ID: d.Machine.ID, Recovery: d.Recovery, Pool: p.name},
+		ours: oursOf(&d.Machine, d.Recovery, p.name),
 	}}
 	if plan.build.name != d.Name {
 		plan.build.ours.Name = d.Name

@@ -4,7 +4,9 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"strings"
 
+	"lifeboat"
 	"lifeboat/hypervisor"
 )
 
@@ -24,12 +26,41 @@ type ours struct {
 	Name string `xml:"name,attr,omitempty"`
 	// UUID is the one that the guest sees, where the domain has another one.
 	UUID string `xml:"uuid,attr,omitempty"`
+	// What the machine is and this domain may not show, because its host cannot do
+	// it: libvirt has no word for the first two, and a host without KVM gives
+	// another processor and no enlightenments.
+	Family string `xml:"family,attr,omitempty"`
+	System string `xml:"system,attr,omitempty"`
+	CPU    string `xml:"cpu,attr,omitempty"`
+	HyperV string `xml:"hyperv,attr,omitempty"`
 	// Making says that Define has not come to its end.
 	Making bool `xml:"making,attr,omitempty"`
 	// Pool is the storage pool of the volumes in Made, which Define and Settle
 	// made: they go with the machine.
 	Pool string   `xml:"pool,attr,omitempty"`
 	Made []string `xml:"made,omitempty"`
+}
+
+// oursOf is what stands in the definition of a machine whose files are made in
+// that pool.
+func oursOf(m *lifeboat.Machine, recovery, pool string) ours {
+	return ours{ID: m.ID, Recovery: recovery, Pool: pool, Family: hypervisor.GuestWords(m.GuestFamily),
+		System: hypervisor.GuestWords(m.GuestSystem), CPU: hypervisor.GuestWords(m.CPUModel), HyperV: hypervisor.Printable(strings.Join(m.HyperV, " "))}
+}
+
+// adopt gives a machine what its domain does not show.
+func (o ours) adopt(m *lifeboat.Machine) {
+	for _, kept := range []struct {
+		text string
+		into *string
+	}{{o.Family, &m.GuestFamily}, {o.System, &m.GuestSystem}, {o.CPU, &m.CPUModel}} {
+		if kept.text != "" {
+			*kept.into = hypervisor.GuestWords(kept.text)
+		}
+	}
+	if o.HyperV != "" && len(o.HyperV) < 1<<10 {
+		m.HyperV = strings.Fields(hypervisor.Printable(o.HyperV))
+	}
 }
 
 // parseOurs finds the element among those of others in a domain's <metadata>.

@@ -75,6 +75,7 @@ func describe(config, live string) (description, error) {
 	}
 	m.GuestSystem, m.GuestFamily = guestSystem(metadata(doc))
 	setProcessors(&m, doc)
+	own.adopt(&m)
 	if m.MemoryBytes, err = memoryBytes(doc.Memory); err != nil {
 		return description{}, fmt.Errorf("%s: %w", doc.Name, err)
 	}

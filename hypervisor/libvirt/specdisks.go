@@ -2,6 +2,7 @@ package libvirt
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"libvirt.org/go/libvirtxml"
@@ -50,6 +51,9 @@ func (d *description) setDisks(doc *libvirtxml.Domain) error {
 		out := lifeboat.Disk{
 			Key: source.key, Serial: disk.Serial, WWN: strings.TrimPrefix(strings.ToLower(disk.WWN), "0x"),
 		}
+		if out.WWN == "" {
+			out.WWN = overriddenWWN(disk, doc.QEMUOverride)
+		}
 		if disk.BlockIO != nil {
 			out.LogicalSectorBytes = sector(disk.BlockIO.LogicalBlockSize)
 			out.PhysicalSectorBytes = sector(disk.BlockIO.PhysicalBlockSize)
@@ -71,6 +75,22 @@ func (d *description) setDisks(doc *libvirtxml.Domain) error {
 		d.machine.Disks[0].BootIndex = 1
 	}
 	return nil
+}
+
+// overriddenWWN is the world wide name that QEMU is given past libvirt, which takes
+// none for SATA.
+func overriddenWWN(disk *libvirtxml.DomainDisk, o *libvirtxml.DomainQEMUOverride) string {
+	if o == nil || disk.Alias == nil {
+		return ""
+	}
+	for _, device := range o.Devices {
+		for _, p := range device.Frontend.Properties {
+			if wwn, err := strconv.ParseUint(p.Value, 10, 64); err == nil && p.Name == "wwn" && device.Alias == disk.Alias.Name {
+				return fmt.Sprintf("%016x", wwn)
+			}
+		}
+	}
+	return ""
 }
 
 func targetName(disk *libvirtxml.DomainDisk) string {
