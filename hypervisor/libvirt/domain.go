@@ -4,11 +4,13 @@ package libvirt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	lv "libvirt.org/go/libvirt"
 
+	"lifeboat"
 	"lifeboat/hypervisor"
 )
 
@@ -28,28 +30,37 @@ func (h *Host) find(ctx context.Context, word string) (*domain, error) {
 		return nil, err
 	}
 	var found []*domain
+	var unknown error
 	for _, d := range all {
 		switch {
 		case d.name == libvirtName(word), strings.EqualFold(d.uuid, word):
 			found = append(found, d)
 		case isID(word):
 			id, _, err := d.identity(ctx)
-			if err != nil {
-				return nil, err
+			if errors.Is(err, hypervisor.ErrMachineGone) {
+				continue // deleted since the list was made
 			}
-			if id == word {
+			unknown = errors.Join(unknown, err)
+			if err == nil && id == word {
 				found = append(found, d)
 			}
 		}
 	}
 	switch len(found) {
 	case 0:
+		if unknown != nil {
+			return nil, fmt.Errorf("%w: %q on host %q, where not all can be read: %w", hypervisor.ErrNoMachine, word, h.o.Name, unknown)
+		}
 		return nil, fmt.Errorf("%w: %q on host %q", hypervisor.ErrNoMachine, word, h.o.Name)
 	case 1:
 		return found[0], nil
 	}
-	return nil, fmt.Errorf("%q is %d machines of host %q: use %s/%s (%s) or %s/%s (%s)", word, len(found), h.o.Name,
-		h.o.Name, found[0].uuid, found[0].name, h.o.Name, found[1].uuid, found[1].name)
+	return nil, &lifeboat.Problem{
+		What: fmt.Sprintf("%q means %d machines of host %s: %s and %s", hypervisor.Printable(word), len(found), h.o.Name,
+			hypervisor.Printable(found[0].name), hypervisor.Printable(found[1].name)),
+		Safe: "nothing was done",
+		Next: fmt.Sprintf("name the one by its UUID: %s/%s or %s/%s", h.o.Name, found[0].uuid, h.o.Name, found[1].uuid),
+	}
 }
 
 // domains are all domains of the host, running or not.

@@ -54,7 +54,7 @@ func (d *domain) look(ctx context.Context) (*sight, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.description = described
+	s.description, s.way = described, d.h.transport()
 	if s.hostSMBIOS {
 		s.machine.SMBIOS = d.h.hostSMBIOS(ctx)
 	}

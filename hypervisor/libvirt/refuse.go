@@ -39,6 +39,12 @@ type refusal struct {
 // refusals are why a machine cannot be exported as things are, or nothing. Disks
 // in exclude are not asked for.
 func (s *sight) refusals(exclude map[string]bool) (list []refusal) {
+	switch {
+	case s.way != "unix" && s.way != "ssh":
+		list = append(list, refusal{"its host is reached by " + s.way + ", which carries libvirt's calls and no disks", "name the host as qemu+ssh://, or run Lifeboat on that host"})
+	case s.way != "unix" && s.power == hypervisor.PowerOff:
+		list = append(list, refusal{"it is off, and its host is another computer, where its images cannot be read", "start it for the export, or run Lifeboat on that host"})
+	}
 	if s.saved {
 		list = append(list, refusal{"it was put to sleep (virsh managedsave): a part of it is in memory that no disk holds", "start it, or throw that memory away: virsh managedsave-remove"})
 	}

@@ -109,9 +109,11 @@ func TestAHostIsReachedByTLS(t *testing.T) {
 	d := libvirtd.StartTLS(t)
 	defineSmall(t, d.Daemon, "web01", "")
 	h := openURI(t, d.TLSURI)
-	if list, err := h.List(t.Context()); err != nil || len(list) != 1 || list[0].Machine.Name != "web01" {
+	if list, err := h.List(t.Context()); err != nil || len(list) != 1 || !strings.Contains(list[0].Refused, "qemu+ssh") {
 		t.Errorf("list through TLS: %+v, %v", list, err)
 	}
+	_, err := h.Freeze(t.Context(), "web01", hypervisor.FreezeOptions{DriveID: "a"})
+	wantProblem(t, err, "reached by tls", "qemu+ssh")
 	if _, _, err := h.tunnel(t.Context(), "/x"); !errors.Is(err, hypervisor.ErrUnsupported) {
 		t.Errorf("a tunnel through TLS: %v, want ErrUnsupported", err)
 	}

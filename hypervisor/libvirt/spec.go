@@ -353,6 +353,8 @@ type sight struct {
 	// byHand: it stands still because somebody asked libvirt for it, as a start
 	// does at first.
 	byHand bool
+	// way is how its host is reached: "unix", "ssh", "tls".
+	way string
 	// transient: libvirt forgets the domain when it is switched off.
 	transient bool
 	// saved: it is off, and libvirt keeps its memory for the next start.

@@ -199,7 +199,7 @@ func TestAMachineThatCannotBeExportedSaysWhyAndWhatToDo(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		s := &sight{description: d, power: c.power, saved: c.saved}
+		s := &sight{description: d, power: c.power, saved: c.saved, way: "unix"}
 		err = s.refuse("kvm1", nil)
 		if (err != nil) != (c.why != "") || err != nil && !strings.Contains(err.Error(), c.why) {
 			t.Errorf("%s: %v, want %q", name, err, c.why)
@@ -213,6 +213,22 @@ func TestAMachineThatCannotBeExportedSaysWhyAndWhatToDo(t *testing.T) {
 		}
 		if err := s.refuse("kvm1", map[string]bool{"vda": true}); err != nil && !c.saved {
 			t.Errorf("%s: refused though the disk is left out: %v", name, err)
+		}
+	}
+}
+
+func TestAMachineOfAnotherComputerSaysWhatCannotBeReadThere(t *testing.T) {
+	for _, c := range []struct {
+		way   string
+		power hypervisor.PowerState
+		why   string
+	}{
+		{"unix", hypervisor.PowerOff, ""}, {"ssh", hypervisor.PowerOn, ""}, {"ssh", hypervisor.PowerOff, "another computer"},
+		{"tls", hypervisor.PowerOn, "no disks"}, {"libssh", hypervisor.PowerOff, "no disks"},
+	} {
+		got := refusedWords((&sight{way: c.way, power: c.power}).refusals(nil))
+		if (got == "") != (c.why == "") || !strings.Contains(got, c.why) {
+			t.Errorf("%s, %s: %q, want %q", c.way, c.power, got, c.why)
 		}
 	}
 }
