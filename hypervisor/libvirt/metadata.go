@@ -84,19 +84,12 @@ func parseOurs(metadata string) (o ours, found bool, err error) {
 // parseElement reads the element as libvirt gives it out alone: without the
 // namespace that it was asked for by.
 func parseElement(text string) (ours, error) {
-	var o struct {
-		ID       string   `xml:"id,attr"`
-		Recovery string   `xml:"recovery,attr"`
-		Name     string   `xml:"name,attr"`
-		UUID     string   `xml:"uuid,attr"`
-		Making   bool     `xml:"making,attr"`
-		Pool     string   `xml:"pool,attr"`
-		Made     []string `xml:"made"`
-	}
-	if err := xml.Unmarshal([]byte(text), &o); err != nil {
+	var own ours
+	dec := xml.NewDecoder(strings.NewReader(text))
+	dec.DefaultSpace = metadataNamespace
+	if err := dec.Decode(&own); err != nil {
 		return ours{}, fmt.Errorf("read the metadata: %w", err)
 	}
-	own := ours{ID: o.ID, Recovery: o.Recovery, Name: o.Name, UUID: o.UUID, Making: o.Making, Pool: o.Pool, Made: o.Made}
 	return own, own.check()
 }
 

@@ -3,11 +3,13 @@ package libvirt
 import (
 	"errors"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"lifeboat"
 	"lifeboat/hypervisor"
@@ -152,6 +154,27 @@ func TestAMachineOfOursCarriesItsIDAndItsRun(t *testing.T) {
 	}
 	if _, err := describe(smallDomain("", "<metadata>"+ours{ID: strings.Repeat("a", 32)}.text()+ours{ID: strings.Repeat("b", 32)}.text()+"</metadata>"), ""); err == nil {
 		t.Error("two ids were taken")
+	}
+}
+
+// libvirt gives the element out with its namespace inside the whole, and without
+// when it is asked for alone. Nothing is lost on either way.
+func TestWhatStandsInADefinitionIsReadInBothForms(t *testing.T) {
+	own := ours{ID: strings.Repeat("0a", 16), Recovery: "r", Name: "n/m", UUID: "u", Family: "linux", System: "s", CPU: "c",
+		HyperV: "relaxed vapic", Making: true, Pool: "p", Made: []string{"a", "b"}}
+	for i, v := 0, reflect.ValueOf(own); i < v.NumField(); i++ {
+		if v.Type().Field(i).Name != "XMLName" && v.Field(i).IsZero() {
+			t.Errorf("field %s is not in this test", v.Type().Field(i).Name)
+		}
+	}
+	ignore := cmpopts.IgnoreFields(ours{}, "XMLName")
+	whole, found, err := parseOurs(own.text())
+	if diff := cmp.Diff(own, whole, ignore); diff != "" || !found || err != nil {
+		t.Errorf("in the whole: %v, %v, %s", found, err, diff)
+	}
+	alone, err := parseElement(strings.Replace(own.text(), ` xmlns="`+metadataNamespace+`"`, "", 1))
+	if diff := cmp.Diff(own, alone, ignore); diff != "" || err != nil {
+		t.Errorf("alone: %v, %s", err, diff)
 	}
 }
 
