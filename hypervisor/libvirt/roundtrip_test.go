@@ -16,7 +16,7 @@ import (
 // with KVM and on one without.
 func TestADefinitionIsReadAsTheMachineItWasMadeFrom(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := anyMachine(t)
+		m := wholeMachine(t)
 		b := build{name: m.Name, uuid: m.UUID, kvm: rapid.Bool().Draw(t, "kvm"), disks: map[string]diskFile{},
 			nvram: "/pool/nvram.fd", serialLog: "/pool/serial.log", ours: oursOf(&m, "run-1", "default")}
 		if rapid.Bool().Draw(t, "beside production") {
@@ -44,10 +44,10 @@ func TestADefinitionIsReadAsTheMachineItWasMadeFrom(t *testing.T) {
 	})
 }
 
-// anyMachine is a machine that libvirt can build, complete in every field that a
+// wholeMachine is a machine that libvirt can build, complete in every field that a
 // definition has words for. Sizes, variables and what an agent tells are not
 // among them.
-func anyMachine(t *rapid.T) lifeboat.Machine {
+func wholeMachine(t *rapid.T) lifeboat.Machine {
 	word := func(label string) string { return rapid.StringMatching(`([A-Za-z0-9 .-]*[A-Za-z0-9])?`).Draw(t, label) }
 	flag := func(label string) bool { return rapid.Bool().Draw(t, label) }
 	one := func(label string, of ...string) string { return rapid.SampledFrom(of).Draw(t, label) }
