@@ -55,6 +55,15 @@ func (d *domain) runAgent(ctx context.Context, command string, arguments map[str
 	return d.askAgent(ctx, agentPatience, command, arguments)
 }
 
+// pingPatience is how long the guest's agent may take to say that it is there.
+const pingPatience = time.Second
+
+// pingGuest asks whether the guest's agent is there.
+func (d *domain) pingGuest(ctx context.Context) error {
+	_, err := d.askAgent(ctx, pingPatience, "guest-ping", nil)
+	return err
+}
+
 // freezeGuest freezes the guest's file systems. After an error some of them may
 // be frozen, or be frozen later: thaw.
 func (d *domain) freezeGuest(ctx context.Context) error {

@@ -376,3 +376,38 @@ func testResized(t *testing.T, p *production) {
 	}
 	must(t, s.Release(t.Context()))
 }
+
+// Many machines have a channel for an agent, and no agent in the guest.
+func TestAMachineWhoseAgentIsNotThereIsExportedAsIfItsPowerHadBeenCut(t *testing.T) {
+	daemon := libvirtd.Start(t)
+	makePool(t, daemon)
+	h, err := Open(Options{Name: "lab", URI: daemon.URI})
+	must(t, err)
+	t.Cleanup(func() { h.Close() })
+	image := daemon.Dir + "/silent.qcow2"
+	_, err = runImage(t.Context(), "create", "-q", "-f", "qcow2", image, fmt.Sprint(diskBytes))
+	must(t, err)
+	define(t, daemon, `<domain type='qemu'><name>silent</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+		<os><type arch='x86_64' machine='q35'>hvm</type></os><devices>
+		<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='`+image+`'/><target dev='vda' bus='virtio'/></disk>
+		<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel></devices></domain>`)
+	must(t, h.PowerOn(t.Context(), "silent"))
+	d, err := h.find(t.Context(), "silent")
+	must(t, err)
+	forgetAtEnd(t, d)
+	for range 2 {
+		began := time.Now()
+		s, err := h.Freeze(t.Context(), "silent", hypervisor.FreezeOptions{DriveID: "drive-a"})
+		must(t, err)
+		if c, note := s.Consistency(); c != lifeboat.ConsistentCrash || !strings.Contains(note, "agent") {
+			t.Errorf("it is %s: %s", c, note)
+		}
+		if s.FrozenFor() != 0 {
+			t.Errorf("a guest that was never asked was frozen for %v", s.FrozenFor())
+		}
+		must(t, s.Release(t.Context()))
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("it took %v", took)
+		}
+	}
+}

@@ -119,9 +119,14 @@ func (w *watcher) prepare() error {
 
 // freeze freezes the guest's file systems, or leaves none of them frozen.
 func (w *watcher) freeze() error {
-	w.frozen = true
 	ctx, cancel := context.WithTimeout(context.Background(), freezePatience+time.Second)
 	defer cancel()
+	// A guest whose agent is not there or does not answer is asked for nothing.
+	// Then nothing can be frozen, and nobody has to thaw it.
+	if err := w.domain.pingGuest(ctx); err != nil {
+		return err
+	}
+	w.frozen = true
 	err := w.domain.freezeGuest(ctx)
 	if err == nil {
 		return nil
