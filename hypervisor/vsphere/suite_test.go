@@ -21,13 +21,19 @@ import (
 )
 
 func TestHost(t *testing.T) {
+	t.Run("vCenter", func(t *testing.T) { suite(t, vcenter.Options{AreasPerPage: 3}, "DC0_C0") })
+	t.Run("ESXi", func(t *testing.T) { suite(t, vcenter.Options{ESXi: true}, "") })
+}
+
+// suite runs the suite against one kind of server, with new machines on a cluster.
+func suite(t *testing.T, server vcenter.Options, cluster string) {
 	hostsuite.Run(t, func(t *testing.T, n hostsuite.Needs) hostsuite.Subject {
 		if n.SmallScratch > 0 {
 			t.Skip("a snapshot grows on the server's datastore: when that is full the server stops the machine, which no client can prevent")
 		}
-		s := vcenter.Start(t, vcenter.Options{})
+		s := vcenter.Start(t, server)
 		o := serverOptions(s)
-		o.Cluster = "DC0_C0"
+		o.Cluster = cluster
 		o.Note = func(machine, text string) { t.Logf("note: %s: %s", machine, text) }
 		h := opened(t, o)
 		guest := &standIn{t: t, s: s, h: h, disks: map[string]int{}}
@@ -115,7 +121,10 @@ func (g *standIn) number(ctx context.Context, machine, key string) (int, error) 
 
 func (g *standIn) Write(ctx context.Context, machine, disk string, offset, length int64, pattern byte) error {
 	n, err := g.number(ctx, machine, disk)
-	if err != nil || ctx.Err() != nil {
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	g.machine(machine).Write(g.t, n, offset, bytes.Repeat([]byte{pattern}, int(length)))
