@@ -53,7 +53,7 @@ func (d *domain) exportFolder(ctx context.Context) (folder, error) {
 		return folder{}, &lifeboat.Problem{
 			What: fmt.Sprintf("host %s: the path %s is too long for a socket", d.h.o.Name, f.path),
 			Safe: "nothing was done",
-			Next: "name a folder with a shorter path as the host's scratchDir",
+			Next: "name a folder with a shorter path as the host's scratch",
 		}
 	}
 	return f, nil

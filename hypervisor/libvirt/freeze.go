@@ -245,7 +245,7 @@ func (s *still) makeFolder(ctx context.Context) error {
 // whose overwritten bytes find no space, and lets it try again; but where the
 // machine is told to report or ignore such errors it would not.
 func (s *still) enoughSpace(free int64) error {
-	next := fmt.Sprintf("make space in %s, or name a folder on a larger file system as the host's scratchDir", s.folder.parent)
+	next := fmt.Sprintf("make space in %s, or name a folder on a larger file system as the host's scratch", s.folder.parent)
 	if free <= s.reserve {
 		return &lifeboat.Problem{
 			What: fmt.Sprintf("%s: %d MiB are free for what its guest overwrites during the export, and %d MiB of them are a reserve", s.domain.name, free>>20, s.reserve>>20),

@@ -55,7 +55,7 @@ func startProduction(t *testing.T, daemon *libvirtd.Daemon, h *Host, name, more 
 }
 
 // forgetAtEnd removes a machine that Lifeboat did not define when the test ends.
-func forgetAtEnd(t *testing.T, d *domain) {
+func forgetAtEnd(t testing.TB, d *domain) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()

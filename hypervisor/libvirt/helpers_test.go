@@ -22,7 +22,7 @@ func defineSmall(t *testing.T, d *libvirtd.Daemon, name, more string) (uuid stri
 }
 
 // define hands XML to the daemon and returns the UUID of its domain.
-func define(t *testing.T, d *libvirtd.Daemon, xml string) (uuid string) {
+func define(t testing.TB, d *libvirtd.Daemon, xml string) (uuid string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "domain.xml")
 	if err := os.WriteFile(path, []byte(xml), 0o600); err != nil {
