@@ -152,6 +152,25 @@ func TestADatastoreThatFillsUpDuringAnUploadIsSaidAndCleaned(t *testing.T) {
 	}
 }
 
+func TestAServerThatGoesAwayDuringAnUploadLeavesWordOfWhatMayBeLeft(t *testing.T) {
+	s, h := served(t, vcenter.Options{})
+	d := definition("web01")
+	disk := &slow{memoryDisk: pattern(8), pause: 200 * time.Millisecond, first: make(chan struct{})}
+	d.Disks["scsi0-1"] = hypervisor.Backing{Copy: disk}
+	go func() {
+		<-disk.first
+		s.Vanish()
+	}()
+	p := problem(t, h.Define(t.Context(), d))
+	if !strings.Contains(p.What, "half-made") || !strings.Contains(p.Next, "delete web01 on the server") {
+		t.Errorf("%+v", p)
+	}
+	s.Return()
+	if list, err := h.List(t.Context()); err != nil || len(list) != 1 {
+		t.Errorf("when it is back: %+v, %v", list, err)
+	}
+}
+
 func TestAnImportThatTheServerRefusesIsSaid(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault types.BaseMethodFault
