@@ -161,7 +161,13 @@ func (plan *definePlan) makeFiles(ctx context.Context, d hypervisor.Definition) 
 		}
 	}
 	if t := d.Machine.TPM; t != nil && len(t.State) > 0 {
-		return plan.pool.h.putTPM(ctx, plan.build.uuid, t)
+		if err := plan.pool.h.putTPM(ctx, plan.build.uuid, t); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			// Most guests start without, and the others ask for their recovery key.
+			plan.pool.h.note(d.Name, "its TPM is a new one, so a disk that was sealed with it asks for its recovery key: "+err.Error())
+		}
 	}
 	return nil
 }
