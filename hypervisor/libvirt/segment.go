@@ -26,7 +26,7 @@ func (h *Host) noSegments() error {
 	return &lifeboat.Problem{
 		What: "host " + h.o.Name + " is another computer: Lifeboat can neither shut that computer out of a private network nor reach guests on it",
 		Safe: "nothing was changed",
-		Next: "run lifeboat on that computer, or unplug the machines: --network none",
+		Next: "run this command on that computer, or unplug the machines: --network none",
 		Err:  hypervisor.ErrUnsupported,
 	}
 }
@@ -93,7 +93,7 @@ func (h *Host) seal(network string) error {
 		return &lifeboat.Problem{
 			What: "a private network on host " + h.o.Name + " needs root: this computer has to be shut out of it",
 			Safe: "no machine was started",
-			Next: "run lifeboat as root",
+			Next: "run the command again as root",
 			Err:  err,
 		}
 	}
