@@ -68,7 +68,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 func (d *Reader) CapacityBytes() int64 { return d.capacity }
 
 // Next returns the next grain: its offset in the disk and its bytes, cut at the
-// end of the disk. What lies between two grains, and after the last, is zeros.
+// end of the disk where that is known. What lies between two grains, and after
+// the last, is zeros.
 // The slice is valid until the next call.
 //
 // After the last grain it returns io.EOF, and only if the stream was whole: it
