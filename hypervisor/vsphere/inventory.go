@@ -48,11 +48,6 @@ type found struct {
 	vm  mo.VirtualMachine
 }
 
-// object is the machine for calls.
-func (f *found) object(c *vim25.Client) *object.VirtualMachine {
-	return object.NewVirtualMachine(c, f.ref)
-}
-
 // name is what people call the machine.
 func (f *found) name() string { return plainName(f.vm.Name) }
 
