@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"lifeboat"
@@ -50,8 +51,28 @@ type exportResult struct {
 	Seconds       float64 `json:"seconds"`
 
 	err error
-	// stuck says that letting go of the machine failed.
-	stuck bool
+	// brief is the note in few words, for a table.
+	brief string
+	// stuck says that letting go of the machine failed, and stopped that somebody
+	// ended the run before it was done.
+	stuck, stopped bool
+}
+
+// noteThat adds to what an operator should know, and to the table's few words.
+func (r *exportResult) noteThat(brief, whole string) {
+	if whole == "" {
+		return
+	}
+	r.brief = strings.TrimPrefix(r.brief+"; "+brief, "; ")
+	r.Note = strings.TrimPrefix(r.Note+"; "+whole, "; ")
+}
+
+// firstClause is the beginning of a host's sentence: what, without why.
+func firstClause(sentence string) string {
+	if i := strings.IndexAny(sentence, ",:;"); i >= 0 {
+		return sentence[:i]
+	}
+	return sentence
 }
 
 // exportRun exports machines to one drive.
@@ -153,11 +174,14 @@ func (e *exportRun) one(ctx context.Context, j exportJob) exportResult {
 	err := e.capture(ctx, j, &r)
 	if errors.Is(err, hypervisor.ErrReadAgain) && !r.stuck && ctx.Err() == nil {
 		e.run.log(event{Event: "again", Machine: j.name, Text: j.name + ": read again in another way: " + err.Error()})
+		r.Note, r.brief = "", ""
 		err = e.capture(ctx, j, &r)
 	}
 	r.Seconds = time.Since(began).Seconds()
 	e.progress.done(j.name)
+	e.sayNote(j, &r)
 	if err != nil {
+		r.stopped = ctx.Err() != nil
 		r.err = e.exportProblem(ctx, j, &r, err)
 		p := newProblemJSON("export", r.err)
 		r.Problem = &p
@@ -169,6 +193,20 @@ func (e *exportRun) one(ctx context.Context, j exportJob) exportResult {
 		e.sayUnusual(j, r.Anomaly)
 	}
 	return r
+}
+
+// sayNote says the whole sentences of which the table has a few words.
+func (e *exportRun) sayNote(j exportJob, r *exportResult) {
+	if r.Note == "" {
+		return
+	}
+	text := j.name + ": " + r.Note
+	e.run.log(event{Event: "note", Machine: j.name, Text: text})
+	if r.stuck {
+		e.a.warn("%s", text)
+		return
+	}
+	e.a.note("%s", text)
 }
 
 // capture is one machine's way onto the drive: hold it still, store it, and
@@ -202,7 +240,7 @@ func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (
 		if rerr != nil && err != nil {
 			err = fmt.Errorf("%w (and letting go of the machine: %v)", err, rerr)
 		} else if rerr != nil {
-			r.Note = "the machine could not be let go cleanly: " + rerr.Error() + "; the next export does it"
+			r.noteThat("not let go cleanly", "the machine could not be let go cleanly: "+rerr.Error()+"; the next export does it")
 		}
 	}()
 	r.FrozenSeconds, r.PausedSeconds = still.FrozenFor().Seconds(), still.PausedFor().Seconds()
@@ -211,7 +249,8 @@ func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (
 		return err
 	}
 	consistency, note := still.Consistency()
-	c.Consistency, r.Note = consistency, note
+	c.Consistency = consistency
+	r.noteThat(firstClause(note), note)
 	c.Progress = func(p imagestore.Progress) {
 		r.ReadBytes, r.NewBytes, r.WrittenBytes = p.ReadBytes, p.NewBytes, p.WrittenBytes
 		e.progress.show(j.name, p)
@@ -227,7 +266,7 @@ func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (
 	r.Point = &point
 	r.Warnings = e.readingWarnings(j, point, o.Since)
 	if err := still.Committed(context.WithoutCancel(ctx)); err != nil {
-		r.Note = "the point is committed; the next export of this machine reads everything: " + err.Error()
+		r.noteThat("the next export reads everything", "the point is committed; the next export of this machine reads everything: "+err.Error())
 	}
 	return e.remember(ctx, point)
 }

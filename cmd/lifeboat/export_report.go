@@ -112,12 +112,12 @@ func (r exportResult) row() []string {
 	switch {
 	case r.Skipped+r.LeftOut != "":
 		return []string{r.Machine, "-", "-", "-", "-", "-", "-", "-", r.Skipped + r.LeftOut}
-	case errors.Is(r.err, context.Canceled):
+	case r.stopped:
 		return []string{r.Machine, "-", "-", humanBytes(r.ReadBytes), "-", "-", "-", humanSeconds(r.Seconds), "stopped"}
 	case r.Point == nil:
 		return []string{r.Machine, "-", "-", humanBytes(r.ReadBytes), "-", "-", "-", humanSeconds(r.Seconds), "failed"}
 	}
-	note := r.Note
+	note := r.brief
 	if r.Anomaly != nil {
 		note = strings.TrimSpace(fmt.Sprintf("UNUSUAL CHANGES (%d of 100) %s", r.Anomaly.Score, note))
 	}

@@ -175,6 +175,25 @@ func TestOfTwoMachinesWithOneIDTheCopyIsNotExported(t *testing.T) {
 	}
 }
 
+func TestATableSaysInAFewWordsWhatANoteSaysWhole(t *testing.T) {
+	r := exportResult{Machine: "web", Point: &lifeboat.RestorePoint{ID: "0123456789", Consistency: lifeboat.ConsistentCrash}}
+	r.noteThat("", "")
+	note := "the guest's file systems were not frozen, it was exported as if its power had been cut: Guest agent is not responding: x"
+	r.noteThat(firstClause(note), note)
+	r.noteThat("not let go cleanly", "the machine could not be let go cleanly: x; the next export does it")
+	row := r.row()
+	if got := row[len(row)-1]; got != "the guest's file systems were not frozen; not let go cleanly" {
+		t.Errorf("the table says %q", got)
+	}
+	if want := note + "; the machine could not be let go cleanly: x; the next export does it"; r.Note != want {
+		t.Errorf("the note is %q", r.Note)
+	}
+	stopped := exportResult{Machine: "web", err: errors.New("the connection ended"), stopped: true}
+	if row := stopped.row(); row[len(row)-1] != "stopped" {
+		t.Errorf("a machine that somebody stopped is %q", row[len(row)-1])
+	}
+}
+
 // namedHost is a host that is only named.
 type namedHost struct {
 	hypervisor.Host
