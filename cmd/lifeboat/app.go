@@ -152,6 +152,18 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
+// columns is how wide the screen is that stdout goes to, or 0 if that is none.
+func (a *app) columns() int {
+	if !isTerminal(a.stdout) {
+		return 0
+	}
+	columns, _, err := term.GetSize(int(a.stdout.(*os.File).Fd()))
+	if err != nil {
+		return 0
+	}
+	return columns
+}
+
 // event is one line of the JSON of a long command.
 type event struct {
 	Event   string    `json:"event"`

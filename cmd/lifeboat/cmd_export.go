@@ -270,7 +270,7 @@ func (a *app) exportPlan(ctx context.Context, f exportFlags, jobs []exportJob, e
 		a.printJSON(plan)
 		return nil
 	}
-	a.print("to %s, in this order:\n%s", drive.name(), table([]string{"MACHINE", "HOST", "NEWEST POINT"}, rows))
+	a.print("to %s, in this order:\n%s", drive.name(), remarks(a.columns(), []string{"MACHINE", "HOST", "NEWEST POINT"}, rows))
 	return nil
 }
 

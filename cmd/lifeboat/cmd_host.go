@@ -129,7 +129,7 @@ func (a *app) showChecks(all []checkedHost) error {
 	if a.json {
 		a.printJSON(all)
 	} else {
-		a.print("%s", table([]string{"HOST", "WORKS", "WHAT", ""}, rows))
+		a.print("%s", remarks(a.columns(), []string{"HOST", "WORKS", "WHAT", ""}, rows))
 	}
 	if missing == 0 {
 		return nil

@@ -52,7 +52,7 @@ func (a *app) machineListCommand() *cobra.Command {
 					rows = append(rows, []string{m.Machine.Name, m.host.Name(), string(m.Power), string(m.Machine.Firmware.Kind),
 						humanBytes(m.Machine.MemoryBytes), diskWords(m.Machine.Disks), remark(s, m)})
 				}
-				a.print("%s", table([]string{"MACHINE", "HOST", "POWER", "FIRMWARE", "MEMORY", "DISKS", ""}, rows))
+				a.print("%s", remarks(a.columns(), []string{"MACHINE", "HOST", "POWER", "FIRMWARE", "MEMORY", "DISKS", ""}, rows))
 			}
 			if unreachable != nil {
 				return &lifeboat.Problem{

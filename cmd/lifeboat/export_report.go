@@ -100,7 +100,7 @@ func (a *app) showExport(r *run, results []exportResult, err error) {
 	for _, res := range results {
 		rows = append(rows, res.row())
 	}
-	a.print("%s", table([]string{"MACHINE", "POINT", "CONSISTENT", "READ", "NEW", "STORED", "PAUSED", "TIME", ""}, rows))
+	a.print("%s", remarks(a.columns(), []string{"MACHINE", "POINT", "CONSISTENT", "READ", "NEW", "STORED", "PAUSED", "TIME", ""}, rows))
 	for _, res := range results {
 		if res.err != nil && len(results) > 1 {
 			a.printProblem("export", res.err)

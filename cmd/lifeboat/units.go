@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // humanBytes writes a size as people say it, in binary units.
@@ -107,6 +109,48 @@ func table(head []string, rows [][]string) string {
 		out.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
 	return out.String()
+}
+
+// remarks is a table whose last column has sentences. On a screen of so many
+// columns a remark that does not fit stands under its row; zero columns are no
+// screen, and every row is one line.
+func remarks(columns int, head []string, rows [][]string) string {
+	whole := table(head, rows)
+	if columns == 0 {
+		return whole
+	}
+	bare := make([][]string, len(rows))
+	for i, row := range rows {
+		bare[i] = append(slices.Clone(row[:len(row)-1]), "")
+	}
+	short := strings.SplitAfter(table(head, bare), "\n")
+	var out strings.Builder
+	for i, line := range strings.SplitAfter(whole, "\n") {
+		if i == 0 || i > len(rows) || utf8.RuneCountInString(line)-1 <= columns {
+			out.WriteString(line)
+			continue
+		}
+		out.WriteString(short[i] + wrapped(rows[i-1][len(head)-1], columns))
+	}
+	return out.String()
+}
+
+// wrapped is a sentence on lines of so many columns, set in.
+func wrapped(text string, columns int) string {
+	const indent = "    "
+	var out strings.Builder
+	line := indent
+	for _, word := range strings.Fields(text) {
+		if line != indent && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > columns {
+			out.WriteString(line + "\n")
+			line = indent
+		}
+		if line != indent {
+			line += " "
+		}
+		line += word
+	}
+	return out.String() + line + "\n"
 }
 
 // short is the beginning of an id, enough to tell points and runs apart.

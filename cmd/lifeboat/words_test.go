@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,5 +103,22 @@ func TestAProcessIsNotMistakenForAnotherOfItsNumber(t *testing.T) {
 	}
 	if (process{}).alive() {
 		t.Error("no process at all is said to be alive")
+	}
+}
+
+func TestARemarkThatDoesNotFitTheScreenStandsUnderItsRow(t *testing.T) {
+	head := []string{"HOST", "WORKS", ""}
+	rows := func() [][]string {
+		return [][]string{{"kvm1", "yes", "fits"}, {"vc", "no", "Müller's machine cannot be exported as it is"}, {"local", "yes", ""}}
+	}
+	if got, want := remarks(0, head, rows()), table(head, rows()); got != want {
+		t.Errorf("no screen:\n%s", got)
+	}
+	want := "HOST   WORKS\nkvm1   yes    fits\nvc     no\n    Müller's machine\n    cannot be exported\n    as it is\nlocal  yes\n"
+	if got := remarks(22, head, rows()); got != want {
+		t.Errorf("22 columns:\n%s", got)
+	}
+	if got := remarks(3, head, rows()); !strings.Contains(got, "    cannot\n    be\n") {
+		t.Errorf("a screen that is too small:\n%s", got)
 	}
 }
