@@ -90,8 +90,16 @@ func (a *app) screenshot(ctx context.Context, m machineOn, path string) error {
 
 func (a *app) showConsole(name string, con hypervisor.Console) {
 	hostname, _ := os.Hostname()
-	a.print("%s has its screen on a Unix socket of this computer. From where you sit:\n\n", name)
-	a.print("  ssh -N -L 5901:%s %s@%s\n  then point a VNC viewer at localhost:5901\n", con.VNCSocket, userName(), hostname)
+	switch {
+	case con.URL != "":
+		a.print("%s has its screen in a browser, for who may sign in there:\n\n  %s\n", name, con.URL)
+	case con.VNCSocket != "":
+		a.print("%s has its screen on a Unix socket of this computer. From where you sit:\n\n", name)
+		a.print("  ssh -N -L 5901:%s %s@%s\n  then point a VNC viewer at localhost:5901\n", con.VNCSocket, userName(), hostname)
+	default:
+		a.print("%s has no screen on a socket of this computer: its host's own tools show it (libvirt: virt-viewer).\n"+
+			"A picture of it: lifeboat console %s --screenshot FILE.png\n", name, shellWord(name))
+	}
 	if con.SerialLog != "" {
 		a.print("\nIts serial line, so far:  tail -n 50 %s\n", shellWord(con.SerialLog))
 	}

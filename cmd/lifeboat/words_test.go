@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lifeboat"
+	"lifeboat/hypervisor"
 )
 
 func TestEveryCauseHasItsExitCode(t *testing.T) {
@@ -120,5 +121,22 @@ func TestARemarkThatDoesNotFitTheScreenStandsUnderItsRow(t *testing.T) {
 	}
 	if got := remarks(3, head, rows()); !strings.Contains(got, "    cannot\n    be\n") {
 		t.Errorf("a screen that is too small:\n%s", got)
+	}
+}
+
+func TestAMachineWithoutASocketForItsScreenIsNotSaidToHaveOne(t *testing.T) {
+	for _, c := range []struct {
+		con       hypervisor.Console
+		want, not string
+	}{
+		{hypervisor.Console{URL: "https://vc.example.com/ui/"}, "  https://vc.example.com/ui/\n", "ssh"},
+		{hypervisor.Console{VNCSocket: "/run/vnc"}, "ssh -N -L 5901:/run/vnc ", "browser"},
+		{hypervisor.Console{SerialLog: "/var/log/a b"}, "lifeboat console 'a b' --screenshot FILE.png\n\nIts serial line, so far:  tail -n 50 '/var/log/a b'\n", "ssh"},
+	} {
+		var out strings.Builder
+		(&app{stdout: &out}).showConsole("a b", c.con)
+		if got := out.String(); !strings.Contains(got, c.want) || strings.Contains(got, c.not) {
+			t.Errorf("%+v:\n%s", c.con, got)
+		}
 	}
 }
