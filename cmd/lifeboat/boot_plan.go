@@ -219,7 +219,14 @@ func (p *bootPlan) find(name string) (*plannedBoot, error) {
 			return &p.Machines[i], nil
 		}
 	}
-	return nil, usagef("%q is not one of the machines to boot", name)
+	var names []string
+	for _, m := range p.Machines {
+		names = append(names, m.Name)
+		if m.Point.Machine.Name == name {
+			return nil, usagef("%q is called %q here (--rename): say that name", name, m.Name)
+		}
+	}
+	return nil, usagef("%q is not one of the machines to boot: %s", name, list(names))
 }
 
 // addAddresses takes addresses from the command line for machines whose agent

@@ -252,3 +252,31 @@ func TestAMachineThatIsRenamedGoesByItsNewName(t *testing.T) {
 		t.Error("two machines got one name")
 	}
 }
+
+func TestAPlanSaysWhereEachCardLeads(t *testing.T) {
+	pl := newPlanner()
+	pl.maps = []string{"LAN=network:VM Network"}
+	p := point("a", "web", 1)
+	p.Machine.NICs = []lifeboat.NIC{{Network: "LAN"}, {Network: "DMZ"}}
+	plan, err := pl.plan([]lifeboat.RestorePoint{p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := cableWords(plan.Machines[0].Networks); got != "network:VM Network, segment" {
+		t.Errorf("the cards lead to %q", got)
+	}
+}
+
+func TestACheckOfARenamedMachineSaysWhichNameIsMeant(t *testing.T) {
+	pl := newPlanner()
+	pl.renames, pl.checks = []string{"web=web-try"}, []string{"web=tcp:80"}
+	_, err := pl.plan([]lifeboat.RestorePoint{point("a", "web", 1, "10.1.0.10/24")})
+	if err == nil || !strings.Contains(err.Error(), `"web" is called "web-try" here`) {
+		t.Errorf("got %v", err)
+	}
+	pl.renames = nil
+	pl.checks = []string{"wbe=tcp:80"}
+	if _, err = pl.plan([]lifeboat.RestorePoint{point("a", "web", 1, "10.1.0.10/24")}); err == nil || !strings.Contains(err.Error(), "one of the machines to boot: web") {
+		t.Errorf("got %v", err)
+	}
+}

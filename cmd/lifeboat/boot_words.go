@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"lifeboat/hypervisor"
 )
 
 // parseForward reads [HOSTPORT:]MACHINE:PORT. A host port of 0 means any.
@@ -53,4 +55,28 @@ func parseCheck(text string) (bootCheck, error) {
 		path = "/"
 	}
 	return bootCheck{Machine: machine, Kind: kind, Port: port, Path: path}, nil
+}
+
+// cableWords says where each network card leads, in the words of --network.
+func cableWords(cards []hypervisor.Network) string {
+	var words []string
+	for _, n := range cards {
+		word := string(n.Kind)
+		if n.Kind == hypervisor.NetworkBridge || n.Kind == hypervisor.NetworkNamed {
+			word += ":" + n.Name
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, ", ")
+}
+
+func forwardWords(forwards []bootForward) string {
+	words := ""
+	for i, f := range forwards {
+		if i > 0 {
+			words += ", "
+		}
+		words += fmt.Sprintf("127.0.0.1:%d to port %d", f.HostPort, f.GuestPort)
+	}
+	return words
 }

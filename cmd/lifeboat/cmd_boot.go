@@ -252,21 +252,10 @@ func (a *app) showBootPlan(drive *openedDrive, plan *bootPlan) {
 	var rows [][]string
 	for _, m := range plan.Machines {
 		rows = append(rows, []string{m.Name, short(m.Point.ID), stamp(m.Point.TakenAt), string(m.Point.Consistency),
-			humanBytes(m.Point.Machine.MemoryBytes), forwardWords(m.Forwards)})
+			humanBytes(m.Point.Machine.MemoryBytes), cableWords(m.Networks), forwardWords(m.Forwards)})
 	}
-	a.print("from %s, in this order, network %s:\n%s", drive.name(), plan.Network,
-		table([]string{"MACHINE", "POINT", "TAKEN", "CONSISTENT", "MEMORY", "FORWARDS"}, rows))
-}
-
-func forwardWords(forwards []bootForward) string {
-	words := ""
-	for i, f := range forwards {
-		if i > 0 {
-			words += ", "
-		}
-		words += fmt.Sprintf("127.0.0.1:%d to port %d", f.HostPort, f.GuestPort)
-	}
-	return words
+	a.print("from %s, in this order:\n%s", drive.name(),
+		table([]string{"MACHINE", "POINT", "TAKEN", "CONSISTENT", "MEMORY", "CARDS ON", "FORWARDS"}, rows))
 }
 
 func (a *app) showBoot(b *booter, results []bootResult, err error) {
