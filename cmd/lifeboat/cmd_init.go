@@ -168,7 +168,11 @@ func (a *app) showInit(names siteNames, passphrase string, given bool) {
 			"Write it down twice, on paper, and keep it where no drive is kept. It is not shown again\n"+
 			"(lifeboat key sheet --with-secret prints it with the recovery steps).\n", passphrase)
 	}
-	a.note("next: lifeboat host add NAME --dir DIR, then: lifeboat drive init PATH --label A")
+	a.note("next: say where the machines run, for example\n" +
+		"  lifeboat host add kvm1 --kind libvirt --uri qemu+ssh://root@kvm1/system\n" +
+		"  lifeboat host add vc --kind vsphere --url https://vc.example.com --user lifeboat@vsphere.local\n" +
+		"  lifeboat host add lab --dir /srv/machines\n" +
+		"then prepare a drive: lifeboat drive init PATH --label A")
 }
 
 // hasState says whether this computer is a control machine.

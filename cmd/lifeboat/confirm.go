@@ -25,7 +25,7 @@ func (a *app) confirmWord(ctx context.Context, yes bool, plan, word string) erro
 	}
 	if !isTerminal(a.stdin) {
 		return &lifeboat.Problem{
-			What: "a person has to say yes to this, and none is here: " + oneLine(strings.ReplaceAll(strings.TrimSpace(plan), "\n", "; ")),
+			What: "a person has to say yes to this, and none is here: " + sentence(plan),
 			Safe: "nothing was done",
 			Next: "if that is meant, run it again with --yes",
 			Err:  errNeedsPerson,
@@ -40,6 +40,11 @@ func (a *app) confirmWord(ctx context.Context, yes bool, plan, word string) erro
 		return &lifeboat.Problem{What: "not confirmed", Safe: "nothing was done", Next: "run the command again and type " + word, Err: errNeedsPerson}
 	}
 	return nil
+}
+
+// sentence is a plan of several lines on one.
+func sentence(plan string) string {
+	return oneLine(strings.NewReplacer(":\n", ": ", "\n", "; ").Replace(strings.TrimSpace(plan)))
 }
 
 // ask prints a question. What it quotes may come from a guest.
