@@ -12,10 +12,6 @@ import (
 	"lifeboat"
 )
 
-// allocatedAreas asks for the areas that were ever written, in place of those
-// that changed since a change id.
-const allocatedAreas = "*"
-
 const (
 	// mostPages and mostAreas bound what a server may answer: far more than a
 	// disk of 62 TiB needs, whose maps have areas of 64 KiB and more.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -32,8 +31,6 @@ type stillDisk struct {
 	// One of these is set.
 	ranges  *ranges
 	forward *forward
-
-	allocated func(ctx context.Context) []lifeboat.Extent
 }
 
 func newStillDisk(s *still, d vdisk, stores map[string]datastore) *stillDisk {
@@ -121,12 +118,10 @@ func (sd *stillDisk) Extents(ctx context.Context, within lifeboat.Extent) ([]lif
 		extents, err := sd.forward.extents(ctx, within)
 		return extents, sd.explain(ctx, err)
 	}
-	if sd.ok {
-		// What is asked for changed, or is compared: the server's word that it is
-		// empty would save little and prove nothing.
-		return []lifeboat.Extent{within}, nil
-	}
-	return parts(sd.allocated(ctx), within), ctx.Err()
+	// The server also has a list of what was ever written. It comes of the same
+	// tracking as the list of changes, and here nothing would be compared with
+	// it: what it left out would be zeros in the point. So all is read.
+	return []lifeboat.Extent{within}, nil
 }
 
 // ReadAt fills p from the given offset, or fails.
@@ -182,50 +177,6 @@ func (sd *stillDisk) explain(ctx context.Context, err error) error {
 func (sd *stillDisk) close() {
 	if sd.forward != nil {
 		sd.forward.close()
-	}
-}
-
-// parts returns the parts of extents that lie in a range.
-func parts(extents []lifeboat.Extent, within lifeboat.Extent) []lifeboat.Extent {
-	var list []lifeboat.Extent
-	for _, e := range extents {
-		from, to := max(e.Offset, within.Offset), min(e.End(), within.End())
-		if from < to {
-			list = append(list, lifeboat.Extent{Offset: from, Length: to - from})
-		}
-	}
-	return list
-}
-
-// writtenAreas asks once for what was ever written to a disk. Where the server
-// does not say, or what it says is doubtful, that may be everything.
-func (sd *stillDisk) writtenAreas() func(ctx context.Context) []lifeboat.Extent {
-	var mu sync.Mutex
-	var known []lifeboat.Extent
-	all := []lifeboat.Extent{{Length: sd.mark.size}}
-	return func(ctx context.Context) []lifeboat.Extent {
-		mu.Lock()
-		defer mu.Unlock()
-		if known != nil {
-			return known
-		}
-		known = all
-		if sd.mark.token() == "" || sd.s.newlyTracked {
-			// Tracking that has just begun knows nothing of before.
-			return known
-		}
-		areas, err := sd.areas(ctx, allocatedAreas)
-		if err != nil {
-			if ctx.Err() != nil {
-				known = nil
-			}
-			return all
-		}
-		known = areas
-		if known == nil {
-			known = []lifeboat.Extent{}
-		}
-		return known
 	}
 }
 

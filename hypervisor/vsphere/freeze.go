@@ -107,7 +107,6 @@ func (s *still) track(ctx context.Context) error {
 		return nil
 	}
 	s.h.o.Note(f.name(), "switched change tracking on; from the next export on only what changed is read")
-	s.newlyTracked = true
 	return s.cycle(ctx)
 }
 

@@ -38,14 +38,13 @@ type still struct {
 	watch    *watch
 	lease    *lease
 
-	description  lifeboat.Machine
-	takenAt      time.Time
-	consistency  lifeboat.Consistency
-	note         string
-	untracked    string // why change tracking is off
-	newlyTracked bool   // it was switched on for this still
-	disks        map[string]*stillDisk
-	at           *found // as the snapshot has it
+	description lifeboat.Machine
+	takenAt     time.Time
+	consistency lifeboat.Consistency
+	note        string
+	untracked   string // why change tracking is off
+	disks       map[string]*stillDisk
+	at          *found // as the snapshot has it
 
 	waysMu sync.Mutex
 	ways   wayNotes

@@ -128,7 +128,7 @@ func (s *still) tryRanges(ctx context.Context, sd *stillDisk, forced, useful boo
 			return words(err.Error())
 		}
 	}
-	sd.ranges, sd.allocated = r, sd.writtenAreas()
+	sd.ranges = r
 	return ""
 }
 
