@@ -127,8 +127,9 @@ type Host interface {
 	OpenGateway(ctx context.Context, s Segment) (Gateway, error)
 
 	// NoRoot looks at what a machine that was just started has printed. If its
-	// system says that it does not find its root device it returns those words:
-	// the machine wants another disk controller. Otherwise it returns "".
+	// system gave up on its root device, and nothing that it printed since says
+	// that it went on, it returns those words: the machine wants another disk
+	// controller. Otherwise it returns "". See NoRootIn.
 	NoRoot(ctx context.Context, machine string) (string, error)
 
 	// Close ends the connection to the host. Machines go on.

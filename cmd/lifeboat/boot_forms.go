@@ -20,9 +20,9 @@ const (
 	// rootEvery is how often a machine whose check waits is asked whether it
 	// misses its root device.
 	rootEvery = time.Second
-	// rootGrace is how long a system may take after it said so: some say it and
-	// find their disks then, as one does whose mirror lacks a half.
-	rootGrace = 4 * time.Second
+	// rootGrace is how long a system may take to go on after it said so: what it
+	// prints then takes the words back.
+	rootGrace = 10 * time.Second
 )
 
 // errNoRoot is what a machine printed that does not find its root device.
