@@ -17,6 +17,7 @@ import (
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"lifeboat"
@@ -162,22 +163,26 @@ func (h *Host) build(ctx context.Context, c *vim25.Client, p *place, d *hypervis
 		This: p.pool, Folder: &p.folder,
 		Spec: &types.VirtualMachineImportSpec{ConfigSpec: b.spec},
 	})
+	if err != nil && (soap.IsSoapFault(err) || neverSent(err)) {
+		return err
+	}
+	a := &attempt{h: h, c: c, b: b, open: true}
+	defer func() {
+		if err != nil {
+			err = a.takeAway(err)
+		}
+	}()
 	if err != nil {
+		// The server may be at it all the same.
 		return err
 	}
 	lease := nfc.NewLease(c, res.Returnval)
-	made := types.ManagedObjectReference{}
-	open := true
-	defer func() {
-		if err != nil {
-			err = h.takeAway(c, lease, open, made, b, err)
-		}
-	}()
+	a.lease = lease
 	info, err := leaseReady(ctx, c, lease, leaseReadyTime)
 	if err != nil {
 		return err
 	}
-	made = info.Entity
+	a.made = info.Entity
 	u := &upload{h: h, c: c, lease: lease, info: info}
 	list, err := u.streams(b, d.Disks)
 	if err != nil {
@@ -192,8 +197,8 @@ func (h *Host) build(ctx context.Context, c *vim25.Client, p *place, d *hypervis
 	if err := lease.Complete(ctx); err != nil {
 		return err
 	}
-	open = false
-	return h.complete(ctx, c, made, d, b)
+	a.open = false
+	return h.complete(ctx, c, a.made, d, b)
 }
 
 // leaseReady waits until the server has prepared a lease. It asks, and does not
@@ -352,49 +357,4 @@ func (h *Host) put(ctx context.Context, c *vim25.Client, u *url.URL, data []byte
 		}
 		return nil
 	})
-}
-
-// takeAway removes what a failed import has made, with time of its own: the
-// caller's may be what ended. It returns the cause, and what is left if the
-// server does not let itself be cleaned.
-func (h *Host) takeAway(c *vim25.Client, lease *nfc.Lease, open bool, made types.ManagedObjectReference, b *blueprint, cause error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), importGoodbye)
-	defer cancel()
-	if open {
-		// Ends the transfer; most servers remove the machine with it.
-		_ = lease.Abort(ctx, nil)
-	}
-	if made.Value == "" {
-		return cause
-	}
-	f := &found{ref: made}
-	err := property.DefaultCollector(c).RetrieveOne(ctx, made, machineProperties, &f.vm)
-	if isMissing(err) {
-		return cause
-	}
-	// Never anything but what this call has made.
-	if err == nil && (f.vm.Config == nil || !strings.EqualFold(f.setting(settingFor), b.instance)) {
-		err = errors.New("the server shows another machine in its place")
-	}
-	if err == nil {
-		err = h.destroy(ctx, c, made)
-	}
-	if err == nil || isMissing(err) {
-		return cause
-	}
-	return &lifeboat.Problem{
-		What: fmt.Sprintf("host %s: building %s did not end well, and a half-made machine may be left (%s)", h.o.Name, words(plainName(b.spec.Name)), words(err.Error())),
-		Safe: "every other machine is as it was; the drive is as it was",
-		Next: "delete " + words(plainName(b.spec.Name)) + " on the server, then try again",
-		Err:  cause,
-	}
-}
-
-func (h *Host) destroy(ctx context.Context, c *vim25.Client, ref types.ManagedObjectReference) error {
-	res, err := methods.Destroy_Task(ctx, c, &types.Destroy_Task{This: ref})
-	if err != nil {
-		return err
-	}
-	_, err = h.wait(ctx, res.Returnval)
-	return err
 }

@@ -33,8 +33,6 @@ const (
 	// importStall is how long an import may make no headway at all. It is longer
 	// than a slow drive sleeps.
 	importStall = 10 * time.Minute
-	// importGoodbye bounds the cleaning up after a failed import.
-	importGoodbye = time.Minute
 )
 
 // upload is an import under way: disks that are written into a machine that the
