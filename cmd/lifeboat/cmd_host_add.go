@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,10 +75,8 @@ func (a *app) addHost(ctx context.Context, f hostAddFlags) error {
 	if err := h.complete(); err != nil {
 		return err
 	}
-	for _, other := range a.hostFiles(s) {
-		if other.Name == h.Name {
-			return usagef("there is a host %q already; to change it edit %s, or first: lifeboat host remove %s", h.Name, a.sitePath(), shellWord(h.Name))
-		}
+	if err := a.isNew(s, h); err != nil {
+		return err
 	}
 	password := ""
 	if h.Kind == kindVSphere {
@@ -96,7 +95,7 @@ func (a *app) addHost(ctx context.Context, f hostAddFlags) error {
 	// The folder of a qemu host was looked at already.
 	if !f.noCheck && h.Kind != kindQEMU {
 		if tried, err = a.tryHost(ctx, h, password); err != nil {
-			return err
+			return beforeAdding(err)
 		}
 	}
 	if f.dryRun {
@@ -120,9 +119,27 @@ func (a *app) addHost(ctx context.Context, f hostAddFlags) error {
 	return nil
 }
 
+// isNew refuses a host whose name or machines are in the site already.
+func (a *app) isNew(s *siteFile, h hostFile) error {
+	all := a.hostFiles(s)
+	if slices.ContainsFunc(all, func(other hostFile) bool { return other.Name == h.Name }) {
+		return usagef("there is a host %q already; to change it edit %s, or first: lifeboat host remove %s", h.Name, a.sitePath(), shellWord(h.Name))
+	}
+	if i := slices.IndexFunc(all, h.samePlace); i >= 0 {
+		return usagef("host %q is the same one: its machines would be there twice", all[i].Name)
+	}
+	return nil
+}
+
 // complete makes paths whole, and finds what was forgotten.
 func (h *hostFile) complete() error {
-	if h.Kind == kindQEMU && h.Dir == "" {
+	switch {
+	case h.Kind != kindQEMU || h.Dir != "":
+	case h.URI != "":
+		return usagef("--uri is the address of a libvirt host: say --kind libvirt")
+	case h.URL != "":
+		return usagef("--url is the address of a vCenter or an ESXi: say --kind vsphere")
+	default:
 		return usagef("a qemu host needs the folder of its machines: --dir DIR")
 	}
 	if err := h.check(); err != nil {
@@ -188,13 +205,26 @@ func (a *app) tryHost(ctx context.Context, h hostFile, password string) (string,
 	p := problemOf(onHost(h.Name, err))
 	// A vsphere host speaks of commands for hosts that are in the site already.
 	next := "correct what is wrong, and run the command again"
+	_, doubted := vsphere.Distrusted(err)
 	switch {
-	case errors.Is(err, hypervisor.ErrUnsupported):
+	case errors.Is(err, hypervisor.ErrUnsupported) || doubted:
 		next = p.Next
-	case h.Kind != kindVSphere && p.Next != "":
+	case h.Kind == kindVSphere:
+		next += "; a few wrong passwords lock an account for some minutes"
+	case p.Next != "":
 		next = p.Next + "; then run the command again"
 	}
 	return "", &lifeboat.Problem{What: p.What, Safe: "nothing was added or changed", Next: next, Err: err}
+}
+
+// beforeAdding words what to do about a certificate for a host that is not in
+// the site yet: `host trust` does not know it.
+func beforeAdding(err error) error {
+	var p *lifeboat.Problem
+	if shown, doubted := vsphere.Distrusted(err); doubted && errors.As(err, &p) {
+		p.Next = "compare the thumbprint on the server itself; if it is the same, run the command again with --thumbprint " + shown
+	}
+	return err
 }
 
 // connectWith opens a host that need not be in site.yaml yet.

@@ -127,3 +127,9 @@ func checkHostName(name string) error {
 
 // where says in a word where a host is.
 func (h hostFile) where() string { return h.Dir + h.URI + h.URL }
+
+// samePlace says whether two hosts have the same machines. Each data centre of a
+// vCenter may be a host of its own.
+func (h hostFile) samePlace(other hostFile) bool {
+	return h.Kind == other.Kind && strings.TrimRight(h.where(), "/") == strings.TrimRight(other.where(), "/") && h.Datacenter == other.Datacenter
+}

@@ -58,6 +58,16 @@ func (e *certificateError) Error() string {
 
 func (e *certificateError) Unwrap() error { return e.err }
 
+// Distrusted returns the SHA-256 of the certificate that a server showed, if err
+// says that it was not believed.
+func Distrusted(err error) (thumbprint string, ok bool) {
+	var refused *certificateError
+	if !errors.As(err, &refused) {
+		return "", false
+	}
+	return refused.thumbprint, true
+}
+
 // dialTime bounds a connection and its handshake.
 const dialTime = 30 * time.Second
 
