@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -150,12 +151,34 @@ func (b *booter) start(ctx context.Context, m plannedBoot) error {
 	if err != nil {
 		return b.problem(m, err)
 	}
-	if err := b.host.PowerOn(ctx, m.Name); err != nil {
+	err = b.writeDown(ctx, m.Name)
+	if err == nil {
+		err = b.host.PowerOn(ctx, m.Name)
+	}
+	if err != nil {
 		// It never ran, so nothing is lost with it.
 		rerr := b.host.Remove(context.WithoutCancel(ctx), m.Name)
 		return errors.Join(b.problem(m, err), rerr)
 	}
 	return nil
+}
+
+// writeDown keeps what the host calls a machine that was just defined. Define
+// refuses a name that exists, so the machine of that name is the one.
+func (b *booter) writeDown(ctx context.Context, machine string) error {
+	listed, err := b.host.List(ctx)
+	at := slices.IndexFunc(listed, func(l hypervisor.Listed) bool {
+		return l.Machine.Name == machine && (l.Recovery == "" || l.Recovery == b.run.ID)
+	})
+	if at < 0 {
+		return errors.Join(errors.New("its host does not list it after it was defined"), err)
+	}
+	for i := range b.booted.Machines {
+		if m := &b.booted.Machines[i]; m.Name == machine {
+			m.HostID = listed[at].HostID
+		}
+	}
+	return b.booted.save(b.booted.dir(b.a))
 }
 
 // addDisks says where the bytes of a machine's disks come from: the server of

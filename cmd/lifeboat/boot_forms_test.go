@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -47,6 +48,15 @@ func (h *pickyHost) Define(_ context.Context, d hypervisor.Definition) error {
 	h.bus = d.Machine.Disks[0].Bus
 	h.did = append(h.did, "define "+string(h.bus))
 	return nil
+}
+
+func (h *pickyHost) List(context.Context) ([]hypervisor.Listed, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.bus == "" {
+		return nil, nil
+	}
+	return []hypervisor.Listed{{Machine: lifeboat.Machine{Name: "web"}, HostID: "picky-1"}}, nil
 }
 
 func (h *pickyHost) PowerOn(context.Context, string) error {
@@ -98,10 +108,16 @@ func bootPicky(t *testing.T, knows lifeboat.Bus) (h *pickyHost, r bootResult, sa
 	var out bytes.Buffer
 	a := &app{stdout: &out, stderr: &out, stateDir: t.TempDir()}
 	b := &booter{a: a, host: h, run: &run{ID: newID()}, timeout: time.Minute,
-		booted: &bootedRun{Run: newID(), Drive: lifeboat.Drive{Label: "A1"}}}
+		booted: &bootedRun{Run: newID(), Drive: lifeboat.Drive{Label: "A1"}, Machines: []bootedMachine{{Name: "web"}}}}
+	if err := os.MkdirAll(b.booted.dir(a), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	m := plannedBoot{Name: "web", Checks: []bootCheck{{Machine: "web", Kind: "tcp", Port: 80, Dial: h.address}},
 		Point: lifeboat.RestorePoint{ID: newID(), Machine: lifeboat.Machine{Name: "web", Disks: []lifeboat.Disk{{Key: "root", Bus: lifeboat.BusVirtio}}}}}
 	synctest.Test(t, func(t *testing.T) { r = b.one(t.Context(), m) })
+	if kept, err := readBooted(b.booted.dir(a)); err != nil || kept.machine("web").HostID != "picky-1" {
+		t.Errorf("what its host calls the machine is not written down: %+v, %v", kept, err)
+	}
 	if h.listen != nil {
 		h.listen.Close()
 	}

@@ -37,8 +37,10 @@ type bootedRun struct {
 // bootedMachine is one machine of a boot run.
 type bootedMachine struct {
 	// Name is its name on the host, Machine the id of the machine that it is.
-	Name    string    `json:"name"`
-	Machine string    `json:"machine"`
+	Name    string `json:"name"`
+	Machine string `json:"machine"`
+	// HostID is what the host called it when it had been defined; empty before.
+	HostID  string    `json:"hostId,omitempty"`
 	Point   string    `json:"point"`
 	TakenAt time.Time `json:"takenAt"`
 	// Exports names, by disk key, what the server of the disks calls it.
@@ -52,6 +54,24 @@ type bootedMachine struct {
 	// Settled says that its disks are on storage of its host: it was moved there,
 	// or copied there before it was started.
 	Settled bool `json:"settled,omitempty"`
+}
+
+// made says that a machine of the host is m, which the run defined there. The
+// host names the run as long as the machine reads from the drive. Afterwards it
+// is known by the host's own id for it: its name and its Lifeboat id are those of
+// the original as well, which may be there again and is not the run's.
+func (b *bootedRun) made(m bootedMachine, l hypervisor.Listed) bool {
+	switch {
+	case l.Machine.Name != m.Name:
+		return false
+	case l.Recovery != "" || !m.Settled:
+		return l.Recovery == b.Run
+	case m.HostID != "":
+		return l.HostID == m.HostID
+	default:
+		// Runs of older programs have no HostID, and plain QEMU alone.
+		return b.Host.Kind == kindQEMU && l.Machine.ID == m.Machine
+	}
 }
 
 // machine returns what is written down of a machine of the run.

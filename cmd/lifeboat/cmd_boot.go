@@ -182,9 +182,13 @@ func (a *app) bootHost(name string) (hypervisor.Host, hostFile, error) {
 
 func (a *app) planBoot(ctx context.Context, host hypervisor.Host, run string, f bootFlags, points []lifeboat.RestorePoint) (*bootPlan, error) {
 	listed, err := host.List(ctx)
-	if err != nil {
-		// The names that can be read are enough: a folder that is there already is
-		// refused when the machine is defined.
+	switch {
+	case err != nil && listed == nil:
+		return nil, fmt.Errorf("host %s does not say which machines it has, so nothing was started: %w", host.Name(), err)
+	case err != nil:
+		// The names that can be read are enough: one that is there already is refused
+		// when the machine is defined, and one broken machine must not keep all
+		// others from being recovered.
 		a.warn("%v", err)
 	}
 	names := map[string]bool{}

@@ -73,8 +73,7 @@ func (a *app) runningRows(ctx context.Context) ([]runningRow, error) {
 }
 
 // machinesOf returns the machines of a run that are still on its host, by name.
-// One that was moved to local disk is the host's own by now, and known by its
-// id. What can be listed is returned beside an error about the rest.
+// What can be listed is returned beside an error about the rest.
 func (a *app) machinesOf(ctx context.Context, b *bootedRun) (map[string]hypervisor.Listed, error) {
 	host, err := a.openHost(b.Host)
 	if err != nil {
@@ -84,7 +83,7 @@ func (a *app) machinesOf(ctx context.Context, b *bootedRun) (map[string]hypervis
 	there := map[string]hypervisor.Listed{}
 	for _, m := range b.Machines {
 		for _, l := range listed {
-			if l.Machine.Name == m.Name && (l.Recovery == b.Run || l.Recovery == "" && l.Machine.ID == m.Machine) {
+			if b.made(m, l) {
 				there[m.Name] = l
 			}
 		}
