@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/nfc"
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -178,7 +177,7 @@ func (l *lease) renew(ctx context.Context, made *leased, every time.Duration) {
 		if failed++; err == nil {
 			failed = 0
 		}
-		if failed == 3 || isMissing(err) || fault.Is(err, &types.InvalidState{}) || fault.Is(err, &types.Timedout{}) {
+		if failed == 3 || leaseIsOver(err) {
 			close(made.ended)
 			return
 		}

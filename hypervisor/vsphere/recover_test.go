@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"lifeboat"
@@ -239,5 +242,40 @@ func TestTheServersOwnDiskFollowsARecoveredMachineOnlyIfItIsTheMachines(t *testi
 	}
 	if got := other.Bytes(t, 0); int64(len(got)) != mib {
 		t.Errorf("the other machine's disk has %d bytes", len(got))
+	}
+}
+
+func TestAnImportOutlivesAnswersToItsRenewalsThatAreLost(t *testing.T) {
+	s, h := served(t, vcenter.Options{LeaseTimeout: 2 * time.Second})
+	var lost atomic.Int64
+	loseAnswers(t, h, func(answer soap.HasFault) bool {
+		_, is := answer.(*methods.HttpNfcLeaseProgressBody)
+		return is && lost.Add(1) <= 2
+	})
+	d := definition("web01")
+	disk := &slow{memoryDisk: pattern(8), pause: 1200 * time.Millisecond}
+	d.Disks["scsi0-1"] = hypervisor.Backing{Copy: disk}
+	if err := h.Define(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if got := stored(t, s, h, "web01", 1)["scsi0-1"]; !bytes.Equal(got, disk.data) || lost.Load() < 3 {
+		t.Errorf("the disk is not what was sent, or only %d renewals were asked for", lost.Load())
+	}
+}
+
+func TestAnImportWhoseLeaseIsOverEndsAtOnce(t *testing.T) {
+	s, h := served(t, vcenter.Options{LeaseTimeout: 10 * time.Second})
+	s.Fail(vcenter.Failure{Method: "HttpNfcLeaseProgress", Fault: &types.InvalidState{}})
+	d := definition("web01")
+	disk := pattern(8)
+	disk.gate = make(chan struct{}) // nobody opens it
+	d.Disks["scsi0-1"] = hypervisor.Backing{Copy: disk}
+	began := time.Now()
+	if p := problem(t, h.Define(t.Context(), d)); !strings.Contains(p.Safe, "nothing is left") {
+		t.Errorf("%+v", p)
+	}
+	// One renewal, a quarter of the lease's time.
+	if took := time.Since(began); took > 7*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/nfc"
 	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/types"
@@ -28,8 +29,10 @@ import (
 
 const (
 	// importProgress is how often an import's lease is renewed, or a quarter of
-	// its time if that is less. vCenter ends one after 5 minutes without a word.
+	// its time if that is less. vCenter ends one after 5 minutes without a word,
+	// which is taken for the time of a server that tells none.
 	importProgress = 5 * time.Second
+	importLease    = 5 * time.Minute
 	// importStall is how long an import may make no headway at all. It is longer
 	// than a slow drive sleeps.
 	importStall = 10 * time.Minute
@@ -132,14 +135,14 @@ func (u *upload) run(ctx context.Context, list []*stream) error {
 // keep renews the lease until everything is over, and gives up on an import that
 // stands still.
 func (u *upload) keep(ctx context.Context, finished <-chan struct{}) error {
-	every := importProgress
-	if quarter := time.Duration(u.info.LeaseTimeout) * time.Second / 4; quarter > 0 {
-		every = min(every, quarter)
+	held := time.Duration(u.info.LeaseTimeout) * time.Second
+	if held <= 0 {
+		held = importLease
 	}
-	t := time.NewTicker(every)
+	t := time.NewTicker(min(importProgress, held/4))
 	defer t.Stop()
 	last, since := int64(-1), time.Now()
-	for {
+	for renewed := time.Now(); ; {
 		select {
 		case <-finished:
 			return nil
@@ -153,14 +156,34 @@ func (u *upload) keep(ctx context.Context, finished <-chan struct{}) error {
 		} else if time.Since(since) > importStall {
 			return fmt.Errorf("nothing of the disks was taken for %v", importStall)
 		}
-		percent := int32(0)
-		if u.total > 0 {
-			percent = int32(min(99, done*100/u.total))
-		}
-		if err := u.lease.Progress(ctx, percent); err != nil && ctx.Err() == nil {
+		asked := time.Now()
+		err := u.renew(ctx, done, held/4)
+		switch {
+		case err == nil:
+			renewed = asked
+		case ctx.Err() != nil:
+			return nil
+		case leaseIsOver(err), time.Since(renewed) > held*3/4:
 			return fmt.Errorf("renew the import's lease: %w", err)
 		}
 	}
+}
+
+// renew says how far the import is, and waits for the answer no longer than most:
+// one answer that does not come must not cost the lease.
+func (u *upload) renew(ctx context.Context, done int64, most time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, most, errSilent)
+	defer cancel()
+	percent := int32(0)
+	if u.total > 0 {
+		percent = int32(min(99, done*100/u.total))
+	}
+	return u.lease.Progress(ctx, percent)
+}
+
+// leaseIsOver says that a lease cannot be renewed any more.
+func leaseIsOver(err error) bool {
+	return isMissing(err) || fault.Is(err, &types.InvalidState{}) || fault.Is(err, &types.Timedout{})
 }
 
 // send carries one disk over.
