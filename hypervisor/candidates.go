@@ -80,6 +80,27 @@ func Candidates(m lifeboat.Machine, a Abilities) []Candidate {
 	return list
 }
 
+// OnBus is the form in which all disks of a machine are on one bus of the host,
+// whatever its guest knows, for a person who knows better. The error says in words
+// why there is none.
+func OnBus(m lifeboat.Machine, bus lifeboat.Bus, a Abilities) (Candidate, error) {
+	if !slices.Contains(a.Buses, bus) {
+		var has []string
+		for _, b := range a.Buses {
+			has = append(has, string(b))
+		}
+		return Candidate{}, fmt.Errorf("there are no disks on %q here, only on %s", bus, strings.Join(has, ", "))
+	}
+	form := keepKnown(m, a).Machine
+	if slices.ContainsFunc(form.Disks, func(d lifeboat.Disk) bool { return d.Bus != bus }) {
+		var ok bool
+		if form, ok = allOn(form, bus); !ok {
+			return Candidate{}, fmt.Errorf("its disks do not go on %s: IDE takes %d, and no machine with UEFI; IDE and SATA take none with sectors of 4096 bytes", bus, mostOnIDE)
+		}
+	}
+	return Candidate{Machine: form, Why: changes(m, form)}, nil
+}
+
 // keepKnown is the machine with as little replaced as the host allows.
 func keepKnown(m lifeboat.Machine, a Abilities) Candidate {
 	kept := copyOf(m)

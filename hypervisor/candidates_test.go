@@ -173,6 +173,48 @@ func checkForm(m lifeboat.Machine, a hypervisor.Abilities, f lifeboat.Machine) e
 	return nil
 }
 
+func TestAPersonChoosesTheBus(t *testing.T) {
+	disks := func(n int, kind lifeboat.FirmwareKind, sector int) lifeboat.Machine {
+		m := lifeboat.Machine{Firmware: lifeboat.Firmware{Kind: kind}}
+		for i := range n {
+			m.Disks = append(m.Disks, lifeboat.Disk{Key: fmt.Sprint("d", i), Bus: lifeboat.BusVirtio, Place: "0:1", LogicalSectorBytes: sector})
+		}
+		return m
+	}
+	for _, c := range []struct {
+		m    lifeboat.Machine
+		bus  lifeboat.Bus
+		on   hypervisor.Abilities
+		why  string
+		fail string
+	}{
+		{disks(2, "", 512), lifeboat.BusSATA, onQEMU, "disks on sata instead of virtio", ""},
+		{disks(2, "", 512), lifeboat.BusVirtio, onQEMU, hypervisor.AsKnown, ""},
+		{disks(2, "", 512), lifeboat.BusNVMe, onVMware, "disks on nvme instead of virtio", ""},
+		{disks(2, "", 512), lifeboat.BusVirtio, onVMware, "", "only on pvscsi, sata"},
+		{disks(2, "", 512), "scsi", onQEMU, "", "\"scsi\""},
+		{disks(5, "", 512), lifeboat.BusIDE, onQEMU, "", "IDE takes 4"},
+		{disks(1, lifeboat.FirmwareUEFI, 512), lifeboat.BusIDE, onQEMU, "", "no machine with UEFI"},
+		{disks(1, "", 4096), lifeboat.BusSATA, onQEMU, "", "4096"},
+	} {
+		got, err := hypervisor.OnBus(c.m, c.bus, c.on)
+		if c.fail != "" {
+			if err == nil || !strings.Contains(err.Error(), c.fail) {
+				t.Errorf("%s: %v", c.bus, err)
+			}
+			continue
+		}
+		if err != nil || got.Why != c.why {
+			t.Errorf("%s: %q, %v", c.bus, got.Why, err)
+		}
+		for _, d := range got.Machine.Disks {
+			if d.Bus != c.bus || c.why != hypervisor.AsKnown && d.Place != "" {
+				t.Errorf("%s: it has %+v", c.bus, d)
+			}
+		}
+	}
+}
+
 var allBuses = []lifeboat.Bus{lifeboat.BusVirtio, lifeboat.BusVirtioSCSI, lifeboat.BusSATA, lifeboat.BusIDE,
 	lifeboat.BusNVMe, lifeboat.BusPVSCSI, lifeboat.BusLSI, lifeboat.BusLSISAS}
 var allCards = []string{"virtio", "e1000", "e1000e", "rtl8139", "vmxnet3"}

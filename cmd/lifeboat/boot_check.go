@@ -43,7 +43,7 @@ func (b *booter) waitFor(ctx context.Context, m plannedBoot, c bootCheck) (strin
 			return "", &lifeboat.Problem{
 				What: fmt.Sprintf("%s: its check %s did not answer within %s: %v%s", m.Name, c, humanDuration(b.timeout), err, b.damage()),
 				Safe: fmt.Sprintf("the machine runs on; drive %s is only read", b.booted.Drive.Label),
-				Next: "look at its screen: lifeboat console " + shellWord(m.Name),
+				Next: "look at its screen: lifeboat console " + shellWord(m.Name) + "; if its system does not find its disk, remove it and boot it with --disks sata",
 				Err:  err,
 			}
 		}

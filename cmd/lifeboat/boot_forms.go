@@ -38,6 +38,9 @@ func (e errNoRoot) Error() string {
 // to see what the machine says.
 func (b *booter) inForms(ctx context.Context, m plannedBoot, r *bootResult) error {
 	forms := hypervisor.Candidates(m.Point.Machine, b.host.Abilities())
+	if m.Form != "" {
+		forms = []hypervisor.Candidate{{Machine: m.Point.Machine, Why: m.Form}}
+	}
 	for i, form := range forms {
 		m.Point.Machine = form.Machine
 		if r.Form = form.Why; form.Why != hypervisor.AsKnown {
@@ -53,6 +56,14 @@ func (b *booter) inForms(ctx context.Context, m plannedBoot, r *bootResult) erro
 			r.Answer = answer
 			return err
 		}
+		if m.Form != "" {
+			return &lifeboat.Problem{
+				What: fmt.Sprintf("%s: %v", m.Name, missed),
+				Safe: fmt.Sprintf("the machine stands where it is; drive %s is only read", b.booted.Drive.Label),
+				Next: "remove it: lifeboat stop " + shellWord(m.Name) + " --now --remove; and boot it with other --disks, or without it",
+				Err:  missed,
+			}
+		}
 		if i+1 == len(forms) {
 			return &lifeboat.Problem{
 				What: fmt.Sprintf("%s: %v, on none of the %d kinds of disk controller that host %s has for it", m.Name, missed, len(forms), b.host.Name()),
@@ -65,6 +76,20 @@ func (b *booter) inForms(ctx context.Context, m plannedBoot, r *bootResult) erro
 		if err := b.takeAway(ctx, m); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// withDisks puts the disks of every machine of the plan on the bus that a person
+// chose, on a host with those abilities.
+func (p *bootPlan) withDisks(bus string, a hypervisor.Abilities) error {
+	for i := range p.Machines {
+		m := &p.Machines[i]
+		form, err := hypervisor.OnBus(m.Point.Machine, lifeboat.Bus(bus), a)
+		if err != nil {
+			return usagef("--disks %s: %s: %v", bus, m.Name, err)
+		}
+		m.Point.Machine, m.Form = form.Machine, form.Why
 	}
 	return nil
 }

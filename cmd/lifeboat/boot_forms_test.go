@@ -98,7 +98,7 @@ func (h *pickyHost) NoRoot(context.Context, string) (string, error) {
 }
 
 // bootPicky boots a machine that is described as one on virtio.
-func bootPicky(t *testing.T, knows lifeboat.Bus) (h *pickyHost, r bootResult, said string) {
+func bootPicky(t *testing.T, knows lifeboat.Bus, chosen ...string) (h *pickyHost, r bootResult, said string) {
 	t.Helper()
 	port, err := freePort()
 	if err != nil {
@@ -114,6 +114,13 @@ func bootPicky(t *testing.T, knows lifeboat.Bus) (h *pickyHost, r bootResult, sa
 	}
 	m := plannedBoot{Name: "web", Checks: []bootCheck{{Machine: "web", Kind: "tcp", Port: 80, Dial: h.address}},
 		Point: lifeboat.RestorePoint{ID: newID(), Machine: lifeboat.Machine{Name: "web", Disks: []lifeboat.Disk{{Key: "root", Bus: lifeboat.BusVirtio}}}}}
+	for _, bus := range chosen {
+		plan := &bootPlan{Machines: []plannedBoot{m}}
+		if err := plan.withDisks(bus, h.Abilities()); err != nil {
+			t.Fatal(err)
+		}
+		m = plan.Machines[0]
+	}
 	synctest.Test(t, func(t *testing.T) { r = b.one(t.Context(), m) })
 	if kept, err := readBooted(b.booted.dir(a)); err != nil || kept.machine("web").HostID != "picky-1" {
 		t.Errorf("what its host calls the machine is not written down: %+v, %v", kept, err)
@@ -160,5 +167,20 @@ func TestAMachineThatFindsItsRootNowhereStaysToBeLookedAt(t *testing.T) {
 	}
 	if want := []string{"define virtio", "off", "remove", "define sata", "off", "remove", "define ide"}; !slices.Equal(h.did, want) {
 		t.Errorf("the host did %v, not %v", h.did, want)
+	}
+}
+
+func TestAFormThatAPersonChoseIsTheOnlyOneTried(t *testing.T) {
+	h, r, _ := bootPicky(t, lifeboat.BusIDE, "ide")
+	if r.err != nil || !slices.Equal(h.did, []string{"define ide"}) || r.Form != "disks on ide instead of virtio" {
+		t.Errorf("%v, the host did %v, form %q", r.err, h.did, r.Form)
+	}
+	h, r, _ = bootPicky(t, lifeboat.BusIDE, "sata")
+	if r.err == nil || !slices.Equal(h.did, []string{"define sata"}) || !strings.Contains(problemOf(r.err).Next, "other --disks") {
+		t.Errorf("%v, the host did %v", r.err, h.did)
+	}
+	h, r, _ = bootPicky(t, lifeboat.BusIDE, "virtio")
+	if r.err == nil || !slices.Equal(h.did, []string{"define virtio"}) {
+		t.Errorf("as its system knows it: %v, the host did %v", r.err, h.did)
 	}
 }

@@ -26,6 +26,9 @@ type plannedBoot struct {
 	Point lifeboat.RestorePoint
 	// Name is what the machine is called on its host.
 	Name string
+	// Form says what a person chose to have put in the place of what: Point's
+	// machine is that form then. Empty means that the machine decides.
+	Form string `json:",omitempty"`
 	// Networks are where the cables of its network cards go, in order.
 	Networks []hypervisor.Network
 	Forwards []bootForward

@@ -29,6 +29,7 @@ type bootFlags struct {
 	maps      []string
 	renames   []string
 	newMACs   bool
+	disks     string
 	forwards  []string
 	checks    []string
 	addresses []string
@@ -70,6 +71,7 @@ func (a *app) bootCommand() *cobra.Command {
 	flags.StringArrayVar(&f.maps, "map", nil, "where the cards of one of the source's networks lead instead: SOURCE=none, SOURCE=bridge:NAME, SOURCE=network:NAME and so on; may be given several times")
 	flags.StringArrayVar(&f.renames, "rename", nil, "give a machine another name on this host: MACHINE=NAME; other flags then use that name")
 	flags.BoolVar(&f.newMACs, "new-macs", false, "give network cards fresh addresses: for a copy beside a machine that runs on the same network")
+	flags.StringVar(&f.disks, "disks", "", "put all disks on this kind of controller, for a system that does not find its disk: virtio, virtio-scsi, sata, ide, nvme, pvscsi, lsi-sas or lsi, as far as the host has it")
 	flags.StringArrayVar(&f.forwards, "forward", nil, "open a port of this computer's loopback into a machine: [HOSTPORT:]MACHINE:PORT")
 	flags.StringArrayVar(&f.checks, "check", nil, "wait until this answers before the next machine: MACHINE=tcp:PORT or MACHINE=http:PORT/PATH")
 	flags.StringArrayVar(&f.addresses, "address", nil, "the address of a machine that had no agent: MACHINE=ADDRESS/BITS")
@@ -79,6 +81,7 @@ func (a *app) bootCommand() *cobra.Command {
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be booted, and how")
 	a.driveFlag(c, &f.drive)
 	c.RegisterFlagCompletionFunc("host", a.completeHosts)
+	c.RegisterFlagCompletionFunc("disks", cobra.FixedCompletions([]cobra.Completion{"virtio", "virtio-scsi", "sata", "ide", "nvme", "pvscsi", "lsi-sas", "lsi"}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 
@@ -206,6 +209,9 @@ func (a *app) planBoot(ctx context.Context, host hypervisor.Host, run string, f 
 		pl.network = string(hypervisor.NetworkNone)
 	}
 	plan, err := pl.plan(points)
+	if err == nil && f.disks != "" {
+		err = plan.withDisks(f.disks, host.Abilities())
+	}
 	if err == nil && alone && plan.unplugged() {
 		a.note("host %s has no private networks: network cards stay unplugged unless --network or --map says where they lead", host.Name())
 	}
@@ -260,6 +266,11 @@ func (a *app) showBootPlan(drive *openedDrive, plan *bootPlan) {
 	}
 	a.print("from %s, in this order:\n%s", drive.name(),
 		table([]string{"MACHINE", "POINT", "TAKEN", "CONSISTENT", "MEMORY", "CARDS ON", "FORWARDS"}, rows))
+	for _, m := range plan.Machines {
+		if m.Form != "" {
+			a.note("%s: %s", m.Name, m.Form)
+		}
+	}
 }
 
 func (a *app) showBoot(b *booter, results []bootResult, err error) {
