@@ -50,6 +50,7 @@ func (a *app) hostAddCommand() *cobra.Command {
 	flags.StringVar(&f.host.Scratch, "scratch", "", "qemu, libvirt: folder on the host that keeps what guests overwrite while they are exported")
 	flags.StringVar(&f.host.URI, "uri", "", "libvirt: its address, for example qemu:///system or qemu+ssh://root@kvm1/system")
 	flags.StringVar(&f.host.Pool, "pool", "", "libvirt: storage pool for new disks; vsphere: resource pool for new machines")
+	flags.BoolVar(&f.host.NoTracking, "no-tracking", false, "libvirt: keep no checkpoints on its machines; every export reads all of their disks")
 	flags.StringVar(&f.host.URL, "url", "", "vsphere: address of the vCenter or the ESXi, for example https://vc.example.com")
 	flags.StringVar(&f.host.User, "user", "", "vsphere: who signs in")
 	flags.StringVar(&f.host.Thumbprint, "thumbprint", "", "vsphere: SHA-256 (or SHA-1) of the certificate to believe")

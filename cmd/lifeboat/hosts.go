@@ -47,8 +47,8 @@ func (a *app) connect(h hostFile) (hypervisor.Host, error) {
 	notes := hostNotes{a, h.Name}
 	switch h.Kind {
 	case kindLibvirt:
-		return asHost(libvirt.Open(libvirt.Options{Name: h.Name, URI: h.URI, Pool: h.Pool, ScratchDir: h.Scratch, Notes: notes, Note: note,
-			KVM: qemu.ProbeKVM}))
+		return asHost(libvirt.Open(libvirt.Options{Name: h.Name, URI: h.URI, Pool: h.Pool, ScratchDir: h.Scratch, NoTracking: h.NoTracking,
+			Notes: notes, Note: note, KVM: qemu.ProbeKVM}))
 	case kindVSphere:
 		password, err := a.hostPassword(h.Name)
 		if err != nil {

@@ -40,6 +40,9 @@ type hostFile struct {
 	// vsphere one, that new machines get.
 	Pool string `yaml:"pool,omitempty" json:"pool,omitempty"`
 
+	// NoTracking keeps no checkpoints on the machines of a libvirt host.
+	NoTracking bool `yaml:"noTracking,omitempty" json:"noTracking,omitempty"`
+
 	// URL is the address of a vCenter or an ESXi, User who signs in there, and
 	// Thumbprint the certificate that is believed although nobody vouches for it.
 	URL        string `yaml:"url,omitempty" json:"url,omitempty"`
@@ -103,6 +106,8 @@ func (h hostFile) check() error {
 	switch {
 	case h.Machines < 0 || h.Streams < 0:
 		return fmt.Errorf("host %q: machines and streams must not be negative", h.Name)
+	case h.NoTracking && h.Kind != kindLibvirt:
+		return fmt.Errorf("host %q: noTracking does not go with kind %s (only with %s)", h.Name, h.Kind, kindLibvirt)
 	case h.Streams > 0 && h.Kind != kindVSphere:
 		return fmt.Errorf("host %q: streams does not go with kind %s (only with %s)", h.Name, h.Kind, kindVSphere)
 	}

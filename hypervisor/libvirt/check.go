@@ -206,7 +206,7 @@ func (h *Host) checkMachines(ctx context.Context) []hypervisor.Finding {
 		case err != nil:
 			findings = append(findings, hypervisor.Finding{What: "machine " + d.name, Detail: words(err)})
 		default:
-			findings = append(findings, machineFindings(s)...)
+			findings = append(findings, machineFindings(s, h.untrackedBecause(s))...)
 		}
 	}
 	return findings

@@ -64,8 +64,8 @@ func values(enums []libvirtxml.DomainCapsEnum, name string) []string {
 }
 
 // machineFindings says what of an export of this machine does not work, or works
-// less well than it could.
-func machineFindings(s *sight) []hypervisor.Finding {
+// less well than it could. Untracked is why its changes are not tracked, or empty.
+func machineFindings(s *sight, untracked string) []hypervisor.Finding {
 	name := s.machine.Name
 	if refused := refusedWords(s.refusals(nil)); refused != "" {
 		return []hypervisor.Finding{{What: "export of " + name, Detail: refused}}
@@ -77,7 +77,10 @@ func machineFindings(s *sight) []hypervisor.Finding {
 			raw = append(raw, d.key+" ("+hypervisor.GuestWords(d.format)+")")
 		}
 	}
-	if len(raw) > 0 {
+	switch {
+	case untracked != "":
+		tracking.OK, tracking.Detail = false, untracked+": read whole each time, though only what is new is stored"
+	case len(raw) > 0:
 		tracking.OK = false
 		tracking.Detail = "not for " + strings.Join(raw, ", ") + ": read whole each time, though only what is new is stored"
 	}

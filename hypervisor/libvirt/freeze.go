@@ -60,6 +60,7 @@ func (s *still) hold(ctx context.Context) error {
 		s.domain.h.note(s.domain.name, text)
 	}
 	s.description, s.sources = seen.machine, seen.disks
+	s.untracked = s.domain.h.untrackedBecause(seen)
 	if seen.power == hypervisor.PowerOff {
 		return s.holdOff(ctx)
 	}
@@ -175,6 +176,10 @@ func (s *still) prepare(ctx context.Context) (backup, checkpoint string, err err
 		s.domain.h.note(s.domain.name, "change tracking does not work, everything is read: "+err.Error())
 		have = nil
 	}
+	if s.untracked != "" {
+		s.dropCheckpoints(ctx, have)
+		have = nil
+	}
 	var disks []exportDisk
 	tracked := map[string]bool{}
 	for _, disk := range s.wantedDisks() {
@@ -183,7 +188,10 @@ func (s *still) prepare(ctx context.Context) (backup, checkpoint string, err err
 		s.disks[disk.Key] = sd
 		if source.format == "qcow2" && source.kind != "network" {
 			sd.base, sd.why = base(have, s.domain.uuid, source.target, s.options.Since[disk.Key], disk.SizeBytes)
-			sd.tracked = s.options.DriveID != ""
+			sd.tracked = s.options.DriveID != "" && s.untracked == ""
+			if s.untracked != "" {
+				sd.why = s.untracked
+			}
 			tracked[source.target] = sd.tracked
 		}
 		disks = append(disks, exportDisk{key: disk.Key, target: source.target, base: sd.base})

@@ -152,6 +152,8 @@ func TestExportsOfProduction(t *testing.T) {
 		{"AnExporterThatDiedAfterItsPointNeedsNoFullRead", testDiedCommitted},
 		{"APausedMachineStaysPaused", testPaused},
 		{"AnotherWayOfReadingIsRefused", testMethod},
+		{"AMachineWithInternalSnapshotsIsNotTrackedAndGoesBackToThem", testSnapshots},
+		{"AHostThatIsNotToBeTrackedLosesItsCheckpoints", testNoTracking},
 		{"TheJobOutlivesARestartOfLibvirtd", testRestart},
 		{"AResizedDiskIsReadWhole", testResized},
 	} {

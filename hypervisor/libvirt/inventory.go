@@ -78,6 +78,9 @@ func readDomain(dom *lv.Domain) (*sight, error) {
 		return nil, err
 	}
 	s.transient = !persistent
+	if s.snapshots, err = dom.SnapshotNum(lv.DOMAIN_SNAPSHOT_LIST_INTERNAL); err != nil && !isCode(err, lv.ERR_NO_SUPPORT) {
+		return nil, err
+	}
 	// Neither asks for secrets: libvirt leaves passwords out.
 	if s.config, err = dom.GetXMLDesc(lv.DOMAIN_XML_INACTIVE); err != nil {
 		return nil, err

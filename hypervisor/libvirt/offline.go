@@ -126,6 +126,17 @@ func (s *still) settleImages(ctx context.Context, chains map[string][]imageInfo)
 		}
 		have = append(have, c)
 	}
+	if s.untracked != "" {
+		for _, c := range have {
+			if err := s.forgetBroken(ctx, c.Name, chains); err != nil {
+				return err
+			}
+		}
+		for _, sd := range s.disks {
+			sd.why = s.untracked
+		}
+		return d.writeNote(ctx, s.noted)
+	}
 	for key, sd := range s.disks {
 		if s.source(key).format != "qcow2" {
 			sd.why = whyRaw
@@ -154,7 +165,7 @@ func (s *still) soundIn(c checkpoint, chains map[string][]imageInfo) bool {
 }
 
 // forgetBroken removes what is left of a checkpoint from the images and from
-// libvirt.
+// libvirt: a broken one, or one of a machine that is not tracked any more.
 func (s *still) forgetBroken(ctx context.Context, name string, chains map[string][]imageInfo) error {
 	for key, chain := range chains {
 		if there, _ := chain[0].bitmap(name); !there {

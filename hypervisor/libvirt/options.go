@@ -36,6 +36,9 @@ type Options struct {
 	// need them breaks instead. Zero means 1 GiB, or a twentieth of a small file
 	// system.
 	ScratchReserveBytes int64
+	// NoTracking keeps no checkpoints on machines: every export reads all of their
+	// disks, and takes away the checkpoints of earlier ones.
+	NoTracking bool
 	// Notes keep the checkpoints that libvirt may lose. Nil keeps none.
 	Notes hypervisor.Notes
 	// KVM is asked, on this computer, whether guests really run under KVM. Nil

@@ -359,6 +359,8 @@ type sight struct {
 	transient bool
 	// saved: it is off, and libvirt keeps its memory for the next start.
 	saved bool
+	// snapshots is how many internal snapshots it has.
+	snapshots int
 	// config is the definition and live, if it runs, what runs.
 	config, live string
 }

@@ -39,6 +39,8 @@ type still struct {
 	fresh string
 	noted map[string]string
 	off   bool
+	// untracked is why this machine's changes are not tracked, or empty.
+	untracked string
 
 	closeTunnel func()
 	stopWatch   func()
