@@ -253,7 +253,7 @@ func TestAnImportOutlivesAnswersToItsRenewalsThatAreLost(t *testing.T) {
 		return is && lost.Add(1) <= 2
 	})
 	d := definition("web01")
-	disk := &slow{memoryDisk: pattern(8), pause: 1200 * time.Millisecond}
+	disk := &slow{memoryDisk: pattern(8), pause: 2200 * time.Millisecond}
 	d.Disks["scsi0-1"] = hypervisor.Backing{Copy: disk}
 	if err := h.Define(t.Context(), d); err != nil {
 		t.Fatal(err)
