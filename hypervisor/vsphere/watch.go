@@ -95,16 +95,9 @@ func (s *still) looker() func(ctx context.Context) error {
 	}
 }
 
-// removing are the tasks that write to the files beneath a snapshot.
-var removing = []string{
-	"VirtualMachineSnapshot.remove", "VirtualMachine.removeAllSnapshots",
-	"VirtualMachine.consolidateDisks", "VirtualMachine.consolidateVMDisks",
-}
-
-// look looks for the snapshot, and for tasks that take it away: the server may
-// take it off the list only when it has begun to merge. Known are the tasks that
-// it has looked at; those that had ended at the first look were before the
-// snapshot.
+// look looks for the snapshot, and for tasks that may write beneath it: the server
+// may take it off the list only when it has merged. Known are the tasks that it
+// has looked at; those that had ended at the first look were before the snapshot.
 func (s *still) look(ctx context.Context, known map[types.ManagedObjectReference]bool, first bool) error {
 	var vm mo.VirtualMachine
 	pc := property.DefaultCollector(s.c)
@@ -120,12 +113,14 @@ func (s *still) look(ctx context.Context, known map[types.ManagedObjectReference
 			continue
 		}
 		var task mo.Task
-		if err := pc.RetrieveOne(ctx, ref, []string{"info"}, &task); err != nil && !isMissing(err) {
+		err := pc.RetrieveOne(ctx, ref, []string{"info"}, &task)
+		if err != nil && !isMissing(err) {
 			return err
 		}
-		ended := task.Info.State == types.TaskInfoStateSuccess || task.Info.State == types.TaskInfoStateError
-		if slices.Contains(removing, task.Info.DescriptionId) && !(first && ended) {
-			return fmt.Errorf("%w: somebody removes its snapshots", hypervisor.ErrStillBroken)
+		// One that the server has forgotten has ended.
+		ended := err != nil || task.Info.State == types.TaskInfoStateSuccess || task.Info.State == types.TaskInfoStateError
+		if !sparesDisks(task.Info) && !(first && ended) {
+			return fmt.Errorf("%w: the server works on it (%s)", hypervisor.ErrStillBroken, words(task.Info.DescriptionId))
 		}
 		known[ref] = true
 	}
@@ -142,9 +137,9 @@ func (s *still) gone(err error) error {
 		return fmt.Errorf("%s: %w", name, hypervisor.ErrMachineGone)
 	case errors.Is(err, hypervisor.ErrStillBroken):
 		return &lifeboat.Problem{
-			What: fmt.Sprintf("%s: its snapshot was removed while it was exported", name),
+			What: fmt.Sprintf("%s: its snapshot was removed while it was exported, or the server began to change its disks", name),
 			Safe: name + " goes on running; no point was made of what had been read",
-			Next: "see on the server who removed it (its tasks and events), and export again",
+			Next: "see on the server who did it (the machine's tasks and events), and export again",
 			Err:  err,
 		}
 	}
