@@ -129,15 +129,3 @@ func damageUnder(r runningRow) error {
 		Err:  lifeboat.ErrDamaged,
 	}
 }
-
-func (a *app) completeRunning(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	rows, err := a.runningRows(c.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var names []string
-	for _, r := range rows {
-		names = append(names, r.Machine+"\t"+r.Power)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}

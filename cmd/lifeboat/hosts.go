@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"lifeboat"
 	"lifeboat/hypervisor"
 	"lifeboat/hypervisor/libvirt"
@@ -278,18 +276,4 @@ func findMachines(all []machineOn, names []string) ([]machineOn, error) {
 func (m machineOn) is(name string) bool {
 	return m.Machine.Name == name || m.host.Name()+"/"+m.Machine.Name == name ||
 		(len(name) >= 6 && strings.HasPrefix(m.Machine.ID, name))
-}
-
-// completeMachines offers the names of the machines that the hosts have.
-func (a *app) completeMachines(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	s, err := a.siteOrNone()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	all, _ := a.machines(c.Context(), s)
-	var names []string
-	for _, m := range all {
-		names = append(names, m.Machine.Name+"\t"+string(m.Power)+" on "+m.host.Name())
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
