@@ -1,6 +1,9 @@
 package lifeboat
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // MachineVersion is the version of the JSON form of [Machine] that this program
 // writes. Readers accept every version up to it.
@@ -73,9 +76,20 @@ type TPM struct {
 	Version string `json:"version"`
 	Model   string `json:"model,omitempty"`
 	// State is what an emulated module kept, as the files of swtpm in a tar
-	// archive; empty where the host does not give it out.
+	// archive; empty where the host does not give it out. It opens disks: JSON of
+	// a TPM is without it, but for [RestorePoint.Record].
 	State []byte `json:"state,omitempty"`
 }
+
+// MarshalJSON leaves the state out: what is printed, logged or handed on holds no
+// secret. Reading takes a state where there is one.
+func (t TPM) MarshalJSON() ([]byte, error) {
+	t.State = nil
+	return json.Marshal(keptTPM(t))
+}
+
+// keptTPM is a TPM as it lies on a drive, state included.
+type keptTPM TPM
 
 // Topology is an arrangement of processors: Sockets x Cores x Threads of them.
 type Topology struct {

@@ -2,6 +2,7 @@ package lifeboat
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 	"time"
 )
@@ -34,6 +35,19 @@ type RestorePoint struct {
 	// CopiedFrom is the id of the drive that the point was copied from; empty
 	// where it was exported to this one.
 	CopiedFrom string `json:"copiedFrom,omitempty"`
+}
+
+// Record is the point as JSON for the drive that keeps it, sealed: with the state
+// of the machine's TPM, which JSON of a point is without otherwise.
+func (p RestorePoint) Record() ([]byte, error) {
+	type machine struct {
+		Machine
+		TPM *keptTPM `json:"tpm,omitempty"`
+	}
+	return json.Marshal(struct {
+		RestorePoint
+		Machine machine `json:"machine"`
+	}{p, machine{p.Machine, (*keptTPM)(p.Machine.TPM)}})
 }
 
 // NewerThan says which of two points of a machine on one drive is the newer one:

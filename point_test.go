@@ -1,7 +1,11 @@
 package lifeboat_test
 
 import (
+	"encoding/base64"
+	"encoding/json"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,5 +37,28 @@ func TestNewestGoesByCommitsAndForCopiesByTheirMoment(t *testing.T) {
 			}
 			slices.Reverse(c.points)
 		}
+	}
+}
+
+func TestOnlyTheRecordOnADriveHoldsWhatATPMKeeps(t *testing.T) {
+	p := lifeboat.RestorePoint{ID: "p1", Machine: lifeboat.Machine{Name: "dc", CPUs: 2,
+		TPM: &lifeboat.TPM{Version: "2.0", Model: "crb", State: []byte("canary")}}}
+	printed, err := json.Marshal(map[string]any{"point": p, "machine": &p.Machine, "tpm": p.Machine.TPM})
+	if err != nil || strings.Contains(string(printed), base64.StdEncoding.EncodeToString(p.Machine.TPM.State)) {
+		t.Errorf("a print holds the state: %s, %v", printed, err)
+	}
+	if !strings.Contains(string(printed), `"tpm":{"version":"2.0","model":"crb"}`) {
+		t.Errorf("a print does not say that there is a TPM: %s", printed)
+	}
+	if string(p.Machine.TPM.State) != "canary" {
+		t.Error("printing took the state away")
+	}
+	record, err := p.Record()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read lifeboat.RestorePoint
+	if err := json.Unmarshal(record, &read); err != nil || !reflect.DeepEqual(read, p) {
+		t.Errorf("the record is %s and was read as %+v, %v", record, read, err)
 	}
 }

@@ -3,7 +3,6 @@ package imagestore
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -156,7 +155,7 @@ func (s *Store) commit(ctx context.Context, point lifeboat.RestorePoint, disks [
 	record := format.Point{Sequence: sequence, PreviousHead: s.state.headHash, Disks: disks}
 	rand.Read(record.ID[:])
 	point.ID, point.Sequence, point.CommittedAt = record.ID.String(), record.Sequence, s.now().UTC()
-	if record.JSON, err = json.Marshal(point); err != nil {
+	if record.JSON, err = point.Record(); err != nil {
 		return point, fmt.Errorf("describe the restore point: %w", err)
 	}
 	if err := s.writeCommit(record); err != nil {

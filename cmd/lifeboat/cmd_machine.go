@@ -26,7 +26,7 @@ type machineJSON struct {
 }
 
 func newMachineJSON(s *siteFile, m machineOn) machineJSON {
-	return machineJSON{m.host.Name(), m.HostID, string(m.Power), m.Recovery, m.Refused, s.leftOut(m.host.Name(), m.Machine.Name), withoutTPMState(m.Machine)}
+	return machineJSON{m.host.Name(), m.HostID, string(m.Power), m.Recovery, m.Refused, s.leftOut(m.host.Name(), m.Machine.Name), m.Machine}
 }
 
 func (a *app) machineListCommand() *cobra.Command {

@@ -69,7 +69,6 @@ func withChecks(points []lifeboat.RestorePoint, checked imagestore.Checked) []ch
 	all := []checkedPoint{}
 	for _, p := range points {
 		c := checked.Points[p.ID]
-		p.Machine = withoutTPMState(p.Machine)
 		all = append(all, checkedPoint{p, c.VerifiedAt, c.ReadSince})
 	}
 	return all

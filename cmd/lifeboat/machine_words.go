@@ -131,12 +131,3 @@ func guestSideOf(n lifeboat.NIC) string {
 	}
 	return words(said, seen)
 }
-
-// withoutTPMState is a description to be printed or to be read by everybody: what
-// a TPM keeps opens disks.
-func withoutTPMState(m lifeboat.Machine) lifeboat.Machine {
-	if m.TPM != nil {
-		m.TPM = &lifeboat.TPM{Version: m.TPM.Version, Model: m.TPM.Model}
-	}
-	return m
-}

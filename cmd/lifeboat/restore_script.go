@@ -22,7 +22,7 @@ const tpmStateFile = "tpm-state.tar"
 // their machine, and the way to start it without Lifeboat.
 func writeDescriptions(plan *restorePlan) error {
 	m := plan.Point.Machine
-	data, err := json.MarshalIndent(withoutTPMState(m), "", "  ")
+	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err
 	}
