@@ -29,7 +29,8 @@ func (a *app) hostAddCommand() *cobra.Command {
 	var f hostAddFlags
 	c := &cobra.Command{
 		Use: "add NAME --kind KIND ...", Short: "Add a host",
-		Long: "Adds a host to the site, after trying it.\n\n" +
+		Long: "Adds a host to the site, after trying it. A computer without a site may know hosts too: machines\n" +
+			"are recovered there from a drive and its secret.\n\n" +
 			"A qemu host is a folder with one folder for each machine (docs/reference/qemu-host.md); its\n" +
 			"machines run on this computer. A libvirt host is a libvirtd with QEMU, here or elsewhere; its\n" +
 			"credentials are libvirt's own (SSH keys, certificates). A vsphere host is a vCenter or one ESXi;\n" +
@@ -68,7 +69,7 @@ func (a *app) hostAddCommand() *cobra.Command {
 }
 
 func (a *app) addHost(ctx context.Context, f hostAddFlags) error {
-	s, err := a.loadSite()
+	s, err := a.siteOfHosts()
 	if err != nil {
 		return err
 	}
@@ -103,14 +104,7 @@ func (a *app) addHost(ctx context.Context, f hostAddFlags) error {
 		a.note("host %s would be added%s", h.Name, tried)
 		return nil
 	}
-	// The password first: a host in the file without one could not be used.
-	if password != "" {
-		if err := a.setHostPassword(h.Name, password); err != nil {
-			return err
-		}
-	}
-	s.Hosts = append(s.Hosts, h)
-	if err := a.saveSite(s); err != nil {
+	if err := a.keepHost(s, h, password); err != nil {
 		return err
 	}
 	a.note("host %s added%s; what works on it: lifeboat host check %s", h.Name, tried, shellWord(h.Name))
@@ -118,6 +112,38 @@ func (a *app) addHost(ctx context.Context, f hostAddFlags) error {
 		a.printJSON(h)
 	}
 	return nil
+}
+
+// keepHost writes a host down. On a computer without a site, which recovers and
+// exports nothing, it makes the state folder first.
+func (a *app) keepHost(s *siteFile, h hostFile, password string) error {
+	if s.Site.ID == "" {
+		if err := a.makeRecoveryState(); err != nil {
+			return err
+		}
+	}
+	// The password first: a host in the file without one could not be used.
+	if password != "" {
+		if err := a.setHostPassword(h.Name, password); err != nil {
+			return err
+		}
+	}
+	s.Hosts = append(s.Hosts, h)
+	return a.saveSite(s)
+}
+
+// makeRecoveryState makes the state folder of a computer without a site, with an
+// identity that passwords of hosts are sealed to. It opens no drive.
+func (a *app) makeRecoveryState() error {
+	if err := a.makeStateFolders(); err != nil {
+		return err
+	}
+	id, err := a.identity()
+	if err == nil && id == nil {
+		_, err = a.newIdentity()
+		a.note("this computer has no site: it can recover, and export nothing (lifeboat init makes one)")
+	}
+	return err
 }
 
 // isNew refuses a host whose name or machines are in the site already.

@@ -170,7 +170,7 @@ func (a *app) removeHostPlan(h hostFile) (string, error) {
 
 // siteHost finds a host in site.yaml.
 func (a *app) siteHost(name string) (*siteFile, hostFile, error) {
-	s, err := a.loadSite()
+	s, err := a.siteOfHosts()
 	if err != nil {
 		return nil, hostFile{}, err
 	}

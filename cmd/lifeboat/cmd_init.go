@@ -38,7 +38,8 @@ func (a *app) initCommand() *cobra.Command {
 }
 
 func (a *app) init(_ context.Context, names siteNames) error {
-	if _, err := os.Stat(a.sitePath()); err == nil {
+	before, err := a.siteOfHosts()
+	if _, there := os.Stat(a.sitePath()); there == nil && (err != nil || before.Site.ID != "") {
 		return &lifeboat.Problem{
 			What: fmt.Sprintf("%s holds a site already", a.stateDir),
 			Safe: "nothing was changed",
@@ -57,20 +58,28 @@ func (a *app) init(_ context.Context, names siteNames) error {
 	} else if err := imagestore.CheckPassphrase(passphrase); err != nil {
 		return weakPassphrase(err)
 	}
-	for _, dir := range []string{a.stateDir, a.secretsDir(), a.runsDir()} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("make the state folder: %w", err)
-		}
+	if err := a.makeStateFolders(); err != nil {
+		return err
 	}
 	site, err := a.makeIdentity(names, passphrase)
 	if err != nil {
 		return err
 	}
 	names.ID = site.ID
-	if err := a.saveSite(&siteFile{Version: siteVersion, Site: names}); err != nil {
+	before.Site = names
+	if err := a.saveSite(before); err != nil {
 		return err
 	}
 	a.showInit(names, passphrase, given)
+	return nil
+}
+
+func (a *app) makeStateFolders() error {
+	for _, dir := range []string{a.stateDir, a.secretsDir(), a.runsDir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make the state folder: %w", err)
+		}
+	}
 	return nil
 }
 

@@ -245,7 +245,7 @@ func (a *app) confirmDrive(d *openedDrive) error {
 // checkSite refuses a drive of another site on a control machine.
 func (a *app) checkSite(d *openedDrive) error {
 	site, err := a.siteOrNone()
-	if err != nil || site == nil || site.Site.ID == d.store.Site().ID {
+	if err != nil || site == nil || site.Site.ID == "" || site.Site.ID == d.store.Site().ID {
 		return err
 	}
 	return &lifeboat.Problem{

@@ -134,11 +134,21 @@ func (a *app) hostFiles(s *siteFile) []hostFile {
 }
 
 // siteOrNone loads the site; on a computer that has none, which is what a
-// rented host is, it returns nil without an error.
+// rented host is, it returns nil, or a file with hosts alone, without an error.
 func (a *app) siteOrNone() (*siteFile, error) {
-	s, err := a.loadSite()
+	s, err := a.readSite()
 	if errors.Is(err, errNoSite) {
 		return nil, nil
+	}
+	return s, err
+}
+
+// siteOfHosts is the file that hosts are added to and taken out of. A computer
+// without a site may have one: it needs to know where to recover.
+func (a *app) siteOfHosts() (*siteFile, error) {
+	s, err := a.readSite()
+	if errors.Is(err, errNoSite) && !a.hasSiteSecrets() {
+		return &siteFile{Version: siteVersion}, nil
 	}
 	return s, err
 }

@@ -22,9 +22,10 @@ const siteVersion = 1
 // siteFile is site.yaml: what people decide about their site. It is written by
 // people and by `host add`, and never holds a secret.
 type siteFile struct {
-	Version int        `yaml:"version"`
-	Site    siteNames  `yaml:"site"`
-	Hosts   []hostFile `yaml:"hosts,omitempty"`
+	Version int `yaml:"version"`
+	// Site is empty on a computer without a site, which knows hosts to recover on.
+	Site  siteNames  `yaml:"site,omitempty"`
+	Hosts []hostFile `yaml:"hosts,omitempty"`
 	// Drives are folders that are drives although nothing is mounted there:
 	// network shares, trials.
 	Drives []string `yaml:"drives,omitempty"`
@@ -67,9 +68,18 @@ func (a *app) sitePath() string { return filepath.Join(a.stateDir, "site.yaml") 
 // errNoSite: this state folder has not been initialised.
 var errNoSite = errors.New("this machine has no site")
 
-// loadSite reads site.yaml, strictly: an unknown field is a mistake that is
-// named with its line.
+// loadSite reads site.yaml of a control machine.
 func (a *app) loadSite() (*siteFile, error) {
+	s, err := a.readSite()
+	if err == nil && s.Site.ID == "" {
+		return nil, a.noSite()
+	}
+	return s, err
+}
+
+// readSite reads site.yaml, of a computer without a site as well, strictly: an
+// unknown field is a mistake that is named with its line.
+func (a *app) readSite() (*siteFile, error) {
 	data, err := os.ReadFile(a.sitePath())
 	if errors.Is(err, fs.ErrNotExist) && a.hasSiteSecrets() {
 		return nil, &lifeboat.Problem{
@@ -80,12 +90,7 @@ func (a *app) loadSite() (*siteFile, error) {
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &lifeboat.Problem{
-			What: fmt.Sprintf("no site in %s", a.stateDir),
-			Safe: "nothing was done",
-			Next: "run: lifeboat init --site NAME   (or give --state DIR)",
-			Err:  errNoSite,
-		}
+		return nil, a.noSite()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the site file: %w", err)
@@ -99,10 +104,22 @@ func (a *app) loadSite() (*siteFile, error) {
 	if s.Version != siteVersion {
 		return nil, badSite(a.sitePath(), fmt.Sprintf("version %d is not one that this program knows (%d)", s.Version, siteVersion))
 	}
+	if s.Site.ID == "" && (s.Site != siteNames{} || a.hasSiteSecrets()) {
+		return nil, badSite(a.sitePath(), "site.id is missing")
+	}
 	if err := s.check(); err != nil {
 		return nil, badSite(a.sitePath(), err.Error())
 	}
 	return &s, nil
+}
+
+func (a *app) noSite() error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("no site in %s", a.stateDir),
+		Safe: "nothing was done",
+		Next: "run: lifeboat init --site NAME   (or give --state DIR)",
+		Err:  errNoSite,
+	}
 }
 
 func badSite(path, why string) error {
@@ -114,9 +131,6 @@ func badSite(path, why string) error {
 }
 
 func (s *siteFile) check() error {
-	if s.Site.ID == "" {
-		return errors.New("site.id is missing")
-	}
 	seen := map[string]bool{}
 	for i, h := range s.Hosts {
 		if err := h.check(); err != nil {
