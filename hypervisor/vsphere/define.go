@@ -271,7 +271,7 @@ func (h *Host) reconfigure(ctx context.Context, c *vim25.Client, ref types.Manag
 	if err != nil {
 		return err
 	}
-	_, err = h.wait(ctx, res.Returnval)
+	_, err = h.wait(ctx, res.Returnval, taskTime)
 	return err
 }
 

@@ -94,7 +94,7 @@ func (s *still) track(ctx context.Context) error {
 		This: f.ref, Spec: types.VirtualMachineConfigSpec{ChangeTrackingEnabled: &yes},
 	})
 	if err == nil {
-		_, err = s.wait(ctx, res.Returnval, snapshotTime)
+		_, err = s.h.wait(ctx, res.Returnval, snapshotTime)
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -172,7 +172,7 @@ func (s *still) create(ctx context.Context, quiesce bool) error {
 		heldHere.Delete(s.name)
 		return err
 	}
-	info, err := s.wait(ctx, res.Returnval, snapshotTime)
+	info, err := s.h.wait(ctx, res.Returnval, snapshotTime)
 	if err != nil {
 		return errors.Join(err, s.giveUp(ctx, res.Returnval))
 	}
@@ -182,13 +182,6 @@ func (s *still) create(ctx context.Context, quiesce bool) error {
 	}
 	s.snapshot = ref
 	return nil
-}
-
-// wait waits for a task for so long at most.
-func (s *still) wait(ctx context.Context, task types.ManagedObjectReference, most time.Duration) (*types.TaskInfo, error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("the server did not finish it within %v", most))
-	defer cancel()
-	return s.h.wait(bounded, task)
 }
 
 // giveUp waits for the end of a snapshot that failed or was cancelled, and

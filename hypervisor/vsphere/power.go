@@ -59,7 +59,7 @@ func (h *Host) waitOrAsk(ctx context.Context, c *vim25.Client, f *found, task ty
 			}
 		}
 	}()
-	_, err := h.wait(ctx, task)
+	_, err := h.wait(ctx, task, taskTime)
 	return err
 }
 
@@ -123,7 +123,7 @@ func (h *Host) PowerOff(ctx context.Context, machine string, grace time.Duration
 	}
 	res, err := methods.PowerOffVM_Task(ctx, c, &types.PowerOffVM_Task{This: f.ref})
 	if err == nil {
-		_, err = h.wait(ctx, res.Returnval)
+		_, err = h.wait(ctx, res.Returnval, taskTime)
 	}
 	if f.alreadyIs(err, types.VirtualMachinePowerStatePoweredOff) {
 		return nil

@@ -86,6 +86,9 @@ func (h *Host) explain(what, safe string, err error) error {
 		p.Next = "give the user " + h.o.User + " " + lacking(err) + " (the whole role is in docs/reference/vsphere-host.md)"
 	case isFull(err):
 		p.Next = "make room on the datastore, or name another one for this host in site.yaml"
+	case errors.Is(err, errStillAtIt):
+		p.Safe += "; the server may still finish it"
+		p.Next = "see the tasks on the server; when this one has ended, do the same again"
 	case isMissing(err):
 		p.Next = "list the machines again: lifeboat machine list"
 		p.Err = errors.Join(hypervisor.ErrMachineGone, err)

@@ -78,7 +78,7 @@ func (h *Host) writtenScreen(ctx context.Context, c *vim25.Client, f *found) ([]
 	if err != nil {
 		return nil, err
 	}
-	info, err := h.wait(ctx, res.Returnval)
+	info, err := h.wait(ctx, res.Returnval, taskTime)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (h *Host) deleteFile(ctx context.Context, c *vim25.Client, f *found, path s
 			This: *c.ServiceContent.FileManager, Name: path, Datacenter: dc,
 		})
 		if err == nil {
-			_, err = h.wait(ctx, res.Returnval)
+			_, err = h.wait(ctx, res.Returnval, taskTime)
 		}
 	}
 	if err != nil {

@@ -172,12 +172,21 @@ const (
 	taskPauseTo = 2 * time.Second
 )
 
+// taskTime bounds waiting for a task that nothing else bounds. The server may go
+// on with it. A test shortens it.
+var taskTime = 10 * time.Minute
+
+// errStillAtIt says that a task outlived our waiting for it.
+var errStillAtIt = errors.New("the server is still at it")
+
 // wait waits for a task, however often the session is made anew meanwhile: it
 // asks, and does not subscribe, because a subscription dies with its session.
-// When ctx ends the task is cancelled if the server lets itself be asked, and
-// wait returns the cause; the task may still succeed. The error of a task that
-// failed is its fault.
-func (h *Host) wait(ctx context.Context, task types.ManagedObjectReference) (*types.TaskInfo, error) {
+// When ctx ends, or most is over (errStillAtIt), the task is cancelled if the
+// server lets itself be asked, and wait returns the cause; the task may still
+// succeed. The error of a task that failed is its fault.
+func (h *Host) wait(ctx context.Context, task types.ManagedObjectReference, most time.Duration) (*types.TaskInfo, error) {
+	ctx, stop := context.WithTimeoutCause(ctx, most, fmt.Errorf("%w after %v", errStillAtIt, most))
+	defer stop()
 	c, err := h.client(ctx)
 	if err != nil {
 		return nil, err

@@ -22,12 +22,13 @@ import (
 const (
 	// snapshotTime bounds making a snapshot. Windows' shadow copies take minutes.
 	snapshotTime = 15 * time.Minute
-	// removeTime bounds waiting for the end of a removal. The server goes on with
-	// it without us.
-	removeTime = 10 * time.Minute
 	// afterTime bounds looking after what an operation that failed left.
 	afterTime = 2 * time.Minute
 )
+
+// removeTime bounds waiting for the end of a removal. The server goes on with it
+// without us. A test shortens it.
+var removeTime = 10 * time.Minute
 
 // newSnapshotName is the name of a snapshot that nobody else has.
 func newSnapshotName() string {
@@ -125,9 +126,11 @@ func serverTime(ctx context.Context, c *vim25.Client) (time.Time, error) {
 // busy with: our own stream's task may need a moment to end.
 const removeTries = 5
 
-// removeSnapshot removes one snapshot and waits for it. One that is not there
-// any more is no error.
+// removeSnapshot removes one snapshot and waits for it, no longer than removeTime
+// (errStillAtIt). One that is not there any more is no error.
 func (h *Host) removeSnapshot(ctx context.Context, c *vim25.Client, ref types.ManagedObjectReference) error {
+	ctx, cancel := context.WithTimeout(ctx, removeTime)
+	defer cancel()
 	yes := true
 	for try := 1; ; try++ {
 		res, err := methods.RemoveSnapshot_Task(ctx, c, &types.RemoveSnapshot_Task{This: ref, Consolidate: &yes})
@@ -156,6 +159,9 @@ func (h *Host) ask(ctx context.Context, task types.ManagedObjectReference) error
 	for pause := taskPause; ; pause = min(2*pause, taskPauseTo) {
 		var t mo.Task
 		if err := property.DefaultCollector(c).RetrieveOne(ctx, task, []string{"info"}, &t); err != nil {
+			if ctx.Err() != nil {
+				err = errors.Join(errStillAtIt, err)
+			}
 			return err
 		}
 		switch t.Info.State {
@@ -165,9 +171,7 @@ func (h *Host) ask(ctx context.Context, task types.ManagedObjectReference) error
 			return taskError(t.Info.Error)
 		}
 		if err := sleep(ctx, pause); err != nil {
-			return errors.Join(errStillRemoving, err)
+			return errors.Join(errStillAtIt, err)
 		}
 	}
 }
-
-var errStillRemoving = errors.New("the server is still at it")

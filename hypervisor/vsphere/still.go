@@ -182,7 +182,7 @@ func (s *still) stuck(err error) error {
 		Next: "look at its tasks on the server; the next export removes the snapshot, or remove it there by hand",
 		Err:  err,
 	}
-	if errors.Is(err, errStillRemoving) {
+	if errors.Is(err, errStillAtIt) {
 		p.What = fmt.Sprintf("%s: the server has not finished removing the snapshot %s after %v", name, s.name, removeTime)
 		p.Next = "let the server end its task, and look whether the machine has snapshots left"
 	}

@@ -143,6 +143,6 @@ func (h *Host) destroy(ctx context.Context, c *vim25.Client, ref types.ManagedOb
 	if err != nil {
 		return err
 	}
-	_, err = h.wait(ctx, res.Returnval)
+	_, err = h.wait(ctx, res.Returnval, taskTime)
 	return err
 }
