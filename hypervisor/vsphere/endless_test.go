@@ -24,8 +24,8 @@ func TestNoTaskOfTheServerIsWaitedForWithoutEnd(t *testing.T) {
 		on     bool // the machine runs
 		do     func(l *lab) error
 	}{
-		"start":     {"PowerOnVM_Task", false, func(l *lab) error { return l.host.PowerOn(t.Context(), "web01") }},
-		"stop":      {"PowerOffVM_Task", true, func(l *lab) error { return l.host.PowerOff(t.Context(), "web01", 0) }},
+		"start": {"PowerOnVM_Task", false, func(l *lab) error { return l.host.PowerOn(t.Context(), "web01") }},
+		"stop":  {"PowerOffVM_Task", true, func(l *lab) error { return l.host.PowerOff(t.Context(), "web01", 0) }},
 		"configure": {"ReconfigVM_Task", false, func(l *lab) error {
 			l.host.o.Cluster = "DC0_C0"
 			return l.host.Define(t.Context(), definition("db01"))
