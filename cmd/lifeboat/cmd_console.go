@@ -33,7 +33,7 @@ func (a *app) console(ctx context.Context, name, shot string) error {
 	if err != nil {
 		return err
 	}
-	all, unreachable := a.machines(ctx, s)
+	all, unreachable := a.machinesNamed(ctx, s, []string{name})
 	found, err := findMachines(all, []string{name})
 	if err != nil {
 		return errors.Join(err, unreachable)

@@ -192,7 +192,7 @@ func (a *app) exportJobs(ctx context.Context, site *siteFile, f exportFlags, arg
 		job, err := a.fileJob(ctx, f)
 		return []exportJob{job}, nil, err
 	}
-	known, unreachable := a.machines(ctx, site)
+	known, unreachable := a.machinesBeside(ctx, site, args)
 	all := known
 	if !f.all {
 		if all, err = findMachines(all, args); err != nil {

@@ -105,7 +105,7 @@ func (a *app) machineShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all, unreachable := a.machines(c.Context(), s)
+			all, unreachable := a.machinesNamed(c.Context(), s, args)
 			found, err := findMachines(all, args)
 			if err != nil {
 				if unreachable != nil {

@@ -197,13 +197,61 @@ func answer[T any](ctx context.Context, patience time.Duration, ask func(ctx con
 // machines lists the machines of all hosts, which are asked at the same time.
 // Hosts that do not answer are reported beside the machines of those that do.
 func (a *app) machines(ctx context.Context, s *siteFile) ([]machineOn, error) {
-	files := a.hostFiles(s)
+	return a.listHosts(ctx, a.hostFiles(s), s, func(hostFile) time.Duration { return listPatience })
+}
+
+// machinesNamed lists the machines of the hosts that the words speak of: if each
+// is HOST/NAME, no other host is asked.
+func (a *app) machinesNamed(ctx context.Context, s *siteFile, words []string) ([]machineOn, error) {
+	files, named := a.hostFiles(s), a.namedHosts(s, words)
+	if named != nil {
+		files = slices.DeleteFunc(files, func(h hostFile) bool { return !named[h.Name] })
+	}
+	return a.listHosts(ctx, files, s, func(hostFile) time.Duration { return listPatience })
+}
+
+// otherPatience is how long a host that no word speaks of is waited for.
+const otherPatience = 10 * time.Second
+
+// machinesBeside lists the machines of all hosts, because a machine may be a copy
+// of another host's; but if each word is HOST/NAME, the other hosts are not waited
+// for as long as those.
+func (a *app) machinesBeside(ctx context.Context, s *siteFile, words []string) ([]machineOn, error) {
+	named := a.namedHosts(s, words)
+	return a.listHosts(ctx, a.hostFiles(s), s, func(h hostFile) time.Duration {
+		if named != nil && !named[h.Name] {
+			return otherPatience
+		}
+		return listPatience
+	})
+}
+
+// namedHosts are the hosts of words that all say HOST/NAME, or nil where one does
+// not. A machine whose own name begins with a host's and a slash is to be given by
+// its id.
+func (a *app) namedHosts(s *siteFile, words []string) map[string]bool {
+	named := map[string]bool{}
+	for _, word := range words {
+		host, _, ok := strings.Cut(word, "/")
+		if !ok || !slices.ContainsFunc(a.hostFiles(s), func(h hostFile) bool { return h.Name == host }) {
+			return nil
+		}
+		named[host] = true
+	}
+	if len(named) == 0 {
+		return nil
+	}
+	return named
+}
+
+// listHosts lists the machines of some hosts, each of which has its time to answer.
+func (a *app) listHosts(ctx context.Context, files []hostFile, s *siteFile, patience func(hostFile) time.Duration) ([]machineOn, error) {
 	listed := make([][]machineOn, len(files))
 	failed := make([]error, len(files))
 	var work sync.WaitGroup
 	for i, hf := range files {
 		work.Go(func() {
-			listed[i], failed[i] = answer(ctx, listPatience, func(ctx context.Context) ([]machineOn, error) { return a.machinesOn(ctx, s, hf) })
+			listed[i], failed[i] = answer(ctx, patience(hf), func(ctx context.Context) ([]machineOn, error) { return a.machinesOn(ctx, s, hf) })
 			failed[i] = onHost(hf.Name, failed[i])
 		})
 	}

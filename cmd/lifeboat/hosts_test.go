@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lifeboat"
+	"lifeboat/hypervisor"
+)
+
+// smallHost has one machine, or does not answer.
+type smallHost struct {
+	hypervisor.Host
+	name  string
+	deaf  bool
+	asked bool
+}
+
+func (h *smallHost) Name() string { return h.name }
+
+func (h *smallHost) List(ctx context.Context) ([]hypervisor.Listed, error) {
+	h.asked = true
+	if h.deaf {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
+	return []hypervisor.Listed{{HostID: "1", Machine: lifeboat.Machine{ID: strings.Repeat("ab", 16), Name: "db"}}}, nil
+}
+
+func TestAHostThatNobodyNamedIsNotWaitedFor(t *testing.T) {
+	lab, vc := hostFile{Name: "lab", Kind: kindQEMU, Dir: "/nonexistent"}, hostFile{Name: "vc", Kind: kindVSphere}
+	site := &siteFile{Hosts: []hostFile{lab, vc, {Name: localHost, Kind: kindQEMU, Dir: "/nonexistent"}}}
+	for _, c := range []struct {
+		why   string
+		words string
+		list  func(a *app, ctx context.Context, words []string) ([]machineOn, error)
+		// asked says whether the deaf host is asked, waited for how long.
+		asked  bool
+		waited time.Duration
+	}{
+		{"show lab/db", "lab/db", func(a *app, ctx context.Context, w []string) ([]machineOn, error) {
+			return a.machinesNamed(ctx, site, w)
+		}, false, 0},
+		{"show db", "db", func(a *app, ctx context.Context, w []string) ([]machineOn, error) {
+			return a.machinesNamed(ctx, site, w)
+		}, true, listPatience},
+		{"show other/db", "other/db", func(a *app, ctx context.Context, w []string) ([]machineOn, error) {
+			return a.machinesNamed(ctx, site, w)
+		}, true, listPatience},
+		{"show lab/db vc/web", "lab/db vc/web", func(a *app, ctx context.Context, w []string) ([]machineOn, error) {
+			return a.machinesNamed(ctx, site, w)
+		}, true, listPatience},
+		{"export lab/db", "lab/db", func(a *app, ctx context.Context, w []string) ([]machineOn, error) {
+			return a.machinesBeside(ctx, site, w)
+		}, true, otherPatience},
+		{"export db", "db", func(a *app, ctx context.Context, w []string) ([]machineOn, error) {
+			return a.machinesBeside(ctx, site, w)
+		}, true, listPatience},
+		{"export --all", "", func(a *app, ctx context.Context, w []string) ([]machineOn, error) {
+			return a.machinesBeside(ctx, site, w)
+		}, true, listPatience},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			deaf := &smallHost{name: "vc", deaf: true}
+			a := newApp(strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{})
+			a.stateDir = "/nonexistent"
+			a.hosts = map[hostFile]hypervisor.Host{lab: &smallHost{name: "lab"}, vc: deaf, site.Hosts[2]: &smallHost{name: localHost}}
+			began := time.Now()
+			all, err := c.list(a, t.Context(), strings.Fields(c.words))
+			if waited := time.Since(began); deaf.asked != c.asked || waited < c.waited || waited > c.waited+time.Second {
+				t.Errorf("%s: asked %v, waited %v", c.why, deaf.asked, waited)
+			}
+			if len(all) == 0 || all[0].place() != "lab/db" || (err != nil) != c.asked {
+				t.Errorf("%s: %v, %v", c.why, all, err)
+			}
+		})
+	}
+}
