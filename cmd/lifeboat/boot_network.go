@@ -212,7 +212,7 @@ func (pl planner) reach(b *plannedBoot, c *bootCheck) error {
 		if !address.IsValid() {
 			return noAddress(b.Name, c.Port)
 		}
-		c.Dial = net.JoinHostPort(address.String(), strconv.Itoa(c.Port))
+		c.Dial, c.direct = net.JoinHostPort(address.String(), strconv.Itoa(c.Port)), true
 		return nil
 	default:
 		return usagef("--check %s: a network is needed: --network segment, user, bridge:NAME or network:NAME", shellWord(c.Machine))

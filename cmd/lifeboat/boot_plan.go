@@ -33,6 +33,9 @@ type plannedBoot struct {
 	Networks []hypervisor.Network
 	Forwards []bootForward
 	Checks   []bootCheck
+
+	// readdressed says that --address gives it another address than it had.
+	readdressed bool
 }
 
 // plannedSegment is a network that only the machines of the run see.
@@ -72,6 +75,9 @@ type bootCheck struct {
 	// Guest is ADDRESS:PORT of the machine itself where a gateway stands between,
 	// which accepts connections before the machine does.
 	Guest string
+
+	// direct says that Dial is on a network that others are on as well.
+	direct bool
 }
 
 func (c bootCheck) String() string {
@@ -248,6 +254,8 @@ func (pl planner) addAddresses(plan *bootPlan) error {
 		if len(b.Point.Machine.NICs) == 0 {
 			return usagef("%s has no network card", machine)
 		}
+		had, known := addressOf(b.Point.Machine.NICs[0])
+		b.readdressed = !known || had.Addr() != prefix.Addr()
 		b.Point.Machine.NICs[0].Addresses = []string{prefix.String()}
 	}
 	return nil

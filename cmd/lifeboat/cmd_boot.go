@@ -22,21 +22,23 @@ import (
 
 // bootFlags are the answers that `boot` takes.
 type bootFlags struct {
-	all       bool
-	drive     string
-	host      string
-	network   string
-	maps      []string
-	renames   []string
-	newMACs   bool
-	disks     string
-	forwards  []string
-	checks    []string
-	addresses []string
-	timeout   time.Duration
-	settle    bool
-	resume    string
-	dryRun    bool
+	all     bool
+	drive   string
+	host    string
+	network string
+	maps    []string
+	renames []string
+	newMACs bool
+	// besideOriginal allows a network that the original, which runs, may be on.
+	besideOriginal bool
+	disks          string
+	forwards       []string
+	checks         []string
+	addresses      []string
+	timeout        time.Duration
+	settle         bool
+	resume         string
+	dryRun         bool
 }
 
 func (a *app) bootCommand() *cobra.Command {
@@ -72,6 +74,7 @@ func (a *app) bootCommand() *cobra.Command {
 	flags.StringArrayVar(&f.renames, "rename", nil, "give a machine another name on this host: MACHINE=NAME; other flags then use that name")
 	flags.BoolVar(&f.newMACs, "new-macs", false, "give network cards fresh addresses: for a copy beside a machine that runs on the same network")
 	flags.StringVar(&f.disks, "disks", "", "put all disks on this kind of controller, for a system that does not find its disk: virtio, virtio-scsi, sata, ide, nvme, pvscsi, lsi-sas or lsi, as far as the host has it")
+	flags.BoolVar(&f.besideOriginal, "beside-original", false, "plug a copy into a real network though its original runs: with the addresses that it had, unless the guest takes others")
 	flags.StringArrayVar(&f.forwards, "forward", nil, "open a port of this computer's loopback into a machine: [HOSTPORT:]MACHINE:PORT")
 	flags.StringArrayVar(&f.checks, "check", nil, "wait until this answers before the next machine: MACHINE=tcp:PORT or MACHINE=http:PORT/PATH")
 	flags.StringArrayVar(&f.addresses, "address", nil, "the address of a machine that had no agent: MACHINE=ADDRESS/BITS")
@@ -107,6 +110,9 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 	}
 	runID := newID()
 	plan, err := a.planBoot(ctx, host, runID, f, picked)
+	if err == nil {
+		err = a.besideOriginals(ctx, f, plan)
+	}
 	if err != nil {
 		return err
 	}
