@@ -6,7 +6,6 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 LDFLAGS   = -s -w -X main.version=$(VERSION)
 PREFIX   ?= /usr/local
 CACHE    ?= $(CURDIR)/.cache
-FUZZTIME ?= 5s
 RESCUE    = bin/rescue/lifeboat-linux-amd64 bin/rescue/lifeboat-linux-arm64
 SOURCES   = $(shell find . -name '*.go' -not -path './.cache/*') go.mod go.sum
 
@@ -42,7 +41,7 @@ dist: build  ## an archive for people without Go, with checksums
 	build/dist $(VERSION)
 
 bench: build  ## speed, size and memory beside other tools, in one run
-	@build/need build guests qemu nbd-tools peers fleet
+	@build/need build guests qemu libvirt nbd-tools peers fleet
 	CACHE=$(CACHE) build/run-bench
 
 soak: build  ## what takes longer than a test may
