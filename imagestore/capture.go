@@ -215,10 +215,47 @@ func (r *captureRun) disks(ctx context.Context) ([]format.PointDisk, []lifeboat.
 		r.meter.total.Add(p.totalBytes())
 		plans = append(plans, p)
 	}
-	trees := make([]format.PointDisk, len(plans))
+	if err := r.captureAll(ctx, plans); err != nil {
+		return nil, nil, err
+	}
+	if again := doubtful(plans); len(again) > 0 {
+		if err := r.captureAll(ctx, again); err != nil {
+			return nil, nil, err
+		}
+	}
+	var trees []format.PointDisk
+	var done []lifeboat.PointDisk
+	for _, p := range plans {
+		trees = append(trees, format.PointDisk{Key: p.key, Size: p.size, Root: p.root})
+		done = append(done, p.result(r.c.Tokens[p.key]))
+	}
+	slices.SortFunc(trees, func(a, b format.PointDisk) int { return strings.Compare(a.Key, b.Key) })
+	return trees, done, nil
+}
+
+// doubtful returns the disks whose change lists were believed although that of
+// another disk of the machine was found to be wrong: the same host keeps them.
+// They are to be captured again, with a check.
+func doubtful(plans []*diskPlan) []*diskPlan {
+	if !slices.ContainsFunc(plans, func(p *diskPlan) bool { return p.wrong }) {
+		return nil
+	}
+	var again []*diskPlan
+	for _, p := range plans {
+		if p.fullRead == "" && !p.checks {
+			p.checks = true
+			p.data.Store(0)
+			again = append(again, p)
+		}
+	}
+	return again
+}
+
+// captureAll captures disks, a few at a time.
+func (r *captureRun) captureAll(ctx context.Context, plans []*diskPlan) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(cap(r.crews))
-	for i, p := range plans {
+	for _, p := range plans {
 		group.Go(func() error {
 			crew := <-r.crews
 			root, err := r.disk(ctx, crew, p)
@@ -226,19 +263,11 @@ func (r *captureRun) disks(ctx context.Context) ([]format.PointDisk, []lifeboat.
 			if err != nil {
 				return fmt.Errorf("disk %s: %w", p.key, err)
 			}
-			trees[i] = format.PointDisk{Key: p.key, Size: p.size, Root: root}
+			p.root = root
 			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, nil, err
-	}
-	done := make([]lifeboat.PointDisk, len(plans))
-	for i, p := range plans {
-		done[i] = p.result(r.c.Tokens[p.key])
-	}
-	slices.SortFunc(trees, func(a, b format.PointDisk) int { return strings.Compare(a.Key, b.Key) })
-	return trees, done, nil
+	return group.Wait()
 }
 
 // disk captures one disk. When its change list turns out to be useless, it is

@@ -21,6 +21,8 @@ type diskPlan struct {
 	// baseData is how many bytes of the base are not zeros.
 	baseData int64
 	changed  []lifeboat.Extent
+	// root is the new tree, once the disk is captured.
+	root format.ID
 
 	// sinceCheck counts the exports before this one that believed the source's
 	// change list; checks says that this one does not believe it unseen, and

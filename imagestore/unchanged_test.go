@@ -101,3 +101,31 @@ func TestASampleTakesOneRegionOfEachStretch(t *testing.T) {
 		}
 	}
 }
+
+// The same host keeps the lists of all disks of a machine.
+func TestALieAboutOneDiskMakesTheOthersDoubtful(t *testing.T) {
+	s := openStore(t, newDrive(t).Dir(), Write)
+	night := func(a, b []byte, sinceA, sinceB, token string) lifeboat.RestorePoint {
+		c := testMachine("m1", map[string]Source{
+			"disk0": &memoryDisk{data: a, tracks: true}, "disk1": &memoryDisk{data: b, tracks: true}})
+		c.Since["disk0"], c.Since["disk1"], c.CheckEvery = sinceA, sinceB, 2
+		c.Tokens["disk0"], c.Tokens["disk1"] = token, token
+		return mustCapture(t, s, c)
+	}
+	liar, other := randomDisk(41, 9<<20), randomDisk(42, 9<<20)
+	night(liar, other, "", "", "a")
+	night(liar, other, "a", "unknown", "b") // so only the first is due for a check
+	copy(liar[3<<20:], "not told")
+	copy(other[5<<20:], "not told either")
+	p := night(liar, other, "b", "b", "c")
+	for _, d := range p.Disks {
+		if !d.ChangeListWrong {
+			t.Errorf("%+v", d)
+		}
+	}
+	checkDisk(t, s, p.ID, "disk0", liar)
+	checkDisk(t, s, p.ID, "disk1", other)
+	if report, err := s.Verify(t.Context(), VerifyOptions{}); err != nil || report.Points != 3 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
