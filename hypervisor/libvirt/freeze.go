@@ -288,13 +288,19 @@ func (s *still) holdInstant(ctx context.Context, backup, checkpoint string, powe
 		return err
 	}
 	frozenAt := time.Now()
-	// Not to be cancelled half-way: it takes a tenth of a second.
-	begin, cancel := context.WithTimeout(context.WithoutCancel(ctx), frozenLimit)
+	// Not to be cancelled half-way: it takes a tenth of a second. Where it takes
+	// longer than the guest may be frozen, the guard thaws meanwhile.
+	begin, cancel := context.WithTimeout(context.WithoutCancel(ctx), rescuePatience)
 	defer cancel()
 	s.takenAt = frozenAt.UTC()
 	err := s.domain.do(begin, "begin its backup job", func(dom *lv.Domain) error {
 		return dom.BackupBegin(backup, checkpoint, 0)
 	})
+	if begin.Err() != nil {
+		// Nobody waits for the call any more, and libvirt may still carry it out.
+		s.late = true
+		err = errors.Join(err, s.guard.tell("late"))
+	}
 	thawErr := s.guard.tell("thaw")
 	s.mayBeFrozen = s.mayBeFrozen && thawErr != nil
 	if s.consistency == lifeboat.ConsistentFilesystems {

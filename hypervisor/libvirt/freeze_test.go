@@ -150,6 +150,7 @@ func TestExportsOfProduction(t *testing.T) {
 		{"NineDrivesLeaveEightCheckpoints", testNineDrives},
 		{"WhatADeadExporterAndItsDeadGuardLeftGoesWithTheNext", testDeadGuard},
 		{"AnExporterThatDiedAfterItsPointNeedsNoFullRead", testDiedCommitted},
+		{"AJobThatBeginsAfterItsExporterGaveUpIsEnded", testLateJob},
 		{"APausedMachineStaysPaused", testPaused},
 		{"AnotherWayOfReadingIsRefused", testMethod},
 		{"AMachineWithInternalSnapshotsIsNotTrackedAndGoesBackToThem", testSnapshots},

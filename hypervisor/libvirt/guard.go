@@ -48,6 +48,9 @@ const (
 	// frozenPatience is how long it tries where the guest may be frozen because
 	// of us: an agent may be busy for a night.
 	frozenPatience = 24 * time.Hour
+	// latePatience is how long it looks for a job that was asked for and had not
+	// begun when the exporter gave up.
+	latePatience = 5 * time.Minute
 )
 
 // guardOrder is what a guard has to know. Nothing in it is secret: credentials
@@ -73,7 +76,9 @@ type guardOrder struct {
 type guard struct {
 	cmd  *exec.Cmd
 	in   io.WriteCloser
+	pipe *os.File // what out reads
 	out  *bufio.Reader
+	lost error // why it is not listened to any more
 	once sync.Once
 }
 
@@ -96,36 +101,65 @@ func (d *domain) startGuard(lock *os.File, order guardOrder) (*guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
+	pipe, far, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	cmd.Stdout = far
+	err = cmd.Start()
+	far.Close()
+	if err != nil {
+		pipe.Close()
 		return nil, fmt.Errorf("start the guard of %s: %w", d.name, err)
 	}
-	g := &guard{cmd: cmd, in: in, out: bufio.NewReader(out)}
-	if err := g.answer(); err != nil {
+	g := &guard{cmd: cmd, in: in, pipe: pipe, out: bufio.NewReader(pipe)}
+	// It may connect first, and then start a server.
+	if err := g.answer(2*rescuePatience + answerGrace); err != nil {
 		g.abandon()
 		return nil, fmt.Errorf("start the guard of %s: %w", d.name, err)
 	}
 	return g, nil
 }
 
+// answerGrace is what the guard may take beside what it does in the guest or on
+// the host.
+const answerGrace = 10 * time.Second
+
 // tell gives the guard a word and waits until it has done it: "freeze" the file
 // systems, or only "hold" where that is not possible, "thaw" when the instant is
-// over, and "committed" when the point is on the drive.
+// over, "late" when a job was asked for and may begin at any time, and
+// "committed" when the point is on the drive.
 func (g *guard) tell(word string) error {
+	if g.lost != nil {
+		return g.lost
+	}
 	if _, err := fmt.Fprintln(g.in, word); err != nil {
 		return fmt.Errorf("the guard is gone: %w", err)
 	}
-	return g.answer()
+	switch word {
+	case "freeze":
+		return g.answer(frozenLimit + answerGrace)
+	case "thaw":
+		return g.answer(rescuePatience + answerGrace)
+	}
+	return g.answer(answerGrace)
 }
 
-func (g *guard) answer() error {
-	line, err := g.out.ReadString('\n')
+// answer waits for the guard's answer. A guard that gave none in time is not
+// asked again: its next answer would be taken for another question's.
+func (g *guard) answer(patience time.Duration) error {
+	err := g.pipe.SetReadDeadline(time.Now().Add(patience))
+	line := ""
+	if err == nil {
+		line, err = g.out.ReadString('\n')
+	}
 	switch text := strings.TrimSpace(line); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		g.lost = fmt.Errorf("the guard does not answer after %v", patience)
+		return g.lost
 	case err != nil:
-		return fmt.Errorf("the guard is gone: %w", err)
+		g.lost = fmt.Errorf("the guard is gone: %w", err)
+		return g.lost
 	case text != "ok":
 		return errors.New(text)
 	}
@@ -138,8 +172,11 @@ func (g *guard) dismiss() {
 	g.once.Do(func() {
 		// A guard that is gone already has nothing left to do.
 		_, _ = fmt.Fprintln(g.in, "dismiss")
-		_ = g.in.Close()
-		_ = g.cmd.Wait()
+		select {
+		case <-g.end():
+		case <-time.After(rescuePatience):
+			_ = g.cmd.Process.Kill() // it has nothing to do any more
+		}
 	})
 }
 
@@ -147,15 +184,24 @@ func (g *guard) dismiss() {
 // for it, but not for as long as the guard may try.
 func (g *guard) abandon() {
 	g.once.Do(func() {
-		_ = g.in.Close()
-		ended := make(chan struct{})
-		go func() {
-			_ = g.cmd.Wait() // its exit code says nothing that is not looked at
-			close(ended)
-		}()
 		select {
-		case <-ended:
+		case <-g.end():
 		case <-time.After(rescuePatience):
 		}
 	})
+}
+
+// leave is abandon without waiting.
+func (g *guard) leave() { g.once.Do(func() { g.end() }) }
+
+// end closes the guard's pipe, and says when it has ended.
+func (g *guard) end() <-chan struct{} {
+	_ = g.in.Close()
+	ended := make(chan struct{})
+	go func() {
+		_ = g.cmd.Wait() // its exit code says nothing that is not looked at
+		_ = g.pipe.Close()
+		close(ended)
+	}()
+	return ended
 }

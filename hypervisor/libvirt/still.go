@@ -45,11 +45,15 @@ type still struct {
 	closeTunnel func()
 	stopWatch   func()
 
-	mu          sync.Mutex // for what follows
-	committed   bool
-	released    bool
-	broken      error
 	mayBeFrozen bool // its file systems may be frozen and nobody said otherwise
+	late        bool // its job may begin although nobody waits for it any more
+
+	// leaving is held while the export is taken out of the machine.
+	leaving   sync.Mutex
+	mu        sync.Mutex // for what follows
+	committed bool
+	released  bool
+	broken    error
 }
 
 func (s *still) Machine() lifeboat.Machine                   { return s.description }
@@ -85,12 +89,11 @@ func (s *still) Committed(context.Context) error {
 // Release takes everything out of the machine again, also after its context has
 // ended. What it cannot do itself the guard or the next Freeze does.
 func (s *still) Release(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.released {
+	s.leaving.Lock()
+	defer s.leaving.Unlock()
+	if s.isReleased() {
 		return nil
 	}
-	s.released = true
 	defer s.lock.Close()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rescuePatience)
 	defer cancel()
@@ -109,12 +112,25 @@ func (s *still) Release(ctx context.Context) error {
 		return nil // nothing was put into the machine
 	}
 	err := errors.Join(s.thaw(ctx), s.letGo(ctx))
+	if s.late {
+		// What libvirt was asked for may still come.
+		s.guard.leave()
+		return err
+	}
 	if err == nil || errors.Is(err, hypervisor.ErrMachineGone) {
 		s.guard.dismiss()
 		return nil
 	}
 	s.guard.abandon()
 	return fmt.Errorf("let %s go: %w", s.domain.name, err)
+}
+
+// isReleased marks the still as released, and says whether it was before.
+func (s *still) isReleased() (before bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, s.released = s.released, true
+	return before
 }
 
 // letGo ends the job and removes the checkpoints that no point needs now.
@@ -131,9 +147,11 @@ func (s *still) letGo(ctx context.Context) error {
 		return nil
 	}
 	gone := []string{s.fresh}
+	s.mu.Lock()
 	if s.committed {
 		gone = s.bases()
 	}
+	s.mu.Unlock()
 	return s.removeCheckpoints(ctx, gone)
 }
 
@@ -208,61 +226,21 @@ func (s *still) isOff(ctx context.Context) bool {
 // breakNow takes the still out of the machine because going on would harm it.
 func (s *still) breakNow(why error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.released || s.broken != nil {
+		s.mu.Unlock()
 		return
 	}
 	// First, so that no read under way is believed: between the end of the job
 	// and that of its exports QEMU gives out what the guest writes now.
 	s.broken = why
+	s.mu.Unlock()
+	// Readers learn it at once; only Release waits for what takes long.
+	s.leaving.Lock()
+	defer s.leaving.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), rescuePatience)
 	defer cancel()
 	if err := s.domain.clearExport(ctx); err != nil {
 		// Release does it again, and says what fails.
 		s.domain.h.note(s.domain.name, "its export was given up and is not out of it yet: "+err.Error())
 	}
-}
-
-// How often the scratch space is looked at: on this computer that is one call of
-// the kernel; elsewhere the host's libvirt reads the whole pool.
-const (
-	spaceInterval       = 20 * time.Millisecond
-	spaceIntervalRemote = 2 * time.Second
-	// stateInterval is how often it is asked whether the guest still runs.
-	stateInterval = 250 * time.Millisecond
-)
-
-// watch breaks the still before its scratch files fill the file system that
-// production may live on, and when QEMU stopped the guest because they could not
-// be written after all.
-func (s *still) watch() {
-	ctx, cancel := context.WithCancel(context.Background())
-	s.stopWatch = cancel
-	interval := spaceInterval
-	if !s.domain.h.local() {
-		interval = spaceIntervalRemote
-	}
-	go func() {
-		space, state := time.NewTicker(interval), time.NewTicker(stateInterval)
-		defer space.Stop()
-		defer state.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-space.C:
-				free, _, err := s.folder.free(ctx)
-				if err != nil || free >= s.reserve {
-					continue
-				}
-				s.breakNow(fmt.Errorf("scratch space in %s is down to %d MiB", s.folder.parent, free>>20))
-			case <-state.C:
-				if !s.domain.stoppedByDisk(ctx) {
-					continue
-				}
-				s.breakNow(errors.New("a disk of its host did not take the guest's writes"))
-			}
-			return
-		}
-	}()
 }

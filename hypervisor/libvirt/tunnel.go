@@ -71,7 +71,7 @@ func (h *Host) sshChild(local, remote string) (*child, error) {
 	if program == "" {
 		program = "ssh"
 	}
-	words := []string{"-T", "-e", "none", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "ControlPath=none",
+	words := []string{"-T", "-e", "none", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "ControlPath=none", "-o", "ConnectTimeout=15",
 		"-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3", "-o", "StreamLocalBindMask=0177", "-L", local + ":" + remote}
 	if key := query.Get("keyfile"); key != "" {
 		words = append(words, "-i", key)

@@ -27,6 +27,7 @@ type watcher struct {
 	order     guardOrder
 	frozen    bool // the guest's file systems may be frozen
 	committed bool
+	late      bool // a job was asked for and may begin at any time
 	server    *exec.Cmd
 	ended     chan struct{}
 }
@@ -74,6 +75,9 @@ func guardMain(in io.Reader, out io.Writer, text string) int {
 			case word == "thaw":
 				alarm = nil
 				reply(out, w.thaw(rescuePatience))
+			case word == "late":
+				w.late = true
+				reply(out, nil)
 			case word == "committed":
 				w.committed = true
 				reply(out, nil)
@@ -156,17 +160,29 @@ func (w *watcher) rescue() {
 		// An agent that does not answer must not keep the job from ending.
 		_ = w.thaw(agentPatience)
 		if !tidy {
-			tidy = w.tidy() == nil
+			came := w.late && w.hasJob()
+			tidy = w.tidy() == nil && (came || !w.late || time.Since(begun) > latePatience)
 		}
 		patience := rescuePatience
-		if w.frozen {
+		switch {
+		case w.frozen:
 			patience = frozenPatience
+		case w.late:
+			patience += latePatience
 		}
 		if tidy && !w.frozen || time.Since(begun) > patience {
 			return
 		}
 		time.Sleep(rescueInterval)
 	}
+}
+
+// hasJob says that the machine has a backup job.
+func (w *watcher) hasJob() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), rescuePatience)
+	defer cancel()
+	_, there, err := w.domain.backupSocket(ctx)
+	return err == nil && there
 }
 
 // tidy removes the export's job, its files, and the checkpoints that no point
