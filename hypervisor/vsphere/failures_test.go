@@ -130,6 +130,20 @@ func TestASessionThatExpiresHalfWayIsMadeAnew(t *testing.T) {
 	}
 }
 
+func TestAnExportGoesOnWithANewLeaseWhenTheFirstWentWithItsSession(t *testing.T) {
+	l := newLab(t, vcenter.Options{})
+	m := l.web01(t, func(s *vcenter.MachineSpec) { s.Disks = append(s.Disks, vcenter.DiskSpec{SizeBytes: 4 * mib}) })
+	still := l.freeze(t, hypervisor.FreezeOptions{DriveID: "a", Method: MethodNFC})
+	mustRead(t, still, "scsi0-0", m.Bytes(t, 0))
+	l.ExpireSessions()
+	mustRead(t, still, "scsi0-1", m.Bytes(t, 1))
+	if n := l.Calls("ExportSnapshot"); n != 2 {
+		t.Errorf("%d leases were asked for", n)
+	}
+	release(t, still)
+	untouched(t, m)
+}
+
 func TestWrongAnswersHalfWayMeanAnotherWay(t *testing.T) {
 	wrongFiles := map[string]vcenter.FolderLie{
 		"refused": vcenter.Refused, "all in place of a part": vcenter.Whole, "another part": vcenter.OtherRange,

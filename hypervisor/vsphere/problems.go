@@ -89,6 +89,8 @@ func (h *Host) explain(what, safe string, err error) error {
 	case errors.Is(err, errStillAtIt):
 		p.Safe += "; the server may still finish it"
 		p.Next = "see the tasks on the server; when this one has ended, do the same again"
+	case errors.Is(err, errTransferOver):
+		p.Next = "do the same again; if the server ends it again, see its tasks and events"
 	case isMissing(err):
 		p.Next = "list the machines again: lifeboat machine list"
 		p.Err = errors.Join(hypervisor.ErrMachineGone, err)

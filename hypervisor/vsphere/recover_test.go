@@ -122,7 +122,7 @@ func TestEveryByteOfEveryDiskArrivesInItsPlace(t *testing.T) {
 	}
 }
 
-func TestASessionThatEndsDuringAnUploadIsMadeAnew(t *testing.T) {
+func TestAnImportEndsWithItsSessionAndSaysSo(t *testing.T) {
 	s, h := served(t, vcenter.Options{LeaseTimeout: 2 * time.Second})
 	d := definition("web01")
 	disk := &slow{memoryDisk: pattern(8), pause: 600 * time.Millisecond, first: make(chan struct{})}
@@ -131,8 +131,16 @@ func TestASessionThatEndsDuringAnUploadIsMadeAnew(t *testing.T) {
 		<-disk.first
 		s.ExpireSessions()
 	}()
+	err := h.Define(t.Context(), d)
+	if p := problem(t, err); !errors.Is(err, errTransferOver) || !strings.Contains(p.Safe, "nothing is left") || !strings.Contains(p.Next, "again") {
+		t.Errorf("%+v", p)
+	}
+	if _, err := h.find(t.Context(), "web01"); !errors.Is(err, hypervisor.ErrNoMachine) {
+		t.Errorf("the half-made machine: %v", err)
+	}
+	disk.first = nil
 	if err := h.Define(t.Context(), d); err != nil {
-		t.Fatal(err)
+		t.Fatalf("again: %v", err)
 	}
 	if got := stored(t, s, h, "web01", 1)["scsi0-1"]; !bytes.Equal(got, disk.data) {
 		t.Error("the disk is not what was sent")

@@ -163,7 +163,9 @@ func (u *upload) keep(ctx context.Context, finished <-chan struct{}) error {
 			renewed = asked
 		case ctx.Err() != nil:
 			return nil
-		case leaseIsOver(err), time.Since(renewed) > held*3/4:
+		case leaseIsOver(err):
+			return u.over(ctx, err)
+		case time.Since(renewed) > held*3/4:
 			return fmt.Errorf("renew the import's lease: %w", err)
 		}
 	}
@@ -179,6 +181,18 @@ func (u *upload) renew(ctx context.Context, done int64, most time.Duration) erro
 		percent = int32(min(99, done*100/u.total))
 	}
 	return u.lease.Progress(ctx, percent)
+}
+
+// errTransferOver says that the server ended an import.
+var errTransferOver = errors.New("the server ended the transfer of the disks, as it does when it is restarted or forgets a session")
+
+// over is what happened to an import whose lease is no more: what the server says
+// of it (a full datastore), or that it says nothing.
+func (u *upload) over(ctx context.Context, err error) error {
+	if why := u.reason(ctx, nil); why != nil {
+		return why
+	}
+	return fmt.Errorf("%w (%v)", errTransferOver, err)
 }
 
 // leaseIsOver says that a lease cannot be renewed any more.
@@ -226,8 +240,11 @@ func (u *upload) reason(ctx context.Context, err error) error {
 		return err
 	}
 	state, lookErr := u.lease.Properties(ctx, "error")
-	if lookErr == nil && state.Error != nil {
+	switch {
+	case lookErr == nil && state.Error != nil:
 		return taskError(state.Error)
+	case isMissing(lookErr):
+		return errTransferOver
 	}
 	return err
 }
