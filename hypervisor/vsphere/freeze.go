@@ -2,9 +2,7 @@ package vsphere
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -140,79 +138,12 @@ func (s *still) snap(ctx context.Context) error {
 			s.consistency = lifeboat.ConsistentFilesystems
 			return nil
 		}
-		if ctx.Err() != nil || !quiescing(err) {
+		if ctx.Err() != nil || !s.quiescing(err) {
 			return err
 		}
 		s.note = "the guest's file systems could not be frozen, it was exported as if its power had been cut: " + words(err.Error())
 	}
 	return s.create(ctx, false)
-}
-
-// quiescing says whether a snapshot that was refused may succeed without the
-// guest's help: not where the refusal has nothing to do with it.
-func quiescing(err error) bool {
-	return !isNoPermission(err) && !isReadOnly(err) && !isFull(err) && !isMissing(err) && !isBusy(err) && !isNotAuthenticated(err)
-}
-
-// create makes a snapshot. One that comes to be although it was given up, Release
-// finds by its name.
-func (s *still) create(ctx context.Context, quiesce bool) error {
-	now, err := serverTime(ctx, s.c)
-	if err != nil {
-		return err
-	}
-	s.claim = newClaim(now)
-	s.name = newSnapshotName()
-	s.takenAt = time.Now().UTC()
-	heldHere.Store(s.name, true)
-	res, err := methods.CreateSnapshot_Task(ctx, s.c, &types.CreateSnapshot_Task{
-		This: s.f.ref, Name: s.name, Description: s.claim.text(), Memory: false, Quiesce: quiesce,
-	})
-	if err != nil {
-		heldHere.Delete(s.name)
-		return err
-	}
-	info, err := s.h.wait(ctx, res.Returnval, snapshotTime)
-	if err != nil {
-		return errors.Join(err, s.giveUp(ctx, res.Returnval))
-	}
-	ref, ok := info.Result.(types.ManagedObjectReference)
-	if !ok {
-		return errors.New("the server made a snapshot and does not say which")
-	}
-	s.snapshot = ref
-	return nil
-}
-
-// giveUp waits for the end of a snapshot that failed or was cancelled, and
-// removes it if it came to be all the same.
-func (s *still) giveUp(ctx context.Context, task types.ManagedObjectReference) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterTime)
-	defer cancel()
-	// How it ends is seen from the list of snapshots.
-	_ = s.h.ask(ctx, task)
-	return s.sweep(ctx)
-}
-
-// sweep removes the still's snapshot if the machine has it, by its name.
-func (s *still) sweep(ctx context.Context) error {
-	info, err := snapshotsOf(ctx, s.c, s.f.ref)
-	if isMissing(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, one := range snapshots(info) {
-		if one.Name == s.name {
-			if err := s.h.removeSnapshot(ctx, s.c, one.Snapshot); err != nil {
-				return err
-			}
-		}
-	}
-	heldHere.Delete(s.name)
-	s.snapshot = types.ManagedObjectReference{}
-	return nil
 }
 
 // refusedSnapshot words why there is no snapshot.

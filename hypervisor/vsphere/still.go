@@ -32,7 +32,8 @@ type still struct {
 	work sync.WaitGroup
 
 	holds    bool
-	name     string // of the snapshot that exists or may exist
+	name     string   // of the newest snapshot
+	tried    []*tried // the snapshots that may come to be, besides s.snapshot
 	snapshot types.ManagedObjectReference
 	claim    claim
 	watch    *watch
@@ -159,14 +160,17 @@ func (s *still) letGo(ctx context.Context) error {
 	if s.name == "" {
 		return nil
 	}
-	defer heldHere.Delete(s.name)
+	defer func() {
+		heldHere.Delete(s.name)
+		for _, a := range s.tried {
+			heldHere.Delete(a.name) // the next export's to remove
+		}
+	}()
 	var err error
 	if s.snapshot.Value != "" {
 		err = s.h.removeSnapshot(ctx, s.c, s.snapshot)
-	} else {
-		err = s.sweep(ctx)
 	}
-	if err != nil {
+	if err = errors.Join(err, s.sweep(ctx)); err != nil {
 		return s.stuck(err)
 	}
 	s.consolidated(ctx)
