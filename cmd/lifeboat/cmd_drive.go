@@ -175,8 +175,12 @@ func (a *app) rememberFolder(ctx context.Context, site *siteFile, path string) e
 	if slices.ContainsFunc(found, func(f rotation.Found) bool { return f.Path == path }) || slices.Contains(site.Drives, path) {
 		return nil
 	}
-	site.Drives = append(site.Drives, path)
-	return a.saveSite(site)
+	return a.changeSite(func(s *siteFile) error {
+		if !slices.Contains(s.Drives, path) {
+			s.Drives = append(s.Drives, path)
+		}
+		return nil
+	})
 }
 
 func (a *app) driveListCommand() *cobra.Command {

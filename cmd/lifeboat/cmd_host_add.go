@@ -104,7 +104,7 @@ func (a *app) addHost(ctx context.Context, f hostAddFlags) error {
 		a.note("host %s would be added%s", h.Name, tried)
 		return nil
 	}
-	if err := a.keepHost(s, h, password); err != nil {
+	if err := a.keepHost(h, password); err != nil {
 		return err
 	}
 	a.note("host %s added%s; what works on it: lifeboat host check %s", h.Name, tried, shellWord(h.Name))
@@ -116,15 +116,30 @@ func (a *app) addHost(ctx context.Context, f hostAddFlags) error {
 
 // keepHost writes a host down. On a computer without a site, which recovers and
 // exports nothing, it makes the state folder first.
-func (a *app) keepHost(s *siteFile, h hostFile, password string) error {
-	if s.Site.ID == "" {
+func (a *app) keepHost(h hostFile, password string) error {
+	if s, err := a.siteOfHosts(); err != nil {
+		return err
+	} else if s.Site.ID == "" {
 		if err := a.makeRecoveryState(); err != nil {
 			return err
 		}
 	}
+	unlock, err := a.lockState()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// Another command may have added hosts while this one tried its own.
+	s, err := a.siteOfHosts()
+	if err != nil {
+		return err
+	}
+	if err := a.isNew(s, h); err != nil {
+		return err
+	}
 	// The password first: a host in the file without one could not be used.
 	if password != "" {
-		if err := a.setHostPassword(h.Name, password); err != nil {
+		if err := a.writeHostPassword(h.Name, password); err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 func (a *app) hostPasswordCommand() *cobra.Command {
 	var file string
-	var noCheck bool
+	var noCheck, dryRun bool
 	c := &cobra.Command{
 		Use: "password HOST", Short: "Change the password that signs in at a host",
 		Long: "Keeps another password for a vsphere host. It is tried first: one that the host does not take\n" +
@@ -20,7 +20,7 @@ func (a *app) hostPasswordCommand() *cobra.Command {
 		Args:              exactArgs("the name of a host"),
 		ValidArgsFunction: a.completeHosts,
 		RunE: func(c *cobra.Command, args []string) error {
-			_, h, err := a.siteHost(args[0])
+			h, err := a.siteHost(args[0])
 			if err != nil {
 				return err
 			}
@@ -36,6 +36,10 @@ func (a *app) hostPasswordCommand() *cobra.Command {
 					return err
 				}
 			}
+			if dryRun {
+				a.note("host %s: the new password would be kept", h.Name)
+				return nil
+			}
 			if err := a.setHostPassword(h.Name, password); err != nil {
 				return err
 			}
@@ -45,11 +49,13 @@ func (a *app) hostPasswordCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&file, "password-file", "", "file that holds the password, on one line")
 	c.Flags().BoolVar(&noCheck, "no-check", false, "keep it without trying it")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "try it, and keep the one that is kept")
 	return c
 }
 
 func (a *app) hostTrustCommand() *cobra.Command {
 	var thumbprint string
+	var dryRun bool
 	c := &cobra.Command{
 		Use: "trust HOST", Short: "Believe the certificate that a host shows now",
 		Long: "Pins the certificate of a vsphere host after it was renewed. Without --thumbprint it is shown, to\n" +
@@ -60,15 +66,16 @@ func (a *app) hostTrustCommand() *cobra.Command {
 		Args:              exactArgs("the name of a host"),
 		ValidArgsFunction: a.completeHosts,
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.trustHost(c.Context(), args[0], thumbprint)
+			return a.trustHost(c.Context(), args[0], thumbprint, dryRun)
 		},
 	}
 	c.Flags().StringVar(&thumbprint, "thumbprint", "", "SHA-256 (or SHA-1) of the certificate, as it was compared")
+	c.Flags().BoolVar(&dryRun, "dry-run", false, "try it, and say what would be believed")
 	return c
 }
 
-func (a *app) trustHost(ctx context.Context, name, thumbprint string) error {
-	s, h, err := a.siteHost(name)
+func (a *app) trustHost(ctx context.Context, name, thumbprint string, dryRun bool) error {
+	h, err := a.siteHost(name)
 	if err != nil {
 		return err
 	}
@@ -88,8 +95,19 @@ func (a *app) trustHost(ctx context.Context, name, thumbprint string) error {
 	if _, err := a.tryHost(ctx, h, password); err != nil {
 		return err
 	}
-	s.Hosts[slices.IndexFunc(s.Hosts, func(other hostFile) bool { return other.Name == h.Name })] = h
-	if err := a.saveSite(s); err != nil {
+	if dryRun {
+		a.note("host %s: its certificate would be believed", h.Name)
+		return nil
+	}
+	err = a.changeSite(func(s *siteFile) error {
+		i := slices.IndexFunc(s.Hosts, func(other hostFile) bool { return other.Name == h.Name })
+		if i < 0 {
+			return usagef("host %s was taken out of the site meanwhile", h.Name)
+		}
+		s.Hosts[i].Thumbprint = h.Thumbprint
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	a.note("host %s: its certificate is believed now", h.Name)
@@ -116,7 +134,7 @@ func (a *app) hostRemoveCommand() *cobra.Command {
 }
 
 func (a *app) removeHost(ctx context.Context, name string, yes, dryRun bool) error {
-	s, h, err := a.siteHost(name)
+	h, err := a.siteHost(name)
 	if err != nil {
 		return err
 	}
@@ -131,8 +149,11 @@ func (a *app) removeHost(ctx context.Context, name string, yes, dryRun bool) err
 	if err := a.confirm(ctx, yes, plan); err != nil {
 		return err
 	}
-	s.Hosts = slices.DeleteFunc(s.Hosts, func(other hostFile) bool { return other.Name == h.Name })
-	if err := a.saveSite(s); err != nil {
+	err = a.changeSite(func(s *siteFile) error {
+		s.Hosts = slices.DeleteFunc(s.Hosts, func(other hostFile) bool { return other.Name == h.Name })
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	if h.Kind == kindVSphere {
@@ -169,14 +190,14 @@ func (a *app) removeHostPlan(h hostFile) (string, error) {
 }
 
 // siteHost finds a host in site.yaml.
-func (a *app) siteHost(name string) (*siteFile, hostFile, error) {
+func (a *app) siteHost(name string) (hostFile, error) {
 	s, err := a.siteOfHosts()
 	if err != nil {
-		return nil, hostFile{}, err
+		return hostFile{}, err
 	}
 	i := slices.IndexFunc(s.Hosts, func(h hostFile) bool { return h.Name == name })
 	if i < 0 {
-		return nil, hostFile{}, usagef("there is no host %q in %s; see: lifeboat host list", name, a.sitePath())
+		return hostFile{}, usagef("there is no host %q in %s; see: lifeboat host list", name, a.sitePath())
 	}
-	return s, s.Hosts[i], nil
+	return s.Hosts[i], nil
 }

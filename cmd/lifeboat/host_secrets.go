@@ -64,6 +64,16 @@ func (a *app) loadHostPasswords() (*imagestore.Identity, hostPasswords, error) {
 
 // setHostPassword keeps a password, or with an empty one forgets it.
 func (a *app) setHostPassword(host, password string) error {
+	unlock, err := a.lockState()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return a.writeHostPassword(host, password)
+}
+
+// writeHostPassword is setHostPassword for who holds the state folder's lock.
+func (a *app) writeHostPassword(host, password string) error {
 	id, p, err := a.loadHostPasswords()
 	if err != nil {
 		return err

@@ -3,7 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,5 +83,40 @@ func TestAHostThatNobodyNamedIsNotWaitedFor(t *testing.T) {
 				t.Errorf("%s: %v, %v", c.why, all, err)
 			}
 		})
+	}
+}
+
+func TestTwoThatChangeTheSiteAtOnceLoseNothing(t *testing.T) {
+	state, secret := t.TempDir(), filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(scriptSecret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	one := func() *app {
+		a := newApp(strings.NewReader(""), io.Discard, io.Discard)
+		a.stateDir = state
+		return a
+	}
+	if code := one().run(t.Context(), []string{"--state", state, "init", "--site", "test", "--passphrase-file", secret}); code != 0 {
+		t.Fatal("no site")
+	}
+	const several = 12
+	var work sync.WaitGroup
+	for i := range several {
+		name := fmt.Sprint("vc", i)
+		work.Go(func() {
+			if err := one().keepHost(hostFile{Name: name, Kind: kindVSphere, URL: "https://" + name + ".example.org", User: "u"}, "secret of "+name); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	s, err := one().loadSite()
+	if err != nil || len(s.Hosts) != several {
+		t.Fatalf("%d hosts are left of %d, %v", len(s.Hosts), several, err)
+	}
+	for _, h := range s.Hosts {
+		if got, err := one().hostPassword(h.Name); err != nil || got != "secret of "+h.Name {
+			t.Errorf("%s: %v", h.Name, err)
+		}
 	}
 }

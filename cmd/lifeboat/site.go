@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
 	"gopkg.in/yaml.v3"
 
 	"lifeboat"
@@ -152,7 +153,43 @@ func (s *siteFile) check() error {
 	return nil
 }
 
-// save writes site.yaml whole or not at all.
+// lockState waits until no other command changes site.yaml or the passwords of
+// hosts, each of which is read, changed and written as a whole. The lock is on the
+// state folder itself, and goes with the process.
+func (a *app) lockState() (unlock func(), err error) {
+	dir, err := os.Open(a.stateDir)
+	if err != nil {
+		return nil, fmt.Errorf("lock the state folder: %w", err)
+	}
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("lock the state folder: %w", err)
+	}
+	return func() { dir.Close() }, nil
+}
+
+// changeSite changes site.yaml as it is now, which may not be as this command
+// read it before.
+func (a *app) changeSite(change func(s *siteFile) error) error {
+	unlock, err := a.lockState()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	s, err := a.siteOfHosts()
+	if err != nil {
+		return err
+	}
+	if err := change(s); err != nil {
+		return err
+	}
+	return a.saveSite(s)
+}
+
+// saveSite writes site.yaml whole or not at all.
 func (a *app) saveSite(s *siteFile) error {
 	var buf bytes.Buffer
 	buf.WriteString(siteHeader)
