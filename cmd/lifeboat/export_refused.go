@@ -39,8 +39,9 @@ func (a *app) bootedHere() map[string]string {
 // still be exported by its name.
 func (s sorting) notExported(m machineOn, everything bool) (exportResult, bool) {
 	r := exportResult{Machine: m.Machine.Name, Host: m.host.Name()}
-	twin := s.twinOf(m)
+	twin, hasTwin := s.twinOf(m)
 	run, booted := s.booted[m.place()]
+	beside := hasTwin && booted && s.booted[twin.place()] == ""
 	switch left := s.site.leftOut(r.Host, r.Machine); {
 	case left != "" && everything:
 		r.LeftOut = left
@@ -53,10 +54,14 @@ func (s sorting) notExported(m machineOn, everything bool) (exportResult, bool) 
 			Next: "change that on its host, or leave it out: name it under exclude in site.yaml",
 			Err:  hypervisor.ErrUnsupported,
 		}
-	case twin != "" && booted && s.booted[twin] == "" && everything:
-		r.LeftOut = fmt.Sprintf("run %s booted it from a drive beside %s, which is exported", short(run), twin)
-	case twin != "":
-		r.err = twinProblem(m, twin)
+	case beside && twin.Power == hypervisor.PowerOff && m.Power != hypervisor.PowerOff:
+		r.err = standInProblem(m, twin, run)
+	case beside && everything:
+		r.LeftOut = fmt.Sprintf("run %s booted it from a drive beside %s, which is exported", short(run), twin.place())
+	case hasTwin:
+		r.err = twinProblem(m, twin.place())
+	case s.standIn(m) != "" && everything:
+		r.LeftOut = fmt.Sprintf("it is off, and %s, booted from its point, runs in its place", s.standIn(m))
 	default:
 		return r, false
 	}
@@ -67,12 +72,12 @@ func (s sorting) notExported(m machineOn, everything bool) (exportResult, bool) 
 	return r, true
 }
 
-// twinOf names another machine that has the same id and is exported, or is "". A
+// twinOf finds another machine that has the same id and is exported. A
 // machine that was copied together with its definition would share one history
 // with the original, and each export would pass for the other's. One that runs
 // from a drive, or is left out, is exported by nobody; and of two, of which one
 // was booted by a run, the other is the original.
-func (s sorting) twinOf(m machineOn) string {
+func (s sorting) twinOf(m machineOn) (twin machineOn, ok bool) {
 	_, copied := s.booted[m.place()]
 	for _, other := range s.all {
 		if other.Machine.ID != m.Machine.ID || other.host.Name() == m.host.Name() && other.HostID == m.HostID {
@@ -80,10 +85,37 @@ func (s sorting) twinOf(m machineOn) string {
 		}
 		_, otherCopied := s.booted[other.place()]
 		if other.Recovery == "" && s.site.leftOut(other.host.Name(), other.Machine.Name) == "" && (copied || !otherCopied) {
+			return other, true
+		}
+	}
+	return machineOn{}, false
+}
+
+// standIn names the copy that a run booted and that runs in the place of m, which
+// is off, or is "". A point of m would be older than what the copy did since, and
+// pass for the newest.
+func (s sorting) standIn(m machineOn) string {
+	if m.Power != hypervisor.PowerOff || s.booted[m.place()] != "" {
+		return ""
+	}
+	for _, other := range s.all {
+		if other.Machine.ID == m.Machine.ID && other.Recovery == "" && other.Power != hypervisor.PowerOff && s.booted[other.place()] != "" &&
+			s.site.leftOut(other.host.Name(), other.Machine.Name) == "" {
 			return other.place()
 		}
 	}
 	return ""
+}
+
+// standInProblem: a machine was recovered, its original is off, and nobody said
+// yet which of the two goes on.
+func standInProblem(m, original machineOn, run string) error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s, which run %s booted from a drive, runs in the place of %s, which is off: which of them goes on with the history is not said", m.place(), short(run), original.place()),
+		Safe: "neither was exported; the points that there are of them are whole",
+		Next: fmt.Sprintf("if %s goes on: name %s under exclude in site.yaml, or remove it from its host; if it was a trial: lifeboat machine link %s --new",
+			m.place(), original.place(), shellWord(m.place())),
+	}
 }
 
 func twinProblem(m machineOn, twin string) error {

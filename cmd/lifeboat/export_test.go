@@ -175,6 +175,48 @@ func TestOfTwoMachinesWithOneIDTheCopyIsNotExported(t *testing.T) {
 	}
 }
 
+func TestAMachineThatRunsInThePlaceOfItsOriginalIsNotForgotten(t *testing.T) {
+	on := func(name, hostID string, power hypervisor.PowerState) machineOn {
+		return machineOn{hypervisor.Listed{Machine: lifeboat.Machine{ID: "m1", Name: name}, HostID: hostID, Power: power}, namedHost{name: "vc"}}
+	}
+	const off, runs = hypervisor.PowerOff, hypervisor.PowerOn
+	for _, c := range []struct {
+		what                        string
+		original, twin              hypervisor.PowerState
+		excluded                    string
+		problem, originalIn, twinIn bool // the copy is a problem; which of them is exported
+	}{
+		{what: "a drill beside production", original: runs, twin: runs, originalIn: true},
+		{what: "a drill that ended", original: off, twin: off, originalIn: true},
+		{what: "the original is off and its copy runs", original: off, twin: runs, problem: true},
+		{what: "the copy goes on", original: off, twin: runs, excluded: "vc/web", twinIn: true},
+		{what: "the original goes on", original: off, twin: runs, excluded: "vc/web2", originalIn: true},
+	} {
+		web, copied := on("web", "1", c.original), on("web2", "2", c.twin)
+		s := sorting{site: &siteFile{}, all: []machineOn{web, copied}, booted: map[string]string{"vc/web2": "r"}}
+		if c.excluded != "" {
+			s.site.Exclude = []excludeFile{{Machine: c.excluded}}
+		}
+		r, not := s.notExported(copied, true)
+		if not == c.twinIn || (r.err != nil) != c.problem {
+			t.Errorf("%s: of the copy: not exported %v, %v", c.what, not, r.err)
+		}
+		if c.problem {
+			for _, word := range []string{"exclude", "vc/web ", "machine link vc/web2 --new"} {
+				if next := problemOf(r.err).Next; !strings.Contains(next, word) {
+					t.Errorf("%s: %q is not in %q", c.what, word, next)
+				}
+			}
+			if err := exportOutcome(t.Context(), []exportResult{r, {Machine: "db", Point: &lifeboat.RestorePoint{}}}); exitCode(err) != exitPartial {
+				t.Errorf("%s: exit code %d", c.what, exitCode(err))
+			}
+		}
+		if r, not := s.notExported(web, true); not == c.originalIn {
+			t.Errorf("%s: of the original: not exported %v, %+v", c.what, not, r)
+		}
+	}
+}
+
 func TestATableSaysInAFewWordsWhatANoteSaysWhole(t *testing.T) {
 	r := exportResult{Machine: "web", Point: &lifeboat.RestorePoint{ID: "0123456789", Consistency: lifeboat.ConsistentCrash}}
 	r.noteThat("", "")
