@@ -223,7 +223,7 @@ func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.It
 
 func noAddress(machine string, port int) error {
 	return &lifeboat.Problem{
-		What: fmt.Sprintf("%s: its address is not known, so no way leads to its port %d (it had no agent when it was exported)", machine, port),
+		What: fmt.Sprintf("%s: its address is not known, so no way leads to its port %d (no agent told it when it was exported)", machine, port),
 		Safe: "nothing was started",
 		Next: fmt.Sprintf("say it: --address %s=ADDRESS/BITS", shellWord(machine)),
 	}

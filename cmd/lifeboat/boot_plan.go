@@ -192,7 +192,7 @@ func (pl planner) plan(points []lifeboat.RestorePoint) (*bootPlan, error) {
 			return nil, &lifeboat.Problem{
 				What: fmt.Sprintf("%s: this host has a machine of that name already", name),
 				Safe: "nothing was started",
-				Next: fmt.Sprintf("if it was booted from a drive, see it: lifeboat ps; end it: lifeboat stop %s --remove; if it is another one, say: --rename %s=NAME", shellWord(name), shellWord(p.Machine.Name)),
+				Next: fmt.Sprintf("if it was booted from a drive, see it: lifeboat ps; end it: lifeboat stop %s --remove; for a copy beside it: --rename %s=NAME; if it is what is left of the one that was lost, take it off the host first", shellWord(name), shellWord(p.Machine.Name)),
 			}
 		}
 		plan.Machines = append(plan.Machines, plannedBoot{Point: p, Name: name})

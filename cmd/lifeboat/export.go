@@ -248,6 +248,7 @@ func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (
 	if err != nil {
 		return err
 	}
+	c.Machine.NICs = withAddresses(c.Machine.NICs, newest.Machine.NICs)
 	consistency, note := still.Consistency()
 	c.Consistency = consistency
 	r.noteThat(firstClause(note), note)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -233,6 +235,25 @@ func TestATableSaysInAFewWordsWhatANoteSaysWhole(t *testing.T) {
 	stopped := exportResult{Machine: "web", err: errors.New("the connection ended"), stopped: true}
 	if row := stopped.row(); row[len(row)-1] != "stopped" {
 		t.Errorf("a machine that somebody stopped is %q", row[len(row)-1])
+	}
+}
+
+func TestAMachineThatCouldNotBeAskedKeepsItsAddresses(t *testing.T) {
+	seen := time.Unix(1000, 0)
+	before := []lifeboat.NIC{
+		{MAC: "52:54:00:00:00:0A", Interface: "eth0", Addresses: []string{"10.1.0.10/24"}, Gateway: "10.1.0.1", DNS: []string{"10.1.0.2"}, SeenAt: seen},
+		{MAC: "52:54:00:00:00:0b", Addresses: []string{"10.1.0.11/24"}, SeenAt: seen},
+		{MAC: "52:54:00:00:00:0d", Addresses: []string{"10.1.0.13/24"}},
+	}
+	off := []lifeboat.NIC{{MAC: "52:54:00:00:00:0a", Network: "LAN"}, {MAC: "52:54:00:00:00:0b", Addresses: []string{"10.2.0.11/24"}}, {MAC: "52:54:00:00:00:0c"}, {MAC: "52:54:00:00:00:0d"}, {}}
+	want := slices.Clone(off)
+	want[0] = before[0]
+	want[0].MAC, want[0].Network = off[0].MAC, "LAN"
+	if got := withAddresses(off, before); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+	if off[0].Addresses != nil {
+		t.Error("the host's own description was changed")
 	}
 }
 
