@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/methods"
@@ -80,11 +80,42 @@ func (sd *stillDisk) flatFile() (path, why string) {
 	case "vsan", "vsanD", "VVOL":
 		return "", fmt.Sprintf("its datastore (%s) has no flat files", sd.store.kind)
 	}
-	base, ok := strings.CutSuffix(b.FileName, ".vmdk")
-	if !ok {
-		return "", "its disk's file has no name that is known"
+	if path = sd.s.f.extentOf(sd.d.device.Key, b.FileName); path == "" {
+		return "", "the server does not name the one file that holds its disk's bytes"
 	}
-	return base + "-flat.vmdk", ""
+	return path, ""
+}
+
+// extentOf is the file with the bytes of a disk, by the disk's key and the name of
+// its descriptor; empty if the server names none, or several. A name is never
+// guessed: beside a descriptor that was repaired by hand there may be a file of
+// the usual name, and of the right size, that is long out of use.
+func (f *found) extentOf(key int32, descriptor string) string {
+	layout := f.vm.LayoutEx
+	if layout == nil {
+		return ""
+	}
+	files := map[int32]types.VirtualMachineFileLayoutExFileInfo{}
+	for _, file := range layout.File {
+		files[file.Key] = file
+	}
+	var extents []string
+	for _, disk := range layout.Disk {
+		for _, unit := range disk.Chain {
+			if disk.Key != key || !slices.ContainsFunc(unit.FileKey, func(k int32) bool { return files[k].Name == descriptor }) {
+				continue
+			}
+			for _, k := range unit.FileKey {
+				if files[k].Type == string(types.VirtualMachineFileLayoutExFileTypeDiskExtent) {
+					extents = append(extents, files[k].Name)
+				}
+			}
+		}
+	}
+	if len(extents) != 1 {
+		return ""
+	}
+	return extents[0]
 }
 
 // areas asks for a change map of the disk.

@@ -50,3 +50,29 @@ func TestAFullReadBelievesNoListOfAreas(t *testing.T) {
 		inStore(t, store, p, "scsi0-0", m.Bytes(t, 0))
 	})
 }
+
+// The bytes of a disk are where the server says, and not where they usually are.
+func TestADiskOfWhichAFileWithTheUsualNameIsStale(t *testing.T) {
+	l := newLab(t, vcenter.Options{})
+	m := l.web01(t, nil)
+	since := l.since(t)
+	m.MoveExtent(t, 0)
+	m.Write(t, 0, 5*mib, bytes.Repeat([]byte{7}, 4096))
+	for _, hidden := range []bool{false, true} {
+		if hidden {
+			m.HideExtents()
+		}
+		still := l.freeze(t, hypervisor.FreezeOptions{DriveID: "a", Since: since})
+		d, _ := still.Disk("scsi0-0")
+		if _, listed, why := d.Changed(t.Context()); listed == hidden {
+			t.Errorf("hidden %v: in parts %v (%s)", hidden, listed, why)
+		}
+		mustRead(t, still, "scsi0-0", m.Bytes(t, 0))
+		release(t, still)
+	}
+	_, err := l.host.Freeze(t.Context(), "web01", hypervisor.FreezeOptions{DriveID: "a", Method: MethodRanges})
+	if !errors.Is(err, hypervisor.ErrUnsupported) {
+		t.Errorf("forced, it gives %v", err)
+	}
+	untouched(t, m)
+}
