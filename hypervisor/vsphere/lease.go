@@ -66,8 +66,10 @@ func (l *lease) open(ctx context.Context, sd *stillDisk) (grains, func(), error)
 		_ = res.Body.Close()
 	}
 	if res.StatusCode != http.StatusOK {
+		// Asked before the end of ctx: what it says of the lease decides.
+		err := l.refused(ctx, res)
 		stop()
-		return nil, nil, l.refused(ctx, res)
+		return nil, nil, err
 	}
 	r, err := vmdk.NewReader(&watched{ctx: ctx, body: res.Body, cancel: cancel})
 	if err != nil {
@@ -92,7 +94,7 @@ func (l *lease) refused(ctx context.Context, res *http.Response) error {
 		l.abort(ctx)
 		return err
 	}
-	if res.StatusCode >= 500 {
+	if lookErr != nil || res.StatusCode >= 500 {
 		return err
 	}
 	return fmt.Errorf("%w: %w", errWay, err)
