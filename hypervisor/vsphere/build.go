@@ -298,11 +298,13 @@ func (c newController) class() string {
 // addCards makes the network cards with their addresses.
 func (b *blueprint) addCards(d *hypervisor.Definition, cables []types.BaseVirtualDeviceBackingInfo, native bool) error {
 	for i, nic := range d.Machine.NICs {
+		// A card that nobody asked to plug in has a network all the same, because
+		// it must have one. The guest may not connect it.
 		up := plugged(d, i)
 		e := types.VirtualEthernetCard{
 			VirtualDevice: types.VirtualDevice{
 				Key: -4000 - int32(i), Backing: cables[i],
-				Connectable: &types.VirtualDeviceConnectInfo{StartConnected: up, Connected: up, AllowGuestControl: true},
+				Connectable: &types.VirtualDeviceConnectInfo{StartConnected: up, Connected: up, AllowGuestControl: up},
 			},
 			AddressType: string(types.VirtualEthernetCardMacTypeGenerated),
 		}

@@ -124,8 +124,8 @@ func TestAMachineIsBuiltAsItsGuestKnewIt(t *testing.T) {
 			}
 			for i, card := range f.ethernets() {
 				c := card.GetVirtualEthernetCard().Connectable
-				if c == nil || c.StartConnected != (i == 0) {
-					t.Errorf("card %d: plugged in: %+v", i, c)
+				if c == nil || c.StartConnected != (i == 0) || c.AllowGuestControl != (i == 0) {
+					t.Errorf("card %d: plugged in, or for the guest to plug in: %+v", i, c)
 				}
 			}
 			err = h.Define(t.Context(), d)
