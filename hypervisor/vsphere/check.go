@@ -205,7 +205,7 @@ func (h *Host) checkDatastores(ctx context.Context, c *vim25.Client) []hyperviso
 		switch {
 		case !s.Summary.Accessible:
 			f.OK, f.Detail = false, "the server cannot reach it"
-		case s.Summary.FreeSpace < max(datastoreReserve, s.Summary.Capacity/20):
+		case s.Summary.FreeSpace < snapshotReserve(s.Summary.Capacity):
 			f.OK, f.Detail = false, f.Detail+": little for the snapshot of a busy machine; make room before it is exported"
 		}
 		findings = append(findings, f)
