@@ -36,6 +36,7 @@ type diskSource struct {
 
 // setDisks takes the disks, in libvirt's order. Drives for media are left out.
 func (d *description) setDisks(doc *libvirtxml.Domain) error {
+	keys := keysOf(doc.Devices.Disks)
 	for i := range doc.Devices.Disks {
 		disk := &doc.Devices.Disks[i]
 		if disk.Device != "" && disk.Device != "disk" && disk.Device != "lun" {
@@ -48,6 +49,7 @@ func (d *description) setDisks(doc *libvirtxml.Domain) error {
 			continue // a tray without anything in it
 		}
 		source := sourceOf(disk)
+		source.key = keys[i]
 		out := lifeboat.Disk{
 			Key: source.key, Serial: disk.Serial, WWN: strings.TrimPrefix(strings.ToLower(disk.WWN), "0x"),
 		}
@@ -75,6 +77,28 @@ func (d *description) setDisks(doc *libvirtxml.Domain) error {
 		d.machine.Disks[0].BootIndex = 1
 	}
 	return nil
+}
+
+// keysOf are the keys of all disks, no two alike. Those that Lifeboat gave come
+// first; a disk that was added later and has such a name as its target gets a
+// number behind it.
+func keysOf(disks []libvirtxml.DomainDisk) []string {
+	keys := make([]string, len(disks))
+	taken := map[string]bool{}
+	for _, given := range []bool{true, false} {
+		for i := range disks {
+			disk := &disks[i]
+			if disk.Target == nil || given != (disk.Alias != nil && strings.HasPrefix(disk.Alias.Name, diskAliasPrefix)) {
+				continue
+			}
+			key := keyOf(disk)
+			for n := 2; taken[key]; n++ {
+				key = fmt.Sprintf("%.28s-%d", keyOf(disk), n)
+			}
+			keys[i], taken[key] = key, true
+		}
+	}
+	return keys
 }
 
 // overriddenWWN is the world wide name that QEMU is given past libvirt, which takes
