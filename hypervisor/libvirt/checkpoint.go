@@ -75,7 +75,8 @@ func (s *still) removeCheckpoints(ctx context.Context, names []string) error {
 		}
 		delete(s.noted, name)
 	}
-	return errors.Join(problems, s.domain.writeNote(ctx, s.noted))
+	s.domain.keepNote(ctx, s.noted)
+	return problems
 }
 
 // checkpoints returns the XML of our checkpoints on a domain by their names.
@@ -211,7 +212,15 @@ func (d *domain) readNote(ctx context.Context) map[string]string {
 	return noted
 }
 
-// writeNote keeps what is known of the checkpoints.
+// keepNote keeps what is known of the checkpoints. A note that cannot be kept is
+// worth no export: without it a full read is due where libvirt loses them too.
+func (d *domain) keepNote(ctx context.Context, noted map[string]string) {
+	if err := d.writeNote(ctx, noted); err != nil {
+		d.h.note(d.name, "its change tracking goes on and is not noted, so it may be lost with libvirt's own record: "+err.Error())
+	}
+}
+
+// writeNote writes the note.
 func (d *domain) writeNote(ctx context.Context, noted map[string]string) error {
 	if d.h.o.Notes == nil {
 		return nil

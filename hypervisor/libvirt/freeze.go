@@ -60,6 +60,9 @@ func (s *still) hold(ctx context.Context) error {
 		s.domain.h.note(s.domain.name, text)
 	}
 	s.description, s.sources = seen.machine, seen.disks
+	if err := s.knowSources(); err != nil {
+		return err
+	}
 	s.untracked = s.domain.h.untrackedBecause(seen)
 	if seen.power == hypervisor.PowerOff {
 		return s.holdOff(ctx)
@@ -218,10 +221,30 @@ func (s *still) prepare(ctx context.Context) (backup, checkpoint string, err err
 	return backup, checkpoint, err
 }
 
-// source is where the bytes of a disk are.
+// source is where the bytes of a disk are. Of a disk that is not known it names
+// no place, so nothing is read or changed in its stead.
 func (s *still) source(key string) diskSource {
 	i := slices.IndexFunc(s.sources, func(d diskSource) bool { return d.key == key })
-	return s.sources[max(i, 0)]
+	if i < 0 {
+		return diskSource{key: key}
+	}
+	return s.sources[i]
+}
+
+// knowSources fails unless each disk to be read has a source of its own.
+func (s *still) knowSources() error {
+	for _, disk := range s.wantedDisks() {
+		n := 0
+		for _, source := range s.sources {
+			if source.key == disk.Key {
+				n++
+			}
+		}
+		if n != 1 {
+			return fmt.Errorf("disk %q is %d disks of %s", disk.Key, n, s.domain.name)
+		}
+	}
+	return nil
 }
 
 // bases are the checkpoints that this export counts changes from.
@@ -265,7 +288,11 @@ func (s *still) enoughSpace(free int64) error {
 		if disk.Source == nil || disk.Target == nil {
 			continue
 		}
-		sd := s.disks[sourceOf(disk).key]
+		i := slices.IndexFunc(s.sources, func(d diskSource) bool { return d.target == disk.Target.Dev })
+		if i < 0 {
+			continue
+		}
+		sd := s.disks[s.sources[i].key]
 		if sd == nil || disk.Driver == nil || disk.Driver.ErrorPolicy != "report" && disk.Driver.ErrorPolicy != "ignore" {
 			continue
 		}
@@ -315,7 +342,7 @@ func (s *still) holdInstant(ctx context.Context, backup, checkpoint string, powe
 	}
 	if s.fresh != "" {
 		s.noted[s.fresh] = checkpoint
-		return s.domain.writeNote(ctx, s.noted)
+		s.domain.keepNote(ctx, s.noted)
 	}
 	return nil
 }

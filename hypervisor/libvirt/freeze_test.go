@@ -153,6 +153,7 @@ func TestExportsOfProduction(t *testing.T) {
 		{"AJobThatBeginsAfterItsExporterGaveUpIsEnded", testLateJob},
 		{"APausedMachineStaysPaused", testPaused},
 		{"AnotherWayOfReadingIsRefused", testMethod},
+		{"NotesThatCannotBeKeptCostNoExport", testNoNotes},
 		{"AMachineWithInternalSnapshotsIsNotTrackedAndGoesBackToThem", testSnapshots},
 		{"AHostThatIsNotToBeTrackedLosesItsCheckpoints", testNoTracking},
 		{"TheJobOutlivesARestartOfLibvirtd", testRestart},
@@ -340,6 +341,23 @@ func testPaused(t *testing.T, p *production) {
 		t.Errorf("it is %s (%v)", power, err)
 	}
 	p.daemon.Virsh(t, "resume", p.d.uuid)
+}
+
+// fullNotes keep nothing.
+type fullNotes struct{}
+
+func (fullNotes) Note(context.Context, string, string) ([]byte, error) { return nil, nil }
+func (fullNotes) SetNote(context.Context, string, string, []byte) error {
+	return errors.New("no space left")
+}
+
+func testNoNotes(t *testing.T, p *production) {
+	kept := p.h.o.Notes
+	defer func() { p.h.o.Notes = kept }()
+	p.h.o.Notes = fullNotes{}
+	token := p.commit(t, "drive-a", "")
+	p.write(t, 4<<20, 4096)
+	p.knows(t, "drive-a", token, 4<<20)
 }
 
 func testMethod(t *testing.T, p *production) {

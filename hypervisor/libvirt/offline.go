@@ -135,7 +135,8 @@ func (s *still) settleImages(ctx context.Context, chains map[string][]imageInfo)
 		for _, sd := range s.disks {
 			sd.why = s.untracked
 		}
-		return d.writeNote(ctx, s.noted)
+		d.keepNote(ctx, s.noted)
+		return nil
 	}
 	for key, sd := range s.disks {
 		if s.source(key).format != "qcow2" {
@@ -150,7 +151,8 @@ func (s *still) settleImages(ctx context.Context, chains map[string][]imageInfo)
 			}
 		}
 	}
-	return d.writeNote(ctx, s.noted)
+	d.keepNote(ctx, s.noted)
+	return nil
 }
 
 // soundIn says that the images hold all bitmaps of a checkpoint, closed cleanly.
