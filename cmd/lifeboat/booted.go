@@ -179,16 +179,18 @@ func (a *app) bootedRuns() ([]*bootedRun, error) {
 }
 
 // socketFolder is a short path for sockets: those of Unix end at 107 bytes,
-// and a state folder may be deep.
+// and a state folder may be deep. Root's stands beside /run/lifeboat, not in it:
+// a host may let QEMU's user through to it, and that goes with the run.
 func socketFolder(run string) (string, error) {
-	base := "/run/lifeboat"
+	base, name := "/run", "lifeboat-disks-"+short(run)
 	if os.Geteuid() != 0 {
+		name = "disks-" + short(run)
 		base = filepath.Join(os.TempDir(), fmt.Sprintf("lifeboat-%d", os.Getuid()))
 		if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 			base = filepath.Join(dir, "lifeboat")
 		}
 	}
-	dir := filepath.Join(base, "disks-"+short(run))
+	dir := filepath.Join(base, name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make a folder for sockets: %w", err)
 	}

@@ -41,3 +41,24 @@ func TestAServerOfDisksThatCannotListenEnds(t *testing.T) {
 		t.Fatal("it hangs")
 	}
 }
+
+// A host lets QEMU's user through the folder of a run's socket, so nothing else
+// may be in it or around it that is not everybody's.
+func TestTheFolderOfTheDisksStandsAlone(t *testing.T) {
+	run := newID()
+	dir, err := socketFolder(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(dir)
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("it is %v (%v)", info, err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root's disks are served to another user")
+	}
+	above, err := os.Stat(filepath.Dir(dir))
+	if err != nil || above.Mode().Perm()&0o001 == 0 {
+		t.Errorf("the folder above it is closed: a host would open it and nobody would close it again (%v)", err)
+	}
+}

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,7 +42,7 @@ func (a *app) guard(ctx context.Context, dir string, keys secretKeys, server pro
 			looked = time.Now()
 			if a.abandoned(ctx, b, dir) {
 				b.Ended = true
-				return b.save(dir)
+				return errors.Join(b.save(dir), os.RemoveAll(filepath.Dir(b.Socket)))
 			}
 		}
 		if !server.alive() {
