@@ -211,7 +211,11 @@ func (a *app) exportJobs(ctx context.Context, site *siteFile, f exportFlags, arg
 			early = append(early, r)
 			continue
 		}
-		jobs = append(jobs, machineJob(m))
+		j := machineJob(m)
+		if _, booted := sort.booted[m.place()]; !booted {
+			j.silent = silentHosts(unreachable)
+		}
+		jobs = append(jobs, j)
 	}
 	if f.all && len(jobs)+len(early) == 0 {
 		return nil, nil, usagef("no host has a machine to export; see: lifeboat host list")

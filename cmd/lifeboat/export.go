@@ -24,6 +24,9 @@ type exportJob struct {
 	freeze func(ctx context.Context, o hypervisor.FreezeOptions) (hypervisor.Still, error)
 	// exclude holds the reasons of the disks that are left out.
 	exclude map[string]string
+	// silent are the hosts that did not say which machines they have: one of them
+	// may have the machine that this one is a copy of.
+	silent map[string]bool
 }
 
 // exportResult is what became of one machine.
@@ -226,6 +229,9 @@ func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (
 		}
 	case !errors.Is(err, imagestore.ErrNoPoint):
 		return err
+	}
+	if newest.Host != j.host && j.silent[newest.Host] {
+		return silentOriginal(j, newest, e.drive.name())
 	}
 	still, err := j.freeze(ctx, o)
 	if err != nil {

@@ -118,6 +118,21 @@ func standInProblem(m, original machineOn, run string) error {
 	}
 }
 
+// silentOriginal: the history that a machine would go on with is of another host,
+// which does not say whether it still has that machine.
+func silentOriginal(j exportJob, newest lifeboat.RestorePoint, drive string) error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s has the id of a machine whose newest point, of %s, came from host %s, and that host does not say whether it still has it: this one may be a copy",
+			j.place(), stamp(newest.TakenAt), newest.Host),
+		Safe: fmt.Sprintf("nothing was read of it; that point is whole on %s", drive),
+		Next: fmt.Sprintf("let that host answer: lifeboat host check %s; if it is gone for good: lifeboat host remove %s; if this is a copy: lifeboat machine link %s --new",
+			shellWord(newest.Host), shellWord(newest.Host), shellWord(j.place())),
+	}
+}
+
+// place is a job's host and machine.
+func (j exportJob) place() string { return j.host + "/" + j.name }
+
 func twinProblem(m machineOn, twin string) error {
 	return &lifeboat.Problem{
 		What: fmt.Sprintf("%s has the same id as %s: one is a copy of the other", m.Machine.Name, twin),

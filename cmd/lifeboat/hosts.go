@@ -252,7 +252,9 @@ func (a *app) listHosts(ctx context.Context, files []hostFile, s *siteFile, pati
 	for i, hf := range files {
 		work.Go(func() {
 			listed[i], failed[i] = answer(ctx, patience(hf), func(ctx context.Context) ([]machineOn, error) { return a.machinesOn(ctx, s, hf) })
-			failed[i] = onHost(hf.Name, failed[i])
+			if failed[i] != nil {
+				failed[i] = silentHost{hf.Name, onHost(hf.Name, failed[i])}
+			}
 		})
 	}
 	work.Wait()
@@ -273,6 +275,29 @@ func (a *app) machinesOn(ctx context.Context, s *siteFile, hf hostFile) ([]machi
 		machines = append(machines, machineOn{l, h})
 	}
 	return machines, err
+}
+
+// silentHost is the error of a host that did not tell all that it has.
+type silentHost struct {
+	name string
+	error
+}
+
+func (e silentHost) Unwrap() error { return e.error }
+
+// silentHosts names the hosts that an error of listing is of.
+func silentHosts(err error) map[string]bool {
+	all := map[string]bool{}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return all
+	}
+	for _, e := range joined.Unwrap() {
+		if h, ok := e.(silentHost); ok {
+			all[h.name] = true
+		}
+	}
+	return all
 }
 
 // onHost says which host an error is of. A problem says it already.
