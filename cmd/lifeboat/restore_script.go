@@ -18,6 +18,13 @@ const startScript = "start.sh"
 // eyes of whoever restored it alone.
 const tpmStateFile = "tpm-state.tar"
 
+// originalPrefix begins the names of what only the machine's own hypervisor
+// understands, as VMware's firmware variables: original-nvram.
+const originalPrefix = "original-"
+
+// originalDescription is the machine in the words of the host it came from.
+const originalDescription = originalPrefix + "description.txt"
+
 // writeDescriptions puts beside the restored disks everything that is known of
 // their machine, and the way to start it without Lifeboat.
 func writeDescriptions(plan *restorePlan) error {
@@ -28,7 +35,13 @@ func writeDescriptions(plan *restorePlan) error {
 	}
 	files := map[string][]byte{"machine.json": append(data, '\n'), startScript: []byte(startText(plan))}
 	if m.Native != nil {
-		files["original-description.txt"] = []byte(m.Native.Text)
+		for name, data := range m.Native.Files {
+			// The names came from a host and must not lead out of the folder.
+			if base := originalPrefix + name; filepath.Base(base) == base && plainText(base) == base && oneLine(base) == base {
+				files[base] = data
+			}
+		}
+		files[originalDescription] = []byte(m.Native.Text)
 	}
 	if len(m.Firmware.NVRAM) > 0 {
 		files["nvram.fd"] = m.Firmware.NVRAM
@@ -43,6 +56,10 @@ func writeDescriptions(plan *restorePlan) error {
 			mode = 0o755
 		case tpmStateFile:
 			mode = 0o600
+		default:
+			if strings.HasPrefix(name, originalPrefix) && name != originalDescription {
+				mode = 0o600 // nobody but that hypervisor knows what is in it
+			}
 		}
 		if err := writeFile(filepath.Join(plan.Folder, name), data, mode); err != nil {
 			return err
