@@ -112,6 +112,10 @@ func (a *app) unlinkMachine(ctx context.Context, cat *catalog.Catalog, m machine
 	if err != nil {
 		return err
 	}
+	if dryRun {
+		a.note("%s/%s would have the id again that its host gives it", m.host.Name(), m.Machine.Name)
+		return nil
+	}
 	a.note("%s/%s has the id again that its host gives it", m.host.Name(), m.Machine.Name)
 	return nil
 }

@@ -136,7 +136,7 @@ func (j exportJob) place() string { return j.host + "/" + j.name }
 func twinProblem(m machineOn, twin string) error {
 	return &lifeboat.Problem{
 		What: fmt.Sprintf("%s has the same id as %s: one is a copy of the other", m.Machine.Name, twin),
-		Safe: "neither was exported; the points of the original are whole",
+		Safe: fmt.Sprintf("%s was not exported; the points of the original are whole", m.place()),
 		Next: "let the copy begin a history of its own: lifeboat machine link HOST/COPY --new; or leave it out: exclude in site.yaml",
 	}
 }
