@@ -32,7 +32,8 @@ func (s *still) settleCheckpoints(ctx context.Context, known map[string]string) 
 		return nil, err
 	}
 	s.noted = d.readNote(ctx)
-	lost := maps.Clone(known)
+	lost := s.inImages(ctx)
+	maps.Copy(lost, known)
 	maps.Copy(lost, s.noted)
 	maps.DeleteFunc(lost, func(name, _ string) bool { _, there := listed[name]; return there })
 	for name, text := range lost {
@@ -62,11 +63,15 @@ func (s *still) settleCheckpoints(ctx context.Context, known map[string]string) 
 	if err := s.removeCheckpoints(ctx, surplus(have, s.options.DriveID, slices.Collect(maps.Keys(known)))); err != nil {
 		return nil, err
 	}
+	s.domain.keepNote(ctx, s.noted)
 	return have, nil
 }
 
 // removeCheckpoints removes checkpoints and what is noted of them.
 func (s *still) removeCheckpoints(ctx context.Context, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
 	var problems error
 	for _, name := range names {
 		if err := s.domain.removeCheckpoint(ctx, name); err != nil {
@@ -119,64 +124,67 @@ func (d *domain) redefine(ctx context.Context, text string, flags lv.DomainCheck
 }
 
 // removeCheckpoint removes a checkpoint with its bitmaps; where a bitmap is gone,
-// the others and what libvirt knows. One that is not there is left alone. So is
-// one of a machine that is off, because its bitmaps would stay in the images
-// without anybody who knows of them: the next export while it runs removes it.
+// the others and what libvirt knows. One that is not there is left alone.
 func (d *domain) removeCheckpoint(ctx context.Context, name string) error {
+	active, err := d.active(ctx)
+	if err != nil {
+		return err
+	}
+	if !active {
+		return d.removeFromImages(ctx, name)
+	}
 	return d.do(ctx, "remove the checkpoint "+name, func(dom *lv.Domain) error {
-		if active, err := dom.IsActive(); err != nil || !active {
-			return err
-		}
-		text, err := deleteCheckpoint(dom, name, 0)
+		err := deleteCheckpoint(dom, name, 0)
 		if !isCode(err, lv.ERR_INTERNAL_ERROR, lv.ERR_CHECKPOINT_INCONSISTENT) {
 			return err
 		}
-		if _, err := deleteCheckpoint(dom, name, lv.DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY); err != nil {
+		if err := deleteCheckpoint(dom, name, lv.DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY); err != nil {
 			return err
 		}
-		return deleteByDisk(dom, text)
+		return deleteByDisk(dom, name)
 	})
 }
 
 // forgetCheckpoint makes libvirt forget a checkpoint whose bitmaps are gone.
 func (d *domain) forgetCheckpoint(ctx context.Context, name string) error {
 	return d.do(ctx, "forget the checkpoint "+name, func(dom *lv.Domain) error {
-		_, err := deleteCheckpoint(dom, name, lv.DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
-		return err
+		return deleteCheckpoint(dom, name, lv.DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
 	})
 }
 
-// deleteCheckpoint also returns the checkpoint's XML.
-func deleteCheckpoint(dom *lv.Domain, name string, flags lv.DomainCheckpointDeleteFlags) (text string, err error) {
+func deleteCheckpoint(dom *lv.Domain, name string, flags lv.DomainCheckpointDeleteFlags) error {
 	c, err := dom.CheckpointLookupByName(name, 0)
 	if isCode(err, lv.ERR_NO_DOMAIN_CHECKPOINT) {
-		return "", nil
+		return nil
 	}
-	if err != nil {
-		return "", err
-	}
-	defer c.Free()
-	if text, err = c.GetXMLDesc(lv.DOMAIN_CHECKPOINT_XML_NO_DOMAIN); err != nil {
-		return "", err
-	}
-	return text, c.Delete(flags)
-}
-
-// deleteByDisk removes the bitmaps that are left of a checkpoint of which one is
-// missing: libvirt removes all or none, so it is told of them one by one.
-func deleteByDisk(dom *lv.Domain, text string) error {
-	c, err := parseCheckpoint(text)
 	if err != nil {
 		return err
 	}
-	for _, key := range c.Disks {
-		one, err := checkpointXML(c.Name, []string{key}, map[string]bool{key: true})
+	defer c.Free()
+	return c.Delete(flags)
+}
+
+// deleteByDisk removes the bitmaps that are left of a checkpoint that libvirt
+// cannot remove: it removes all or none, so it is told of them one by one, and on
+// every disk, because the image may stand behind another target than it did.
+func deleteByDisk(dom *lv.Domain, name string) error {
+	text, err := dom.GetXMLDesc(0)
+	if err != nil {
+		return err
+	}
+	doc, err := parseDomain(text)
+	if err != nil {
+		return err
+	}
+	for i := range doc.Devices.Disks {
+		target := targetName(&doc.Devices.Disks[i])
+		one, err := checkpointXML(name, []string{target}, map[string]bool{target: true})
 		if err != nil {
 			return err
 		}
 		redefined, err := dom.CreateCheckpointXML(one, lv.DOMAIN_CHECKPOINT_CREATE_REDEFINE)
 		if err != nil {
-			continue // the disk is not there any more
+			continue // a disk that has no place for a bitmap
 		}
 		if err = redefined.Delete(0); err != nil {
 			err = redefined.Delete(lv.DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
@@ -236,6 +244,37 @@ func (d *domain) writeNote(ctx context.Context, noted map[string]string) error {
 		return fmt.Errorf("note the checkpoints of %s: %w", d.name, err)
 	}
 	return nil
+}
+
+// inImages returns our checkpoints that the images themselves have bitmaps of, as
+// XML: an image that somebody put back may hold some that nobody knows of. Only
+// files of this computer are asked, and one that does not answer has none to tell.
+func (s *still) inImages(ctx context.Context) map[string]string {
+	found := map[string]map[string]bool{}
+	for _, source := range s.sources {
+		if source.format != "qcow2" || source.path == "" || !s.domain.h.local() {
+			continue
+		}
+		chain, err := imageChain(ctx, source.path, source.format)
+		if err != nil {
+			continue
+		}
+		for _, b := range chain[0].Specific.Data.Bitmaps {
+			if _, _, ours := splitCheckpointName(b.Name); ours {
+				if found[b.Name] == nil {
+					found[b.Name] = map[string]bool{}
+				}
+				found[b.Name][source.target] = true
+			}
+		}
+	}
+	texts := map[string]string{}
+	for name, targets := range found {
+		if text, err := checkpointXML(name, s.diskTargets(), targets); err == nil {
+			texts[name] = text
+		}
+	}
+	return texts
 }
 
 // wanted returns the checkpoints that the tokens of the drive's newest point

@@ -33,7 +33,7 @@ func (h *Host) Freeze(ctx context.Context, machine string, o hypervisor.FreezeOp
 	if err != nil {
 		return nil, err
 	}
-	s := &still{domain: d, lock: lock, options: o, disks: map[string]*stillDisk{}}
+	s := &still{domain: d, lock: lock, options: o, disks: map[string]*stillDisk{}, noted: map[string]string{}}
 	if err := s.hold(ctx); err != nil {
 		err = s.explain(ctx, err)
 		return nil, fmt.Errorf("hold %s still: %w", d.name, errors.Join(err, s.fail()))
@@ -121,7 +121,7 @@ func (s *still) holdRunning(ctx context.Context, seen *sight) error {
 	if seen.power == hypervisor.PowerOn && s.description.Agent {
 		hypervisor.AskGuest(ctx, d.runAgent, &s.description, time.Now().UTC())
 	}
-	backup, checkpoint, err := s.prepare(ctx)
+	backup, err := s.prepare(ctx)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,10 @@ func (s *still) holdRunning(ctx context.Context, seen *sight) error {
 	if err := s.makeFolder(ctx); err != nil {
 		return err
 	}
-	if err := s.holdInstant(ctx, backup, checkpoint, seen.power); err != nil {
+	if err := s.beginTracking(ctx); err != nil {
+		return err
+	}
+	if err := s.holdInstant(ctx, backup, seen.power); err != nil {
 		return err
 	}
 	s.watch()
@@ -164,19 +167,20 @@ func (s *still) diskTargets() []string {
 	return targets
 }
 
-// prepare settles the checkpoints and writes the job and the new checkpoint.
-func (s *still) prepare(ctx context.Context) (backup, checkpoint string, err error) {
+// prepare settles the checkpoints, names the new ones and writes the job.
+func (s *still) prepare(ctx context.Context) (backup string, err error) {
 	known, err := s.wanted()
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
-	have, err := s.settleCheckpoints(ctx, known)
-	if err != nil {
+	have, settleErr := s.settleCheckpoints(ctx, known)
+	if settleErr != nil {
 		if ctx.Err() != nil {
-			return "", "", context.Cause(ctx)
+			return "", context.Cause(ctx)
 		}
-		// Tracking that cannot be tidied costs a full read, and nothing else.
-		s.domain.h.note(s.domain.name, "change tracking does not work, everything is read: "+err.Error())
+		// Tracking that cannot be tidied costs a full read, and nothing else. None
+		// is begun, because nobody knows how many there are.
+		s.domain.h.note(s.domain.name, "change tracking does not work, everything is read: "+settleErr.Error())
 		have = nil
 	}
 	if s.untracked != "" {
@@ -184,23 +188,23 @@ func (s *still) prepare(ctx context.Context) (backup, checkpoint string, err err
 		have = nil
 	}
 	var disks []exportDisk
-	tracked := map[string]bool{}
 	for _, disk := range s.wantedDisks() {
 		source := s.source(disk.Key)
 		sd := &stillDisk{still: s, key: disk.Key, size: disk.SizeBytes, why: whyRaw}
 		s.disks[disk.Key] = sd
 		if source.format == "qcow2" && source.kind != "network" {
 			sd.base, sd.why = base(have, s.domain.uuid, source.target, s.options.Since[disk.Key], disk.SizeBytes)
-			sd.tracked = s.options.DriveID != "" && s.untracked == ""
 			if s.untracked != "" {
 				sd.why = s.untracked
+			} else if s.options.DriveID != "" && settleErr == nil {
+				sd.fresh = newCheckpointName(s.options.DriveID, time.Now())
+				s.fresh = append(s.fresh, sd.fresh)
 			}
-			tracked[source.target] = sd.tracked
 		}
 		disks = append(disks, exportDisk{key: disk.Key, target: source.target, base: sd.base})
 	}
 	if len(disks) == 0 {
-		return "", "", &lifeboat.Problem{
+		return "", &lifeboat.Problem{
 			What: s.domain.name + " has no disk that can be exported",
 			Safe: "nothing was done",
 			Next: "see why: lifeboat machine show " + s.domain.name,
@@ -208,17 +212,9 @@ func (s *still) prepare(ctx context.Context) (backup, checkpoint string, err err
 		}
 	}
 	if s.folder, err = s.domain.exportFolder(ctx); err != nil {
-		return "", "", err
+		return "", err
 	}
-	s.fresh = newCheckpointName(s.options.DriveID, time.Now())
-	if checkpoint, err = checkpointXML(s.fresh, s.diskTargets(), tracked); err != nil {
-		return "", "", err
-	}
-	if checkpoint == "" {
-		s.fresh = ""
-	}
-	backup, err = backupXML(s.folder.path, s.diskTargets(), disks)
-	return backup, checkpoint, err
+	return backupXML(s.folder.path, s.diskTargets(), disks)
 }
 
 // source is where the bytes of a disk are. Of a disk that is not known it names
@@ -309,7 +305,7 @@ func (s *still) enoughSpace(free int64) error {
 // holdInstant is the instant: file systems frozen, the job begun over all disks
 // in one transaction of QEMU, file systems thawed. QEMU drains its disks for the
 // transaction and never stops the CPUs.
-func (s *still) holdInstant(ctx context.Context, backup, checkpoint string, power hypervisor.PowerState) error {
+func (s *still) holdInstant(ctx context.Context, backup string, power hypervisor.PowerState) error {
 	heldAt := time.Now()
 	if err := s.freezeGuest(power); err != nil {
 		return err
@@ -321,7 +317,7 @@ func (s *still) holdInstant(ctx context.Context, backup, checkpoint string, powe
 	defer cancel()
 	s.takenAt = frozenAt.UTC()
 	err := s.domain.do(begin, "begin its backup job", func(dom *lv.Domain) error {
-		return dom.BackupBegin(backup, checkpoint, 0)
+		return dom.BackupBegin(backup, "", 0)
 	})
 	if begin.Err() != nil {
 		// Nobody waits for the call any more, and libvirt may still carry it out.
@@ -339,10 +335,6 @@ func (s *still) holdInstant(ctx context.Context, backup, checkpoint string, powe
 	case s.consistency == lifeboat.ConsistentFilesystems && time.Since(heldAt) > frozenLimit-time.Second:
 		// The guard may have let the guest go on in the middle of it.
 		return errors.New("the host is too slow to hold all disks at one instant")
-	}
-	if s.fresh != "" {
-		s.noted[s.fresh] = checkpoint
-		s.domain.keepNote(ctx, s.noted)
 	}
 	return nil
 }

@@ -398,6 +398,67 @@ func testResized(t *testing.T, p *production) {
 	must(t, s.Release(t.Context()))
 }
 
+// Somebody who renames two images exchanges the disks: what is counted for one
+// says nothing of the other.
+func TestTwoDisksThatWereExchangedAreReadWhole(t *testing.T) {
+	daemon := libvirtd.Start(t)
+	h := openHost(t, daemon)
+	dir := openFolder(t, daemon.Dir)
+	xml := `<domain type='qemu'><name>twins</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+		<os><type arch='x86_64' machine='q35'>hvm</type></os><devices>`
+	for _, target := range []string{"vda", "vdb"} {
+		_, err := runImage(t.Context(), "create", "-q", "-f", "qcow2", dir+"/"+target, fmt.Sprint(diskBytes))
+		must(t, err)
+		xml += `<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='` + dir + "/" + target + `'/><target dev='` + target + `' bus='virtio'/></disk>`
+	}
+	define(t, daemon, xml+`</devices></domain>`)
+	d, err := h.find(t.Context(), "twins")
+	must(t, err)
+	forgetAtEnd(t, d)
+	guest := standIn{h, dir}
+	must(t, h.PowerOn(t.Context(), "twins"))
+	for i, target := range []string{"vda", "vdb"} {
+		must(t, guest.Write(t.Context(), "twins", target, 0, 64<<10, byte(0x41+i)))
+	}
+	tokens := map[string]string{}
+	s, err := h.Freeze(t.Context(), "twins", hypervisor.FreezeOptions{DriveID: "drive-a"})
+	must(t, err)
+	for _, target := range []string{"vda", "vdb"} {
+		disk, err := s.Disk(target)
+		must(t, err)
+		tokens[target] = disk.Token()
+	}
+	must(t, s.Committed(t.Context()))
+	must(t, s.Release(t.Context()))
+	must(t, h.PowerOff(t.Context(), "twins", 0))
+	must(t, os.Rename(dir+"/vda", dir+"/x"))
+	must(t, os.Rename(dir+"/vdb", dir+"/vda"))
+	must(t, os.Rename(dir+"/x", dir+"/vdb"))
+	must(t, h.PowerOn(t.Context(), "twins"))
+	for _, on := range []bool{true, false} {
+		if !on {
+			must(t, h.PowerOff(t.Context(), "twins", 0))
+		}
+		s, err := h.Freeze(t.Context(), "twins", hypervisor.FreezeOptions{DriveID: "drive-a", Since: tokens})
+		must(t, err)
+		for i, target := range []string{"vda", "vdb"} {
+			disk, err := s.Disk(target)
+			must(t, err)
+			if changed, ok, _ := disk.Changed(t.Context()); ok {
+				t.Errorf("running %v: it claims to know the changes of %s: %v", on, target, changed)
+			}
+			got := make([]byte, 512)
+			if must(t, disk.ReadAt(t.Context(), got, 0)); got[0] != byte(0x42-i) {
+				t.Errorf("%s begins with 0x%02x", target, got[0])
+			}
+		}
+		must(t, s.Release(t.Context()))
+		if left := leftovers(t, h, "twins"); len(left) > 0 {
+			t.Errorf("running %v: left behind: %v", on, left)
+		}
+	}
+}
+
 // Many machines have a channel for an agent, and no agent in the guest.
 func TestAMachineWhoseAgentIsNotThereIsExportedAsIfItsPowerHadBeenCut(t *testing.T) {
 	daemon := libvirtd.Start(t)

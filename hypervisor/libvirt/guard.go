@@ -62,9 +62,9 @@ type guardOrder struct {
 	ScratchDir string `json:"scratchDir"`
 	Name       string `json:"name"`
 	UUID       string `json:"uuid"`
-	// Fresh is the checkpoint that the export begins, and Bases those of the
+	// Fresh are the checkpoints that the export begins, and Bases those of the
 	// drive that are not needed once its point is committed.
-	Fresh string   `json:"fresh,omitempty"`
+	Fresh []string `json:"fresh,omitempty"`
 	Bases []string `json:"bases,omitempty"`
 	// Serve is the command that gives out the disks of a machine that is off,
 	// and ServeSocket where. It ends with the guard.

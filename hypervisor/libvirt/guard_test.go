@@ -18,7 +18,7 @@ func testLateJob(t *testing.T, p *production) {
 	lock, err := lockMachine(t.Context(), p.d.name, p.d.uuid)
 	must(t, err)
 	fresh := newCheckpointName("drive-late", time.Now())
-	g, err := p.d.startGuard(lock, guardOrder{Fresh: fresh})
+	g, err := p.d.startGuard(lock, guardOrder{Fresh: []string{fresh}})
 	must(t, err)
 	must(t, g.tell("late"))
 	g.leave()

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -20,8 +21,10 @@ import (
 // of the guard, gives its images out read-only; QEMU's locks on them keep the
 // machine from being started meanwhile, by whomever.
 //
-// libvirt makes no checkpoint of a machine that is off. None is needed: nothing
-// changes before it runs, so the drive's last checkpoint goes on being the base.
+// libvirt makes no checkpoint of a machine that is off. But the moment needs a
+// name of its own: an image may be put back that has the bitmap of the drive's
+// last point and nothing of this one. So the bitmap is begun in the image, and
+// libvirt is told of it as of a checkpoint that it had lost.
 func (s *still) holdOff(ctx context.Context) error {
 	if !s.domain.h.local() {
 		return &lifeboat.Problem{
@@ -40,6 +43,9 @@ func (s *still) holdOff(ctx context.Context) error {
 	if err := s.settleImages(ctx, chains); err != nil {
 		return err
 	}
+	if err := s.beginTrackingOff(ctx); err != nil {
+		return err
+	}
 	if s.folder, err = s.domain.exportFolder(ctx); err != nil {
 		return err
 	}
@@ -55,7 +61,7 @@ func (s *still) holdOff(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	order := guardOrder{Serve: append([]string{server}, words...), ServeSocket: socket}
+	order := guardOrder{Fresh: s.fresh, Bases: s.bases(), Serve: append([]string{server}, words...), ServeSocket: socket}
 	if s.guard, err = s.domain.startGuard(s.lock, order); err != nil {
 		return errors.Join(s.whyNotServed(ctx, err), s.folder.remove(ctx))
 	}
@@ -92,8 +98,7 @@ func (s *still) lookAtImages(ctx context.Context) (map[string][]imageInfo, error
 	return chains, nil
 }
 
-// settleImages chooses the bases, and removes checkpoints whose bitmaps are not
-// in order.
+// settleImages chooses the bases, and removes the checkpoints that nobody needs.
 func (s *still) settleImages(ctx context.Context, chains map[string][]imageInfo) error {
 	d := s.domain
 	listed, err := d.checkpoints(ctx)
@@ -106,7 +111,9 @@ func (s *still) settleImages(ctx context.Context, chains map[string][]imageInfo)
 		return err
 	}
 	lost := map[string]bool{}
-	for name, text := range known {
+	all := s.inImages(ctx)
+	maps.Copy(all, known)
+	for name, text := range all {
 		// Lost by libvirt: the image knows its bitmap, and that is what counts.
 		if _, there := listed[name]; !there {
 			listed[name], lost[name] = text, true
@@ -119,24 +126,18 @@ func (s *still) settleImages(ctx context.Context, chains map[string][]imageInfo)
 			return err
 		}
 		c.Lost = lost[name]
-		if c.Sound = s.soundIn(c, chains); !c.Sound {
-			if err := s.forgetBroken(ctx, name, chains); err != nil {
-				return err
-			}
-		}
+		c.Sound = s.soundIn(c, chains)
 		have = append(have, c)
 	}
 	if s.untracked != "" {
-		for _, c := range have {
-			if err := s.forgetBroken(ctx, c.Name, chains); err != nil {
-				return err
-			}
-		}
+		s.dropCheckpoints(ctx, have)
 		for _, sd := range s.disks {
 			sd.why = s.untracked
 		}
-		d.keepNote(ctx, s.noted)
 		return nil
+	}
+	if err := s.removeCheckpoints(ctx, surplus(have, s.options.DriveID, slices.Collect(maps.Keys(known)))); err != nil {
+		return s.whyNotServed(ctx, err)
 	}
 	for key, sd := range s.disks {
 		if s.source(key).format != "qcow2" {
@@ -151,7 +152,7 @@ func (s *still) settleImages(ctx context.Context, chains map[string][]imageInfo)
 			}
 		}
 	}
-	d.keepNote(ctx, s.noted)
+	s.domain.keepNote(ctx, s.noted)
 	return nil
 }
 
@@ -164,21 +165,6 @@ func (s *still) soundIn(c checkpoint, chains map[string][]imageInfo) bool {
 		}
 	}
 	return true
-}
-
-// forgetBroken removes what is left of a checkpoint from the images and from
-// libvirt: a broken one, or one of a machine that is not tracked any more.
-func (s *still) forgetBroken(ctx context.Context, name string, chains map[string][]imageInfo) error {
-	for key, chain := range chains {
-		if there, _ := chain[0].bitmap(name); !there {
-			continue
-		}
-		if _, err := runImage(ctx, "bitmap", "-f", "qcow2", "--remove", s.source(key).path, name); err != nil {
-			return s.whyNotServed(ctx, fmt.Errorf("remove broken change tracking of disk %s: %w", key, err))
-		}
-	}
-	delete(s.noted, name)
-	return s.domain.forgetCheckpoint(ctx, name)
 }
 
 // serverWords are the arguments of the program that gives out the images. The

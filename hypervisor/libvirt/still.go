@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,9 +36,9 @@ type still struct {
 	note        string
 	frozen      time.Duration
 	disks       map[string]*stillDisk
-	// fresh is the checkpoint that begins with this still, or empty, and noted
-	// the XML of all that there are.
-	fresh string
+	// fresh are the checkpoints that this still begins, and noted the XML of all
+	// that there are.
+	fresh []string
 	noted map[string]string
 	off   bool
 	// untracked is why this machine's changes are not tracked, or empty.
@@ -109,7 +111,8 @@ func (s *still) Release(ctx context.Context) error {
 		s.closeTunnel()
 	}
 	if s.guard == nil {
-		return nil // nothing was put into the machine
+		// Nothing was put into the machine, but perhaps into images that are off.
+		return s.removeCheckpoints(ctx, s.fresh)
 	}
 	err := errors.Join(s.thaw(ctx), s.letGo(ctx))
 	if s.late {
@@ -138,21 +141,29 @@ func (s *still) letGo(ctx context.Context) error {
 	if s.off {
 		// Its disks are given out by the guard's child, which ends with it.
 		s.guard.dismiss()
-		return s.folder.remove(ctx)
+		return errors.Join(s.folder.remove(ctx), s.removeCheckpoints(ctx, s.unneeded()))
 	}
 	if err := s.domain.clearExport(ctx); err != nil {
 		return err
 	}
-	if s.fresh == "" {
-		return nil
-	}
-	gone := []string{s.fresh}
+	return s.removeCheckpoints(ctx, s.unneeded())
+}
+
+// unneeded are the checkpoints that no point needs after this still: the older
+// ones of this drive if it came to a point, else its own.
+func (s *still) unneeded() []string {
 	s.mu.Lock()
-	if s.committed {
-		gone = s.bases()
+	defer s.mu.Unlock()
+	if !s.committed {
+		return s.fresh
 	}
-	s.mu.Unlock()
-	return s.removeCheckpoints(ctx, gone)
+	gone := s.bases()
+	for _, name := range s.fresh {
+		if !slices.ContainsFunc(slices.Collect(maps.Values(s.disks)), func(sd *stillDisk) bool { return sd.fresh == name }) {
+			gone = append(gone, name) // it could not be begun
+		}
+	}
+	return gone
 }
 
 // clearExport takes this computer's export out of a machine and its host: the

@@ -14,31 +14,21 @@ import (
 
 // stillDisk is one disk of a still.
 type stillDisk struct {
-	still   *still
-	key     string
-	size    int64
-	tracked bool   // the checkpoint of this still has a bitmap on it
-	base    string // the checkpoint of the drive's last point, or empty
-	why     string // why there is no base
-	bitmap  string // what the export calls the changes since the base
-	client  *nbd.Client
+	still  *still
+	key    string
+	size   int64
+	fresh  string // the checkpoint that begins with this still, or empty
+	base   string // the checkpoint of the drive's last point, or empty
+	why    string // why there is no base
+	bitmap string // what the export calls the changes since the base
+	client *nbd.Client
 }
 
 // SizeBytes is the exact size of the disk.
 func (sd *stillDisk) SizeBytes() int64 { return sd.size }
 
-// Token names this moment for a later export to the same drive. A machine that
-// is off gets no new checkpoint. It needs none: what changes when it runs again
-// changes since the old one.
-func (sd *stillDisk) Token() string {
-	switch {
-	case sd.still.off:
-		return token(sd.still.domain.uuid, sd.base, sd.size)
-	case !sd.tracked:
-		return ""
-	}
-	return token(sd.still.domain.uuid, sd.still.fresh, sd.size)
-}
+// Token names this moment of this disk for a later export to the same drive.
+func (sd *stillDisk) Token() string { return token(sd.still.domain.uuid, sd.fresh, sd.size) }
 
 // Changed returns what the guest wrote since the drive's last point.
 func (sd *stillDisk) Changed(ctx context.Context) ([]lifeboat.Extent, bool, string) {

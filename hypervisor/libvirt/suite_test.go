@@ -37,6 +37,7 @@ func TestHost(t *testing.T) {
 		})
 		return hostsuite.Subject{
 			Host: h, Guest: standIn{h, openFolder(t, daemon.Dir)}, OddName: "zeta..x; rm",
+			Image:      func(t *testing.T, machine, disk string) string { return imageOf(t, h, machine, disk) },
 			Crash:      func(t *testing.T, machine string) { crash(t, h, machine) },
 			DieHolding: func(t *testing.T, machine string, o hypervisor.FreezeOptions) { dieAt(t, h, machine, "held", o) },
 			Leftovers:  func(t *testing.T, machine string) []string { return leftovers(t, h, machine) },
@@ -149,6 +150,22 @@ func processOf(t *testing.T, uuid string) int {
 	return 0
 }
 
+// imageOf is the file of a disk.
+func imageOf(t *testing.T, h *Host, machine, key string) string {
+	t.Helper()
+	d, err := h.find(t.Context(), machine)
+	must(t, err)
+	seen, err := d.look(t.Context())
+	must(t, err)
+	for _, source := range seen.disks {
+		if source.key == key {
+			return source.path
+		}
+	}
+	t.Fatalf("%s has no disk %s", machine, key)
+	return ""
+}
+
 // crash kills the process of a machine.
 func crash(t *testing.T, h *Host, name string) {
 	t.Helper()
@@ -247,8 +264,12 @@ func leftovers(t *testing.T, h *Host, name string) []string {
 	drives := map[string]int{}
 	for name := range points {
 		drive, _, _ := splitCheckpointName(name)
-		if drives[drive]++; drives[drive] > 1 {
-			left = append(left, "checkpoint "+name)
+		c, err := parseCheckpoint(points[name])
+		must(t, err)
+		for _, target := range c.Disks {
+			if drives[drive+" "+target]++; drives[drive+" "+target] > 1 {
+				left = append(left, "checkpoint "+name)
+			}
 		}
 	}
 	if on, err := d.active(ctx); err == nil && on {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// mostDrives is how many drives in rotation get a checkpoint on each machine.
+// mostDrives is how many drives in rotation get checkpoints on each machine.
 // Every one costs the guest a little with each write, and a shelf has no more
 // than these.
 const mostDrives = 8
@@ -75,9 +75,10 @@ func splitCheckpointName(name string) (drive, made string, ok bool) {
 }
 
 // A token is what a restore point remembers of a disk: the domain, the checkpoint
-// that was begun at its moment, and the size that the disk had. The checkpoint's
-// name is random and its bitmap lives in the image itself, so a copy of the image
-// that was put back has the bitmap of its own history or none.
+// that was begun for it, and the size that the disk had. A checkpoint is of one
+// disk and one export, its name is random, and its bitmap lives in the image
+// itself. So an image that was put back has the bitmap of its own history or
+// none, and one that was put behind another disk's target has not that disk's.
 func token(uuid, checkpoint string, size int64) string {
 	if checkpoint == "" {
 		return ""

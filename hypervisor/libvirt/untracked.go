@@ -25,7 +25,7 @@ func (h *Host) untrackedBecause(s *sight) string {
 }
 
 // dropCheckpoints takes the checkpoints of earlier exports out of a machine that
-// runs and is not tracked any more. What cannot be removed now is left for the
+// is not tracked any more. What cannot be removed now is left for the
 // next export.
 func (s *still) dropCheckpoints(ctx context.Context, have []checkpoint) {
 	var names []string

@@ -190,12 +190,9 @@ func (w *watcher) hasJob() bool {
 func (w *watcher) tidy() error {
 	ctx, cancel := context.WithTimeout(context.Background(), rescuePatience)
 	defer cancel()
-	gone := w.order.Bases
-	if !w.committed {
-		gone = nil
-		if w.order.Fresh != "" {
-			gone = []string{w.order.Fresh}
-		}
+	gone := w.order.Fresh
+	if w.committed {
+		gone = w.order.Bases
 	}
 	err := w.domain.clearExport(ctx)
 	if errors.Is(err, hypervisor.ErrMachineGone) || errors.Is(err, hypervisor.ErrMachineBusy) {

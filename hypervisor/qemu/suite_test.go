@@ -25,6 +25,12 @@ func TestHost(t *testing.T) {
 		})
 		return hostsuite.Subject{
 			Host: h, Guest: standIn{h},
+			Image: func(t *testing.T, machine, disk string) string {
+				t.Helper()
+				m, err := h.find(machine)
+				must(t, err)
+				return m.path(m.def.Disks[disk].File)
+			},
 			Crash:      func(t *testing.T, machine string) { crash(t, h, machine) },
 			DieHolding: func(t *testing.T, machine string, o hypervisor.FreezeOptions) { dieAt(t, h, machine, "held", o) },
 			Leftovers:  func(t *testing.T, machine string) []string { return leftovers(t, h, machine) },
