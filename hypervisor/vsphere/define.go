@@ -127,6 +127,9 @@ func (h *Host) hasRoom(ctx context.Context, p *place, d *hypervisor.Definition) 
 			if err != nil {
 				return fmt.Errorf("read what disk %s holds: %w", disk.Key, err)
 			}
+			if err := h.streamHolds(d.Name, disk.Key, held); err != nil {
+				return err
+			}
 			need += held
 		}
 	}
@@ -140,6 +143,29 @@ func (h *Host) hasRoom(ctx context.Context, p *place, d *hypervisor.Definition) 
 		Safe: "nothing was done",
 		Next: "make room there, or name another datastore of host " + h.o.Name + " in site.yaml",
 		Err:  errFull,
+	}
+}
+
+// streamBytes is what one stream holds, compressed: its grains are found by
+// 32-bit numbers of sectors.
+const streamBytes = 2 << 40
+
+// streamHolds refuses a disk that does not fit into a stream unless it compresses
+// to less than half, before hours of uploading tell. Of one that fits if it
+// compresses at all, that is said.
+func (h *Host) streamHolds(name, key string, held int64) error {
+	switch {
+	case held <= streamBytes:
+		return nil
+	case held <= 2*streamBytes:
+		h.o.Note(name, fmt.Sprintf("disk %s holds %s, and the form in which it is uploaded 2 TiB of compressed bytes: if they compress badly, the upload fails after that much", key, size(held)))
+		return nil
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("host %s: disk %s of %s holds %s, and the form in which disks are uploaded to vSphere 2 TiB of compressed bytes", h.o.Name, key, words(name), size(held)),
+		Safe: "nothing was done",
+		Next: "recover it on a qemu or libvirt host (boot --host)",
+		Err:  hypervisor.ErrUnsupported,
 	}
 }
 

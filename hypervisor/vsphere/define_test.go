@@ -318,3 +318,35 @@ func TestGrainsAreReadOnceInOrderAndWholly(t *testing.T) {
 		t.Errorf("stopped by %v", err)
 	}
 }
+
+// vast is a disk that says that all of it holds data.
+type vast struct {
+	memoryDisk
+	bytes int64
+}
+
+func (d *vast) SizeBytes() int64 { return d.bytes }
+
+func TestADiskThatNoStreamHoldsIsRefusedBeforeItIsSent(t *testing.T) {
+	var notes []string
+	o := Options{Name: "vc", URL: "https://vc", User: "u", Note: func(_, text string) { notes = append(notes, text) }}
+	h, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &place{}
+	p.datastore.Summary.FreeSpace = 100 << 40
+	for _, c := range []struct {
+		bytes   int64
+		refused bool
+		notes   int
+	}{{1 << 40, false, 0}, {3 << 40, false, 1}, {5 << 40, true, 0}} {
+		notes = nil
+		d := definition("web01")
+		d.Disks["scsi0-1"] = hypervisor.Backing{Copy: &vast{bytes: c.bytes}}
+		err := h.hasRoom(t.Context(), p, &d)
+		if errors.Is(err, hypervisor.ErrUnsupported) != c.refused || !c.refused && err != nil || len(notes) != c.notes {
+			t.Errorf("%s: %v, %q", size(c.bytes), err, notes)
+		}
+	}
+}
