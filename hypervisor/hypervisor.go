@@ -196,7 +196,7 @@ type Still interface {
 	// better, in a sentence for the operator, or is empty.
 	Consistency() (c lifeboat.Consistency, note string)
 	// FrozenFor is how long the guest's file systems were frozen, and PausedFor
-	// how long its CPUs stood still.
+	// how long its CPUs stood still. Negative means that the host does not tell.
 	FrozenFor() time.Duration
 	PausedFor() time.Duration
 	// Disk returns a disk to read. Disks may be read at the same time.

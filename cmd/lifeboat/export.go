@@ -46,12 +46,13 @@ type exportResult struct {
 	// Anomaly is set when the machine changed as if somebody had encrypted it.
 	Anomaly *lifeboat.Change `json:"anomaly,omitempty"`
 
-	ReadBytes     int64   `json:"readBytes"`
-	NewBytes      int64   `json:"newBytes"`
-	WrittenBytes  int64   `json:"writtenBytes"`
-	FrozenSeconds float64 `json:"frozenSeconds"`
-	PausedSeconds float64 `json:"pausedSeconds"`
-	Seconds       float64 `json:"seconds"`
+	ReadBytes    int64 `json:"readBytes"`
+	NewBytes     int64 `json:"newBytes"`
+	WrittenBytes int64 `json:"writtenBytes"`
+	// FrozenSeconds and PausedSeconds are nil where the host does not tell.
+	FrozenSeconds *float64 `json:"frozenSeconds,omitempty"`
+	PausedSeconds *float64 `json:"pausedSeconds,omitempty"`
+	Seconds       float64  `json:"seconds"`
 
 	err error
 	// brief is the note in few words, for a table.
@@ -249,7 +250,7 @@ func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (
 			r.noteThat("not let go cleanly", "the machine could not be let go cleanly: "+rerr.Error()+"; the next export does it")
 		}
 	}()
-	r.FrozenSeconds, r.PausedSeconds = still.FrozenFor().Seconds(), still.PausedFor().Seconds()
+	r.FrozenSeconds, r.PausedSeconds = toldSeconds(still.FrozenFor()), toldSeconds(still.PausedFor())
 	c, err := e.captureOf(j, still, o)
 	if err != nil {
 		return err

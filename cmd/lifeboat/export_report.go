@@ -130,7 +130,23 @@ func (r exportResult) row() []string {
 		}
 	}
 	return []string{r.Machine, short(r.Point.ID), string(r.Point.Consistency), humanBytes(r.ReadBytes), humanBytes(r.NewBytes),
-		humanBytes(r.WrittenBytes), humanSeconds(r.PausedSeconds), humanSeconds(r.Seconds), note}
+		humanBytes(r.WrittenBytes), pausedWord(r.PausedSeconds), humanSeconds(r.Seconds), note}
+}
+
+// toldSeconds is a time of a still in seconds, or nil where the host tells none.
+func toldSeconds(d time.Duration) *float64 {
+	if d < 0 {
+		return nil
+	}
+	s := d.Seconds()
+	return &s
+}
+
+func pausedWord(seconds *float64) string {
+	if seconds == nil {
+		return "-"
+	}
+	return humanSeconds(*seconds)
 }
 
 func humanSeconds(s float64) string { return humanDuration(time.Duration(s * float64(time.Second))) }

@@ -97,12 +97,17 @@ func (s *still) Machine() lifeboat.Machine                   { return s.descript
 func (s *still) TakenAt() time.Time                          { return s.takenAt }
 func (s *still) Consistency() (lifeboat.Consistency, string) { return s.consistency, s.note }
 
-// FrozenFor is not told by vSphere: zero.
-func (s *still) FrozenFor() time.Duration { return 0 }
+// FrozenFor is not told by vSphere, unless it is zero because nothing was frozen.
+func (s *still) FrozenFor() time.Duration {
+	if s.consistency == lifeboat.ConsistentFilesystems {
+		return -1
+	}
+	return 0
+}
 
-// PausedFor is not told by vSphere: zero. A snapshot without memory stops the
-// machine for well under a second, and its removal as well.
-func (s *still) PausedFor() time.Duration { return 0 }
+// PausedFor is not told by vSphere. A snapshot without memory stops the machine
+// for well under a second, and its removal as well.
+func (s *still) PausedFor() time.Duration { return -1 }
 
 // remark adds to what the operator is told of the still.
 func (s *still) remark(text string) {
