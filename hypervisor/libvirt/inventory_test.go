@@ -85,6 +85,23 @@ func TestTheVariablesOfUEFIAreRead(t *testing.T) {
 			t.Errorf("%s: firmware %s, Secure Boot %v", name, s.machine.Firmware.Kind, s.machine.Firmware.SecureBoot)
 		}
 	}
+	// A guest that writes them between that and the moment of its disks.
+	near := lookAt(t, h, "near")
+	held := &still{domain: near.dom, description: near.machine}
+	held.description.Firmware.NVRAM = template
+	var said []string
+	h.o.Note = func(_, text string) { said = append(said, text) }
+	held.readStateAgain(t.Context(), near.sight)
+	if len(said) > 0 || !bytes.Equal(held.description.Firmware.NVRAM, template) {
+		t.Errorf("nothing was written, and it says %q", said)
+	}
+	written := bytes.Clone(template)
+	written[len(written)-1] ^= 1
+	must(t, os.WriteFile(d.Dir+"/nvram/near.fd", written, 0o600))
+	held.readStateAgain(t.Context(), near.sight)
+	if len(said) != 1 || !bytes.Equal(held.description.Firmware.NVRAM, written) {
+		t.Errorf("the point has the older variables, and it says %q", said)
+	}
 	s := lookAt(t, h, "new")
 	if notes := s.dom.readState(t.Context(), s.sight); len(notes) > 0 || s.machine.Firmware.NVRAM != nil {
 		t.Errorf("a machine that never ran: %q", notes)

@@ -39,6 +39,23 @@ func (d *domain) readState(ctx context.Context, s *sight) (notes []string) {
 	return notes
 }
 
+// readStateAgain reads the variables of the firmware once more when the disks
+// stand still: a guest may have written them since they were read first.
+func (s *still) readStateAgain(ctx context.Context, seen *sight) {
+	firmware := &s.description.Firmware
+	if firmware.Kind != lifeboat.FirmwareUEFI {
+		return
+	}
+	later, err := s.domain.readNVRAM(ctx, seen)
+	if err != nil {
+		return // said before, or those of a moment ago have to do
+	}
+	if firmware.NVRAM != nil && !bytes.Equal(firmware.NVRAM, later) {
+		s.domain.h.note(s.domain.name, "its guest changed variables of the firmware while the export began: the point has the later ones")
+	}
+	firmware.NVRAM = later
+}
+
 // readNVRAM returns the variables of the firmware. A machine that never ran has
 // none yet.
 func (d *domain) readNVRAM(ctx context.Context, s *sight) ([]byte, error) {
