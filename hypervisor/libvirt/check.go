@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	lv "libvirt.org/go/libvirt"
 
@@ -16,6 +17,10 @@ import (
 // leastLibvirt is the first version whose backups we rely on: with earlier ones
 // change tracking has to be switched on by hand.
 const leastLibvirt = 7*1000000 + 2*1000
+
+// leastOverride is the first version that hands a device's properties to QEMU
+// past its own words (qemu:override).
+const leastOverride = 8*1000000 + 2*1000
 
 // Check says what works on this host, without changing anything.
 func (h *Host) Check(ctx context.Context) []hypervisor.Finding {
@@ -53,7 +58,10 @@ func (h *Host) checkReached(ctx context.Context) (hypervisor.Finding, bool) {
 	}
 	f.OK = n >= leastLibvirt
 	f.Detail = fmt.Sprintf("version %s answers at %s", version(n), h.uri.Redacted())
-	if !f.OK {
+	switch {
+	case f.OK && n < leastOverride:
+		f.Detail += fmt.Sprintf("; before %s the guest of a machine booted from a drive may see read errors while the drive is away, and SATA disks get no world wide name", version(leastOverride))
+	case !f.OK:
 		f.Detail += fmt.Sprintf("; machines that run can be exported from version %s on", version(leastLibvirt))
 	}
 	return f, true
@@ -121,6 +129,9 @@ func (h *Host) checkKVM(ctx context.Context) hypervisor.Finding {
 // refused.
 func (h *Host) checkAbilities(ctx context.Context) []hypervisor.Finding {
 	rights := hypervisor.Finding{What: "privileges", OK: true, Detail: "this user may manage the host"}
+	if h.local() && h.uri.Path == "/system" && os.Geteuid() != 0 {
+		rights.OK, rights.Detail = false, "this user may manage the host; exports and boots from a drive need root on it besides: run them with sudo"
+	}
 	text, err := onHost(ctx, h, "read what machines may have", func(c *lv.Connect) (string, error) {
 		return c.GetDomainCapabilities("", "x86_64", "q35", "", 0)
 	})
@@ -207,6 +218,9 @@ func (h *Host) checkMachines(ctx context.Context) []hypervisor.Finding {
 			findings = append(findings, hypervisor.Finding{What: "machine " + d.name, Detail: words(err)})
 		default:
 			findings = append(findings, machineFindings(s, h.untrackedBecause(s))...)
+			if keys := apart(h.scratchFolder(), s.disks); len(keys) > 0 {
+				findings = append(findings, hypervisor.Finding{What: "scratch space of " + d.name, Detail: scratchApart(keys)})
+			}
 		}
 	}
 	return findings

@@ -59,6 +59,16 @@ func (d *domain) exportFolder(ctx context.Context) (folder, error) {
 	return f, nil
 }
 
+// scratchFolder is the folder for scratch files that the operator named, on this
+// computer; "" for one in the pool, beside the disks, and on another computer,
+// whose file systems are not seen from here.
+func (h *Host) scratchFolder() string {
+	if !h.local() {
+		return ""
+	}
+	return h.o.ScratchDir
+}
+
 // scratchPool is the pool that scratch files are put into, and its folder. On
 // another computer the folder that the operator named has to be one of a pool,
 // because libvirt makes files there for us in pools alone.

@@ -56,6 +56,9 @@ func (s *still) hold(ctx context.Context) error {
 	if err := seen.refuse(s.domain.h.o.Name, s.options.Exclude); err != nil {
 		return err
 	}
+	if keys := apart(s.domain.h.scratchFolder(), seen.disks); len(keys) > 0 {
+		s.domain.h.note(s.domain.name, scratchApart(keys))
+	}
 	for _, text := range append(seen.left, s.domain.readState(ctx, seen)...) {
 		s.domain.h.note(s.domain.name, text)
 	}
@@ -138,6 +141,7 @@ func (s *still) holdRunning(ctx context.Context, seen *sight) error {
 		return err
 	}
 	s.watch()
+	s.readStateAgain(ctx, seen)
 	socket, done, err := d.h.tunnel(ctx, path.Join(s.folder.path, socketName))
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lifeboat"
 	"lifeboat/hypervisor"
 )
 
@@ -42,7 +43,12 @@ func lockMachine(ctx context.Context, name, uuid string) (*os.File, error) {
 		case !errors.Is(err, unix.EWOULDBLOCK):
 			err = fmt.Errorf("lock %s: %w", name, err)
 		case time.Now().After(deadline):
-			err = fmt.Errorf("%w: %s", hypervisor.ErrMachineBusy, name)
+			err = &lifeboat.Problem{
+				What: fmt.Sprintf("%s is held by another export from this computer, or by one that was killed and whose guard is still putting the machine right", name),
+				Safe: "nothing was done",
+				Next: "see what runs: lifeboat run list. If nothing does, see that the host can be reached and that the guest answers: the guard thaws it then, and ends",
+				Err:  hypervisor.ErrMachineBusy,
+			}
 		default:
 			err = pause(ctx, 20*time.Millisecond)
 			if err == nil {
