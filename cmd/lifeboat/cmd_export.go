@@ -64,6 +64,7 @@ func (a *app) exportCommand() *cobra.Command {
 	c.Flags().BoolVar(&f.detach, "detach", false, "go on without this terminal; follow with: lifeboat run attach")
 	c.Flags().BoolVar(&f.acceptDrive, "accept-drive", false, "write to a drive that is in an older or another state than when it was last seen: after you found out why")
 	a.driveFlag(c, &f.drive)
+	c.RegisterFlagCompletionFunc("method", cobra.FixedCompletions([]string{vsphere.MethodRanges, vsphere.MethodNFC}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
 

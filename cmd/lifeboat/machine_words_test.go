@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
@@ -48,9 +49,9 @@ func TestAMachineIsShownWithAllThatItIsBuiltFrom(t *testing.T) {
 	if shown := describeMachine(m); strings.Contains(shown, "secret") || !strings.Contains(shown, "with what it keeps") {
 		t.Errorf("of its TPM is shown:\n%s", shown)
 	}
-	p := withChecks([]lifeboat.RestorePoint{{Machine: m}}, imagestore.Checked{})[0]
-	if len(p.Machine.TPM.State) != 0 || len(m.TPM.State) == 0 {
-		t.Error("what a TPM keeps is printed with its point, or was lost")
+	printed, err := json.Marshal(withChecks([]lifeboat.RestorePoint{{Machine: m}}, imagestore.Checked{}))
+	if err != nil || !strings.Contains(string(printed), `"tpm":{"version":"2.0","model":"crb"}`) || len(m.TPM.State) == 0 {
+		t.Errorf("what a TPM keeps is printed with its point, or was lost: %s, %v", printed, err)
 	}
 }
 
