@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -95,5 +96,27 @@ func TestNothingIsBootedOnAHostThatDoesNotSayWhatItHas(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(a.runsDir()); len(entries) != 0 {
 		t.Errorf("a plan left %v, %v", entries, err)
+	}
+}
+
+func TestAHostOfARunIsTheOneThatTheSiteHasNow(t *testing.T) {
+	then := hostFile{Name: "vc", Kind: kindVSphere, URL: "https://old", User: "u", Thumbprint: "AA"}
+	now := hostFile{Name: "vc", Kind: kindVSphere, URL: "https://new", User: "u", Thumbprint: "BB"}
+	old, current := namedHost{name: "old"}, namedHost{name: "new"}
+	a := &app{stdout: io.Discard, stderr: io.Discard, stateDir: t.TempDir(), hosts: map[hostFile]hypervisor.Host{then: old, now: current}}
+	b := &bootedRun{Run: newID(), Host: then}
+	if h, err := a.openRunHost(b); err != nil || h.Name() != "old" {
+		t.Errorf("without a site: %v, %v", h, err)
+	}
+	if err := a.saveSite(&siteFile{Version: siteVersion, Hosts: []hostFile{now}}); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := a.openRunHost(b); err != nil || h.Name() != "new" {
+		t.Errorf("after the host was trusted anew: %v, %v", h, err)
+	}
+	b.Host.Kind = kindQEMU
+	a.hosts[b.Host] = old
+	if h, err := a.openRunHost(b); err != nil || h.Name() != "old" {
+		t.Errorf("another host of that name: %v, %v", h, err)
 	}
 }

@@ -327,7 +327,7 @@ func (a *app) bootResume(ctx context.Context, f bootFlags) error {
 	if err != nil {
 		return usagef("run %s booted nothing", short(found.ID))
 	}
-	host, err := a.openHost(booted.Host)
+	host, err := a.openRunHost(booted)
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func (a *app) runningRows(ctx context.Context) ([]runningRow, error) {
 // machinesOf returns the machines of a run that are still on its host, by name.
 // What can be listed is returned beside an error about the rest.
 func (a *app) machinesOf(ctx context.Context, b *bootedRun) (map[string]hypervisor.Listed, error) {
-	host, err := a.openHost(b.Host)
+	host, err := a.openRunHost(b)
 	if err != nil {
 		return nil, err
 	}

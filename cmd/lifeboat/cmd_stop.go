@@ -141,7 +141,7 @@ func (a *app) stopOne(ctx context.Context, r runningRow, f stopFlags) (removed b
 	if err != nil {
 		return false, err
 	}
-	host, err := a.openHost(b.Host)
+	host, err := a.openRunHost(b)
 	if err != nil {
 		return false, err
 	}

@@ -180,7 +180,7 @@ func (s *diskServer) keepGateway(ctx context.Context) {
 }
 
 func (s *diskServer) gateway(ctx context.Context) error {
-	h, err := s.a.openHost(s.booted.Host)
+	h, err := s.a.openRunHost(s.booted)
 	if err != nil {
 		return err
 	}

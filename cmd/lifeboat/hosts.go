@@ -40,6 +40,21 @@ func (a *app) openHost(h hostFile) (hypervisor.Host, error) {
 	return open, nil
 }
 
+// openRunHost connects to the host of a boot run: as site.yaml has it now, with
+// its new certificate or address. What the run kept of it counts where the site
+// has no such host any more.
+func (a *app) openRunHost(b *bootedRun) (hypervisor.Host, error) {
+	s, err := a.siteOrNone()
+	if err != nil {
+		a.warn("%v; host %s is taken as it was when run %s booted", err, b.Host.Name, short(b.Run))
+	}
+	file := b.Host
+	if now, err := findHost(a.hostFiles(s), b.Host.Name); err == nil && now.Kind == b.Host.Kind {
+		file = now
+	}
+	return a.openHost(file)
+}
+
 func (a *app) connect(h hostFile) (hypervisor.Host, error) {
 	note := a.noteOf(h)
 	notes := hostNotes{a, h.Name}

@@ -144,7 +144,7 @@ func (s *diskServer) letGoOn(ctx context.Context) {
 	if !owed {
 		return
 	}
-	h, err := s.a.openHost(s.booted.Host)
+	h, err := s.a.openRunHost(s.booted)
 	if err != nil {
 		return
 	}
