@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -61,11 +62,19 @@ func (r *captureRun) checkUnchanged(ctx context.Context, crew []*captureWorker, 
 	if p.fullRead != "" || !p.checks {
 		return nil
 	}
+	sample := p.sample()
+	// It takes its time like the reading of what changed, and counts like it.
+	var left atomic.Int64
+	for _, t := range sample {
+		left.Add(regionExtent(t.region, p.size).Length)
+	}
+	r.meter.total.Add(left.Load())
+	defer func() { r.meter.done.Add(left.Load()) }()
 	tasks := make(chan sampledRegion)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(tasks)
-		for _, t := range p.sample() {
+		for _, t := range sample {
 			select {
 			case tasks <- t:
 			case <-ctx.Done():
@@ -80,6 +89,9 @@ func (r *captureRun) checkUnchanged(ctx context.Context, crew []*captureWorker, 
 				if err := w.unchanged(ctx, p, t); err != nil {
 					return fmt.Errorf("check region %d: %w", t.region, err)
 				}
+				n := regionExtent(t.region, p.size).Length
+				left.Add(-n)
+				r.meter.done.Add(n)
 			}
 			return nil
 		})

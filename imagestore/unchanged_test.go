@@ -129,3 +129,27 @@ func TestALieAboutOneDiskMakesTheOthersDoubtful(t *testing.T) {
 		t.Errorf("%+v, %v", report, err)
 	}
 }
+
+func TestTheCheckOfAChangeListCountsAsProgress(t *testing.T) {
+	for what, lies := range map[string]bool{"a list that is right": false, "a list that is wrong": true} {
+		s := openStore(t, newDrive(t).Dir(), Write)
+		data := randomDisk(34, 24<<20)
+		first, _ := tracked(data, nil, "", "a")
+		mustCapture(t, s, first)
+		data = slices.Clone(data)
+		copy(data[3<<20:], randomDisk(35, 150000))
+		if lies {
+			copy(data[9<<20:], randomDisk(36, 10<<20))
+		}
+		c, _ := tracked(data, []lifeboat.Extent{{Offset: 3 << 20, Length: 256 << 10}}, "a", "b")
+		var last Progress
+		c.CheckEvery, c.Progress = 1, func(p Progress) { last = p }
+		d := mustCapture(t, s, c).Disks[0]
+		if lies != d.ChangeListWrong {
+			t.Fatalf("%s: %+v", what, d)
+		}
+		if least := d.CheckedBytes + 256<<10; last.TotalBytes < least || last.DoneBytes != last.TotalBytes {
+			t.Errorf("%s: %d of %d bytes are done at the end, and %d were to be read at least", what, last.DoneBytes, last.TotalBytes, least)
+		}
+	}
+}
