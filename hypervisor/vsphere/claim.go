@@ -16,14 +16,17 @@ const (
 	snapshotPrefix = "lifeboat-export-"
 	// claimWords begin their descriptions, for people.
 	claimWords = "Made by an export with Lifeboat, which removes it when it ends."
-	// beatEvery is how often an export says on its snapshot that it lives.
-	beatEvery = 5 * time.Minute
 	// silence is how long an export on another computer may say nothing before it
 	// is taken for dead: three beats. One that was never able to say anything,
-	// because its user may not rename snapshots, gets longSilence.
+	// because its user may not rename snapshots, gets longSilence, and so does one
+	// that reads streams: a server may refuse to rename a snapshot that it sends.
 	silence     = 15 * time.Minute
 	longSilence = 24 * time.Hour
 )
+
+// beatEvery is how often an export says on its snapshot that it lives. A test
+// shortens it.
+var beatEvery = 5 * time.Minute
 
 // claim is what the description of a snapshot says about who made it: enough to
 // tell a snapshot that was left behind from one of an export that is under way,
@@ -39,6 +42,8 @@ type claim struct {
 	alive time.Time
 	// beats is how often it was heard of after the snapshot was made.
 	beats int64
+	// streams: it reads disks as streams.
+	streams bool
 }
 
 // newClaim is of this process.
@@ -53,8 +58,12 @@ func newClaim(now time.Time) claim {
 
 // text is the claim as a description.
 func (c claim) text() string {
-	return fmt.Sprintf("%s by=%s computer=%s pid=%d born=%d alive=%s beats=%d",
+	text := fmt.Sprintf("%s by=%s computer=%s pid=%d born=%d alive=%s beats=%d",
 		claimWords, c.by, c.computer, c.pid, c.born, c.alive.Format(time.RFC3339), c.beats)
+	if c.streams {
+		text += " streams=1"
+	}
+	return text
 }
 
 // parseClaim reads a description. What is not ours word for word is somebody
@@ -66,7 +75,7 @@ func parseClaim(text string) (claim, bool) {
 		key, value, _ := strings.Cut(field, "=")
 		values[key] = value
 	}
-	c := claim{by: values["by"], computer: values["computer"]}
+	c := claim{by: values["by"], computer: values["computer"], streams: values["streams"] != ""}
 	var err error
 	number := func(key string) int64 {
 		n, e := strconv.ParseInt(values[key], 10, 64)
@@ -94,7 +103,7 @@ func (c claim) lives(name string, now time.Time) (until time.Time, lives bool) {
 		return now, born != 0 && born == c.born
 	}
 	patience := silence
-	if c.beats == 0 {
+	if c.beats == 0 || c.streams {
 		patience = longSilence
 	}
 	until = c.alive.Add(patience)

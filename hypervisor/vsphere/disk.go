@@ -177,8 +177,18 @@ func (sd *stillDisk) explain(ctx context.Context, err error) error {
 		return *broken
 	}
 	err = fmt.Errorf("read disk %s of %s: %w", sd.d.Key, words(s.f.name()), err)
-	if !isWrongWay(err) {
+	var known *lifeboat.Problem
+	switch {
+	case isWrongWay(err):
+	case sd.forward == nil, errors.As(err, &known), errors.Is(err, errStreamClosed), errors.Is(err, hypervisor.ErrMachineGone):
 		return err
+	default:
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("%s: the stream of its disk %s broke off, and beginning it again did not bring it farther", words(s.f.name()), sd.d.Key),
+			Safe: words(s.f.name()) + " goes on running; no point was made of what had been read",
+			Next: "see whether the network to the server and its hosts holds, then export again",
+			Err:  err,
+		}
 	}
 	way, other := MethodNFC, MethodRanges
 	if sd.ranges != nil {

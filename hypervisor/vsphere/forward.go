@@ -21,8 +21,9 @@ const (
 	// keptBytes bounds what is kept of a stream until it is read. The store reads
 	// a dozen regions of 4 MiB at once, in order.
 	keptBytes = 128 << 20
-	// mostOpens is how often a stream is begun: once, and again after a lost
-	// connection or for a read of what has passed.
+	// mostOpens is how often a stream is begun before it brings another eighth of
+	// the disk: once, and again after a lost connection or for a read of what has
+	// passed.
 	mostOpens = 3
 )
 
@@ -66,7 +67,15 @@ type forward struct {
 	seen  int64   // the farthest pos of any stream so far
 	again bool    // somebody wants what has passed
 	opens int
-	err   error
+	// tries counts the opens since the stream came an eighth of the disk farther,
+	// to reached.
+	tries   int
+	reached int64
+	err     error
+
+	// stands fails if the snapshot beneath the stream is gone. It is asked before
+	// the last bytes are believed, and when a stream was begun again.
+	stands func(ctx context.Context) error
 }
 
 // cell is a part of the stream that waits to be read.
@@ -76,7 +85,8 @@ type cell struct {
 }
 
 func newForward(ctx context.Context, size int64, turn *turn, open openGrains) *forward {
-	f := &forward{size: size, open: open, turn: turn, wake: make(chan struct{}, 1), cells: map[int64]*cell{}, data: cellSet{}}
+	f := &forward{size: size, open: open, turn: turn, wake: make(chan struct{}, 1), cells: map[int64]*cell{}, data: cellSet{},
+		stands: func(context.Context) error { return nil }}
 	f.ctx, f.stop = context.WithCancel(ctx)
 	return f
 }
@@ -232,8 +242,8 @@ func (f *forward) drop(i int64) {
 // rewind asks for the stream from its start, because bytes are needed that have
 // passed. The caller holds f.mu.
 func (f *forward) rewind(offset int64) {
-	if f.opens >= mostOpens {
-		f.err = fmt.Errorf("the stream has passed %d, and was begun %d times already", offset, f.opens)
+	if f.tries >= mostOpens {
+		f.err = fmt.Errorf("the stream has passed %d, and was begun %d times without coming farther", offset, f.tries)
 		f.step()
 		return
 	}

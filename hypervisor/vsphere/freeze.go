@@ -34,7 +34,11 @@ func (h *Host) Freeze(ctx context.Context, machine string, o hypervisor.FreezeOp
 		return nil, err
 	}
 	// The busy machine first: what an export does to it may disable the rest.
-	if err := h.clearLeftovers(ctx, c, f); err != nil {
+	cleared, err := h.clearLeftovers(ctx, c, f)
+	if err == nil && cleared {
+		f, err = h.look(ctx, c, f.ref) // without them
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := h.refuse(f, f.exportable(o.Exclude)); err != nil {

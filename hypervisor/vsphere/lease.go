@@ -146,6 +146,8 @@ func (l *lease) url(ctx context.Context, sd *stillDisk) (*url.URL, error) {
 // begin asks for a lease and keeps it alive. The caller holds l.mu.
 func (l *lease) begin(ctx context.Context) error {
 	c := l.s.c
+	// Where it may not, nobody waits for its beats.
+	_ = l.s.beat(ctx, true)
 	res, err := methods.ExportSnapshot(ctx, c, &types.ExportSnapshot{This: l.s.snapshot})
 	if err != nil {
 		return err
@@ -231,8 +233,8 @@ func (l *lease) streams(info *types.HttpNfcLeaseInfo) (map[int32]*url.URL, error
 			continue
 		}
 		u, err := l.s.c.ParseURL(meant[0].Url)
-		if err != nil {
-			return nil, fmt.Errorf("the server names the stream of disk %s in no form that is known", disk.Key)
+		if err != nil || u.Scheme != "https" {
+			return nil, fmt.Errorf("%w: the server names the stream of disk %s in no form that is known", errWay, disk.Key)
 		}
 		if meant[0].SslThumbprint != "" {
 			l.s.c.SetThumbprint(u.Host, meant[0].SslThumbprint)

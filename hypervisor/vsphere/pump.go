@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"lifeboat/hypervisor"
 	"lifeboat/hypervisor/vsphere/vmdk"
 )
 
@@ -88,7 +89,9 @@ func (f *forward) advance(s *streaming) (*streaming, error) {
 	if s == nil {
 		f.mu.Lock()
 		f.opens++
-		pause := time.Duration(f.opens-1) * reopenPause
+		f.tries++
+		pause := time.Duration(f.tries-1) * reopenPause
+		again := f.opens > 1
 		f.mu.Unlock()
 		if err := sleep(f.ctx, pause); err != nil {
 			return nil, err
@@ -98,12 +101,24 @@ func (f *forward) advance(s *streaming) (*streaming, error) {
 			return nil, err
 		}
 		s = &streaming{grains: g, stop: stop, last: -1}
+		if again {
+			if err := f.stands(f.ctx); err != nil {
+				return s, err
+			}
+		}
 		if c := g.CapacityBytes(); c >= 0 && c != f.size {
 			return s, fmt.Errorf("%w: the stream is of a disk of %d bytes, this one has %d", errWay, c, f.size)
 		}
 	}
 	for f.ctx.Err() == nil {
 		offset, data, err := s.Next()
+		if errors.Is(err, io.EOF) {
+			// Servers are to hold the disks of a lease. Whether this one did is
+			// seen before anything counts as whole.
+			if gone := f.stands(f.ctx); gone != nil {
+				return s, gone
+			}
+		}
 		more, err := f.took(s, offset, data, err)
 		if err != nil || !more {
 			return s, err
@@ -137,6 +152,9 @@ func (f *forward) took(s *streaming, offset int64, data []byte, err error) (more
 	f.keep(offset, data)
 	f.pos = max(f.pos, offset+int64(len(data)))
 	f.seen = max(f.seen, f.pos)
+	if f.seen-f.reached >= max(f.size/8, cellBytes) {
+		f.reached, f.tries = f.seen, 1
+	}
 	f.ended = last
 	f.step()
 	more = !f.ended && !f.again && (f.pos < f.want || f.want >= f.size || f.kept() < aheadBytes)
@@ -200,7 +218,9 @@ func (f *forward) fail(err error) (over bool) {
 	case f.err != nil:
 	case f.ctx.Err() != nil:
 		f.err = errStreamClosed
-	case f.opens < mostOpens && !errors.Is(err, errWay) && !errors.Is(err, vmdk.ErrOrder) && !errors.Is(err, vmdk.ErrFormat):
+	case errors.Is(err, hypervisor.ErrStillBroken), errors.Is(err, hypervisor.ErrMachineGone):
+		f.err = err
+	case f.tries < mostOpens && !errors.Is(err, errWay) && !errors.Is(err, vmdk.ErrOrder) && !errors.Is(err, vmdk.ErrFormat):
 		// A grain that was kept in part only is decoded once more.
 		return false
 	default:

@@ -73,30 +73,43 @@ func snapshotsOf(ctx context.Context, c *vim25.Client, ref types.ManagedObjectRe
 }
 
 // clearLeftovers removes the snapshots that exports left behind which are dead,
-// and refuses a machine that another one holds.
-func (h *Host) clearLeftovers(ctx context.Context, c *vim25.Client, f *found) error {
+// and refuses a machine that another one holds. Cleared: there were any.
+func (h *Host) clearLeftovers(ctx context.Context, c *vim25.Client, f *found) (cleared bool, _ error) {
 	list, claims := ours(f.vm.Snapshot)
 	if len(list) == 0 {
-		return nil
+		return false, nil
 	}
 	now, err := serverTime(ctx, c)
 	if err != nil {
-		return h.explain("ask for the time", "nothing was done", err)
+		return false, h.explain("ask for the time", "nothing was done", err)
 	}
 	for i, s := range list {
 		if until, lives := claims[i].lives(s.Name, now); lives {
-			return busy(f, claims[i], until)
+			return false, busy(f, claims[i], until)
+		}
+	}
+	for _, claim := range claims {
+		if claim.computer == thisComputer() {
+			continue
+		}
+		// It may be unable to say that it lives while the server sends its disks.
+		under, err := underWay(ctx, c, f.ref, "exportvm", "exportsnapshot")
+		if err != nil {
+			return false, h.explain("look at the tasks of "+words(f.name()), "nothing was done", err)
+		}
+		if under {
+			return false, busy(f, claim, now.Add(silence))
 		}
 	}
 	for i, s := range list {
 		if err := h.removeSnapshot(ctx, c, s.Snapshot); err != nil {
-			return h.explain(fmt.Sprintf("remove the snapshot that an export of %s left behind", words(f.name())),
+			return false, h.explain(fmt.Sprintf("remove the snapshot that an export of %s left behind", words(f.name())),
 				words(f.name())+" goes on running; its snapshot grows until it is removed", err)
 		}
 		h.o.Note(f.name(), fmt.Sprintf("removed a snapshot of %s: an export on %s had left it behind",
 			s.CreateTime.UTC().Format(time.RFC3339), words(claims[i].by)))
 	}
-	return nil
+	return true, nil
 }
 
 // busy words that an export holds the machine.

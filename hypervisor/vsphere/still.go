@@ -36,6 +36,7 @@ type still struct {
 	tried    []*tried // the snapshots that may come to be, besides s.snapshot
 	snapshot types.ManagedObjectReference
 	claim    claim
+	beating  sync.Mutex // holds claim once the snapshot stands
 	watch    *watch
 	lease    *lease
 
@@ -210,14 +211,8 @@ func (s *still) consolidated(ctx context.Context) {
 // heartbeat says on the snapshot that the export lives, so that another computer
 // does not take it for dead. It ends with the still.
 func (s *still) heartbeat() {
-	for n := int64(1); ; n++ {
-		now, err := serverTime(s.ctx, s.c)
-		if err == nil {
-			next := s.claim
-			next.alive, next.beats = now.UTC().Truncate(time.Second), n
-			_, err = methods.RenameSnapshot(s.ctx, s.c, &types.RenameSnapshot{This: s.snapshot, Description: next.text()})
-		}
-		if n == 1 && err != nil && s.ctx.Err() == nil {
+	for first := true; ; first = false {
+		if err := s.beat(s.ctx, false); first && err != nil && s.ctx.Err() == nil {
 			// Then others wait for longer; see claim.lives.
 			return
 		}
@@ -225,4 +220,20 @@ func (s *still) heartbeat() {
 			return
 		}
 	}
+}
+
+// beat says it once. From the first stream on it says that as well: see silence.
+func (s *still) beat(ctx context.Context, streams bool) error {
+	s.beating.Lock()
+	defer s.beating.Unlock()
+	now, err := serverTime(ctx, s.c)
+	if err != nil {
+		return err
+	}
+	next := s.claim
+	next.alive, next.beats, next.streams = now.UTC().Truncate(time.Second), next.beats+1, next.streams || streams
+	if _, err = methods.RenameSnapshot(ctx, s.c, &types.RenameSnapshot{This: s.snapshot, Description: next.text()}); err == nil {
+		s.claim = next
+	}
+	return err
 }

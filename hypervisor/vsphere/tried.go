@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/property"
+	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/soap"
@@ -151,7 +153,7 @@ func (s *still) hasEnded(ctx context.Context, a *tried) (bool, error) {
 		}
 		return false, err
 	}
-	making, err := s.isMade(ctx)
+	making, err := underWay(ctx, s.c, s.f.ref, "createsnapshot")
 	if err != nil || making {
 		a.lost = time.Now()
 		return false, err
@@ -159,11 +161,12 @@ func (s *still) hasEnded(ctx context.Context, a *tried) (bool, error) {
 	return time.Since(a.lost) >= appearTime, nil
 }
 
-// isMade says whether a snapshot of the machine is being made.
-func (s *still) isMade(ctx context.Context) (bool, error) {
+// underWay says whether a task of the machine runs, or waits, whose name holds one
+// of these words.
+func underWay(ctx context.Context, c *vim25.Client, machine types.ManagedObjectReference, kinds ...string) (bool, error) {
 	var vm mo.VirtualMachine
-	pc := property.DefaultCollector(s.c)
-	if err := pc.RetrieveOne(ctx, s.f.ref, []string{"recentTask"}, &vm); err != nil {
+	pc := property.DefaultCollector(c)
+	if err := pc.RetrieveOne(ctx, machine, []string{"recentTask"}, &vm); err != nil {
 		if isMissing(err) {
 			return false, nil
 		}
@@ -177,8 +180,9 @@ func (s *still) isMade(ctx context.Context) (bool, error) {
 			}
 			return false, err
 		}
-		under := task.Info.State == types.TaskInfoStateRunning || task.Info.State == types.TaskInfoStateQueued
-		if under && strings.Contains(strings.ToLower(task.Info.DescriptionId+task.Info.Name), "createsnapshot") {
+		name := strings.ToLower(task.Info.DescriptionId + " " + task.Info.Name)
+		runs := task.Info.State == types.TaskInfoStateRunning || task.Info.State == types.TaskInfoStateQueued
+		if runs && slices.ContainsFunc(kinds, func(kind string) bool { return strings.Contains(name, kind) }) {
 			return true, nil
 		}
 	}

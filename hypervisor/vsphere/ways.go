@@ -137,6 +137,7 @@ func (s *still) stream(sd *stillDisk) {
 	sd.forward = newForward(s.ctx, sd.mark.size, sd.turn, func(ctx context.Context) (grains, func(), error) {
 		return s.lease.open(ctx, sd)
 	})
+	sd.forward.stands = s.watch.stands
 }
 
 // isWrongStream says that a stream came whole and cannot be used.
