@@ -337,8 +337,8 @@ func (a *app) markExcluded(s *siteFile, m *lifeboat.Machine) {
 	}
 }
 
-// findMachines picks machines by name, by "host/name" or by the beginning of
-// their id.
+// findMachines picks machines by name, by "host/name", by the beginning of their
+// id or by the id that their host knows them by.
 func findMachines(all []machineOn, names []string) ([]machineOn, error) {
 	var picked []machineOn
 	for i, name := range names {
@@ -365,13 +365,17 @@ func findMachines(all []machineOn, names []string) ([]machineOn, error) {
 			}
 			picked = append(picked, found[0])
 		default:
-			return nil, usagef("%d machines are called %q: say which as HOST/NAME, or by the beginning of its id (machine list --json)", len(found), name)
+			return nil, usagef("%d machines are called %q: say which as HOST/NAME, or by its hostId or the beginning of its id (machine list --json)", len(found), name)
 		}
 	}
 	return picked, nil
 }
 
+// is says whether a word means the machine: its name, the beginning of its id, or
+// the id that its host knows it by, with or without "HOST/" before it.
 func (m machineOn) is(name string) bool {
-	return m.Machine.Name == name || m.host.Name()+"/"+m.Machine.Name == name ||
-		(len(name) >= 6 && strings.HasPrefix(m.Machine.ID, name))
+	word := strings.TrimPrefix(name, m.host.Name()+"/")
+	return m.Machine.Name == name || m.Machine.Name == word ||
+		m.HostID != "" && strings.EqualFold(m.HostID, word) ||
+		(len(word) >= 6 && strings.HasPrefix(m.Machine.ID, word))
 }

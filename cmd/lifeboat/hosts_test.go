@@ -120,3 +120,22 @@ func TestTwoThatChangeTheSiteAtOnceLoseNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestTwoMachinesOfOneNameOnOneHostAreToldApart(t *testing.T) {
+	on := func(id, hostID string) machineOn {
+		return machineOn{hypervisor.Listed{Machine: lifeboat.Machine{ID: id, Name: "web"}, HostID: hostID}, namedHost{name: "vc"}}
+	}
+	all := []machineOn{on("aaaaaaaa", "50120b3c-0001"), on("bbbbbbbb", "50120b3c-0002")}
+	for word, want := range map[string]string{
+		"50120b3c-0001": "aaaaaaaa", "vc/50120B3C-0002": "bbbbbbbb", "bbbbbb": "bbbbbbbb", "vc/aaaaaa": "aaaaaaaa",
+	} {
+		if got, err := findMachines(all, []string{word}); err != nil || got[0].Machine.ID != want {
+			t.Errorf("%s: %v, %v", word, got, err)
+		}
+	}
+	for _, word := range []string{"web", "vc/web"} {
+		if _, err := findMachines(all, []string{word}); err == nil || !strings.Contains(err.Error(), "hostId") {
+			t.Errorf("%s: %v", word, err)
+		}
+	}
+}

@@ -197,7 +197,7 @@ func (h *Host) ambiguous(ctx context.Context, c *vim25.Client, word string, refs
 	return &lifeboat.Problem{
 		What: fmt.Sprintf("%q is %d machines of host %s: %s", words(word), len(refs), h.o.Name, strings.Join(paths, " and ")),
 		Safe: "nothing was done",
-		Next: "say which one by its path, for example " + paths[0],
+		Next: "say which one by its hostId: lifeboat machine list --json",
 		Err:  errAmbiguous,
 	}
 }
