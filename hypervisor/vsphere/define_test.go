@@ -11,6 +11,7 @@ import (
 	"github.com/vmware/govmomi/simulator"
 
 	"lifeboat"
+	"lifeboat/fixtures/vcenter"
 	"lifeboat/hypervisor"
 )
 
@@ -347,6 +348,20 @@ func TestADiskThatNoStreamHoldsIsRefusedBeforeItIsSent(t *testing.T) {
 		err := h.hasRoom(t.Context(), p, &d)
 		if errors.Is(err, hypervisor.ErrUnsupported) != c.refused || !c.refused && err != nil || len(notes) != c.notes {
 			t.Errorf("%s: %v, %q", size(c.bytes), err, notes)
+		}
+	}
+}
+
+func TestAPrivilegeThatIsMissingHalfWayIsNamedAndNothingIsLeft(t *testing.T) {
+	for _, id := range []string{"VirtualMachine.Config.AddNewDisk", "VirtualMachine.Config.AdvancedConfig", "VirtualMachine.Config.Settings"} {
+		s, h := served(t, vcenter.Options{})
+		s.Deny(id)
+		d, _ := manyDisks()
+		if p := problem(t, h.Define(t.Context(), d)); !strings.Contains(p.Next, id) || !strings.Contains(p.Safe, "nothing is left") {
+			t.Errorf("%s: %+v", id, p)
+		}
+		if _, err := h.find(t.Context(), d.Name); !errors.Is(err, hypervisor.ErrNoMachine) {
+			t.Errorf("%s: the half-made machine: %v", id, err)
 		}
 	}
 }
