@@ -64,6 +64,19 @@ func (d *domain) pingGuest(ctx context.Context) error {
 	return err
 }
 
+// frozenByOthers says whether the guest's file systems are frozen already.
+func (d *domain) frozenByOthers(ctx context.Context) (bool, error) {
+	answer, err := d.askAgent(ctx, pingPatience, "guest-fsfreeze-status", nil)
+	if err != nil {
+		return false, err
+	}
+	var status string
+	if err := json.Unmarshal(answer, &status); err != nil {
+		return false, errors.New("the guest's agent does not say whether its file systems are frozen")
+	}
+	return status == "frozen", nil
+}
+
 // freezeGuest freezes the guest's file systems. After an error some of them may
 // be frozen, or be frozen later: thaw.
 func (d *domain) freezeGuest(ctx context.Context) error {

@@ -52,7 +52,8 @@ func (s *still) settleCheckpoints(ctx context.Context, known map[string]string) 
 			return nil, err
 		}
 		_, c.Lost = lost[name]
-		c.Sound = d.redefine(ctx, text, lv.DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE) == nil
+		err = d.redefine(ctx, text, lv.DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE)
+		c.Sound, c.Unsaid = err == nil, err != nil && !saysUnsound(err)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -121,6 +122,13 @@ func (d *domain) redefine(ctx context.Context, text string, flags lv.DomainCheck
 		}
 		return err
 	})
+}
+
+// saysUnsound says of an error of validation that it is about the bitmaps: one is
+// missing or broken, or its disk is gone or has no place for one. Any other says
+// something of libvirt at that moment, and nothing of them.
+func saysUnsound(err error) bool {
+	return isCode(err, lv.ERR_CHECKPOINT_INCONSISTENT, lv.ERR_CONFIG_UNSUPPORTED)
 }
 
 // removeCheckpoint removes a checkpoint with its bitmaps; where a bitmap is gone,

@@ -94,7 +94,7 @@ func (h *Host) NoRoot(ctx context.Context, machine string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, own, err := parseOurs(metadata(doc)); err != nil || !own {
+	if _, own, err := oursIn(doc); err != nil || !own {
 		return "", err
 	}
 	console, err := consoleOf(s.config)

@@ -86,6 +86,7 @@ func (h *Host) planDefinition(ctx context.Context, d *hypervisor.Definition) (*d
 		name: libvirtName(d.Name), uuid: uuid, kvm: h.kvm(ctx, facts, d.Name), disks: map[string]diskFile{},
 		ours: oursOf(&d.Machine, d.Recovery, p.name),
 	}}
+	plan.build.ours.Domain = uuid
 	if plan.build.name != d.Name {
 		plan.build.ours.Name = d.Name
 	}

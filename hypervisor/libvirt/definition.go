@@ -133,6 +133,11 @@ func volumeName(name, uuid, rest string) string {
 	return fmt.Sprintf("lifeboat-%.*s-%s-%s", longestName, plain, uuid[:8], rest)
 }
 
+// isVolumeOf says that volumeName gave that name to a volume of the domain.
+func isVolumeOf(volume, uuid string) bool {
+	return strings.HasPrefix(volume, "lifeboat-") && len(uuid) > 8 && strings.Contains(volume, "-"+uuid[:8]+"-")
+}
+
 // hostFacts are what a definition depends on.
 type hostFacts struct {
 	// kvm: libvirt runs PCs under KVM.

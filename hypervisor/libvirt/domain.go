@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	lv "libvirt.org/go/libvirt"
 
@@ -20,6 +21,9 @@ type domain struct {
 	h *Host
 	// name is what the operator calls it, and uuid what libvirt does: the HostID.
 	name, uuid string
+	// stoodStill: it was paused before our job began, and is not to be let go on.
+	// owesResume: a job of ours was ended that may have stopped it.
+	stoodStill, owesResume atomic.Bool
 }
 
 // find returns the machine of that name, UUID or Lifeboat id. A word that means
@@ -103,6 +107,9 @@ func (d *domain) identity(ctx context.Context) (id, recovery string, err error) 
 	o, err := parseElement(text)
 	if err != nil {
 		return "", "", fmt.Errorf("%s: %w", d.name, err)
+	}
+	if !o.isFor(d.uuid) {
+		return hypervisor.DerivedID(Kind, d.uuid), "", nil // a copy of a machine that we defined
 	}
 	return o.ID, o.Recovery, nil
 }

@@ -118,6 +118,12 @@ func (s *still) holdRunning(ctx context.Context, seen *sight) error {
 	if err := d.clearExport(ctx); err != nil {
 		return fmt.Errorf("remove what an earlier export left: %w", err)
 	}
+	// What an earlier export stopped goes on now; what still stands stood before.
+	var err error
+	if seen.power, err = d.power(ctx); err != nil {
+		return err
+	}
+	d.stoodStill.Store(seen.power == hypervisor.PowerPaused)
 	if err := d.notBusy(ctx); err != nil {
 		return err
 	}
@@ -128,7 +134,7 @@ func (s *still) holdRunning(ctx context.Context, seen *sight) error {
 	if err != nil {
 		return err
 	}
-	if s.guard, err = d.startGuard(s.lock, guardOrder{Fresh: s.fresh, Bases: s.bases()}); err != nil {
+	if s.guard, err = d.startGuard(s.lock, guardOrder{Fresh: s.fresh, Bases: s.bases(), StoodStill: d.stoodStill.Load()}); err != nil {
 		return err
 	}
 	if err := s.makeFolder(ctx); err != nil {

@@ -66,6 +66,8 @@ type guardOrder struct {
 	// drive that are not needed once its point is committed.
 	Fresh []string `json:"fresh,omitempty"`
 	Bases []string `json:"bases,omitempty"`
+	// StoodStill: the machine was paused before, and stays so.
+	StoodStill bool `json:"stoodStill,omitempty"`
 	// Serve is the command that gives out the disks of a machine that is off,
 	// and ServeSocket where. It ends with the guard.
 	Serve       []string `json:"serve,omitempty"`

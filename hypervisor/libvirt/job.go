@@ -42,6 +42,7 @@ func (d *domain) endOwnJob(ctx context.Context) error {
 	if computer, ours := parseFolder(socket, d.uuid); !ours || computer != computerName() {
 		return d.busyWith(socket)
 	}
+	d.owesResume.Store(!d.stoodStill.Load())
 	if err := d.abortJob(ctx); err != nil {
 		return err
 	}
@@ -122,15 +123,23 @@ func (d *domain) notBusy(ctx context.Context) error {
 
 // goOnAfterFullScratch lets a guest go on that QEMU stopped because its scratch
 // file could not be written. The job has to be gone: then the guest's write is
-// done again and succeeds.
+// done again and succeeds. One that its own storage stopped, while no job of ours
+// was there, is left as it is: somebody may be repairing that.
 func (d *domain) goOnAfterFullScratch(ctx context.Context) error {
-	return d.do(ctx, "let it go on", func(dom *lv.Domain) error {
+	if !d.owesResume.Load() {
+		return nil
+	}
+	err := d.do(ctx, "let it go on", func(dom *lv.Domain) error {
 		state, reason, err := dom.GetState()
 		if err != nil || state != lv.DOMAIN_PAUSED || reason != int(lv.DOMAIN_PAUSED_IOERROR) {
 			return err
 		}
 		return dom.Resume()
 	})
+	if err == nil {
+		d.owesResume.Store(false)
+	}
+	return err
 }
 
 // stoppedByDisk says that QEMU stopped the guest because a write failed.

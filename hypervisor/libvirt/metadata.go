@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"libvirt.org/go/libvirtxml"
+
 	"lifeboat"
 	"lifeboat/hypervisor"
 )
@@ -20,6 +22,9 @@ type ours struct {
 	XMLName xml.Name `xml:"urn:lifeboat:machine:1 machine"`
 	// ID is the machine's Lifeboat id.
 	ID string `xml:"id,attr"`
+	// Domain is the UUID of the domain that it was written for. A copy of a
+	// definition (virt-clone) carries this element along and is another machine.
+	Domain string `xml:"domain,attr,omitempty"`
 	// Recovery is the run that booted the machine from a drive, or empty.
 	Recovery string `xml:"recovery,attr,omitempty"`
 	// Name is the machine's, where libvirt takes no such name.
@@ -80,6 +85,18 @@ func parseOurs(metadata string) (o ours, found bool, err error) {
 	}
 	return all.Ours[0], true, all.Ours[0].check()
 }
+
+// oursIn is parseOurs of a domain; what was written for another is none of it.
+func oursIn(doc *libvirtxml.Domain) (o ours, found bool, err error) {
+	o, found, err = parseOurs(metadata(doc))
+	if err != nil || !o.isFor(doc.UUID) {
+		return ours{}, false, err
+	}
+	return o, found, nil
+}
+
+// isFor says that the element belongs to the domain of that UUID.
+func (o ours) isFor(uuid string) bool { return o.Domain == "" || strings.EqualFold(o.Domain, uuid) }
 
 // parseElement reads the element as libvirt gives it out alone: without the
 // namespace that it was asked for by.

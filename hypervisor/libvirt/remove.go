@@ -4,7 +4,9 @@ package libvirt
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	lv "libvirt.org/go/libvirt"
 
@@ -31,7 +33,7 @@ func (h *Host) Remove(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	own, found, err := parseOurs(metadata(doc))
+	own, found, err := oursIn(doc)
 	if err != nil {
 		return err
 	}
@@ -73,9 +75,49 @@ func (d *domain) remove(ctx context.Context, own ours) error {
 		if err != nil {
 			return err
 		}
-		if err := p.remove(ctx, own.Made); err != nil {
+		made, err := d.madeAlone(ctx, p, own.Made)
+		if err != nil {
+			return err
+		}
+		if err := p.remove(ctx, made); err != nil {
 			return err
 		}
 	}
 	return d.do(ctx, "undefine it", func(dom *lv.Domain) error { return dom.UndefineFlags(leaveNothing) })
+}
+
+// madeAlone are the volumes that were made for this domain and that no other one
+// names, as it is defined or as it runs. The others stay.
+func (d *domain) madeAlone(ctx context.Context, p *pool, volumes []string) ([]string, error) {
+	all, err := d.h.domains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var others strings.Builder
+	for _, other := range all {
+		if other.uuid == d.uuid {
+			continue
+		}
+		s, err := onDomain(ctx, other, "look at it", readDomain)
+		if errors.Is(err, hypervisor.ErrMachineGone) {
+			continue // deleted since the list was made
+		}
+		if err != nil {
+			return nil, err
+		}
+		others.WriteString(s.config + s.live)
+	}
+	named := others.String()
+	var alone []string
+	for _, volume := range volumes {
+		switch {
+		case !isVolumeOf(volume, d.uuid):
+			d.h.note(d.name, "its file "+hypervisor.Printable(volume)+" was made for another machine and stays")
+		case strings.Contains(named, p.file(volume)) || strings.Contains(named, "'"+volume+"'"):
+			d.h.note(d.name, "its file "+volume+" stays, because another machine names it")
+		default:
+			alone = append(alone, volume)
+		}
+	}
+	return alone, nil
 }

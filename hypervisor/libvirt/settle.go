@@ -121,7 +121,7 @@ func (m *move) look(ctx context.Context) (*libvirtxml.Domain, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, found, err := parseOurs(metadata(doc))
+	own, found, err := oursIn(doc)
 	switch {
 	case err != nil:
 		return nil, err
@@ -170,7 +170,7 @@ func (m *move) giveUpOlder(ctx context.Context, doc *libvirtxml.Domain) error {
 	}
 	var idle []string
 	for _, name := range m.own.Made {
-		if strings.HasSuffix(name, localSuffix) && !used[m.pool.file(name)] {
+		if strings.HasSuffix(name, localSuffix) && isVolumeOf(name, m.d.uuid) && !used[m.pool.file(name)] {
 			idle = append(idle, name)
 		}
 	}

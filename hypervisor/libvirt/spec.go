@@ -54,7 +54,7 @@ func describe(config, live string) (description, error) {
 		doc.Devices = running.Devices
 		adoptFirmware(doc.OS, running.OS)
 	}
-	own, found, err := parseOurs(metadata(doc))
+	own, found, err := oursIn(doc)
 	if err != nil {
 		return description{}, err
 	}

@@ -69,7 +69,7 @@ func (d *domain) complete(s *sight) error {
 	if err != nil {
 		return err
 	}
-	own, _, err := parseOurs(metadata(doc))
+	own, _, err := oursIn(doc)
 	if err != nil || !own.Making {
 		return err
 	}
@@ -108,7 +108,7 @@ func (d *domain) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	own, found, err := parseOurs(metadata(doc))
+	own, found, err := oursIn(doc)
 	if err != nil || !found {
 		return err
 	}

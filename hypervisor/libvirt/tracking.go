@@ -24,6 +24,7 @@ const (
 	whyFirst      = "there is no earlier export to this drive to compare with"
 	whyUnknown    = "the machine's change tracking does not know the last export to this drive"
 	whyBroken     = "change tracking was not closed cleanly (the machine lost power)"
+	whyUnsaid     = "libvirt did not say whether the list of changes is in order"
 	whyResized    = "the disk has another size now"
 	whyRaw        = "raw disks and block devices cannot track changes"
 	whySnapshot   = "the machine is off and its disk is a snapshot on another image"
@@ -39,6 +40,9 @@ type checkpoint struct {
 	Disks []string
 	// Sound says that libvirt found these bitmaps, closed cleanly.
 	Sound bool
+	// Unsaid: libvirt did not say whether they are sound. Then they stay, and
+	// everything is read this time.
+	Unsaid bool
 	// Lost says that libvirt did not know it before it was told again.
 	Lost bool
 }
@@ -111,7 +115,7 @@ func surplus(have []checkpoint, drive string, wanted []string) []string {
 		d, made, ok := splitCheckpointName(c.Name)
 		switch {
 		case !ok: // somebody else's
-		case !c.Sound, d == word && !slices.Contains(wanted, c.Name):
+		case !c.Sound && !c.Unsaid, d == word && !slices.Contains(wanted, c.Name):
 			gone = append(gone, c.Name)
 		case d != word:
 			newest[d] = max(newest[d], made)
@@ -147,8 +151,10 @@ func base(have []checkpoint, uuid, target, since string, size int64) (name, why 
 	}
 	i := slices.IndexFunc(have, func(c checkpoint) bool { return c.Name == name })
 	switch {
-	case i < 0 || have[i].Lost && !have[i].Sound || !slices.Contains(have[i].Disks, target):
+	case i < 0 || have[i].Lost && !have[i].Sound && !have[i].Unsaid || !slices.Contains(have[i].Disks, target):
 		return "", whyUnknown
+	case have[i].Unsaid:
+		return "", whyUnsaid
 	case !have[i].Sound:
 		return "", whyBroken
 	case was != size:

@@ -70,11 +70,18 @@ func guardMain(in io.Reader, out io.Writer, text string) int {
 				alarm = time.After(frozenLimit)
 				reply(out, w.freeze())
 			case word == "hold":
-				alarm = nil
-				reply(out, nil)
+				err := w.hold()
+				if err == nil {
+					alarm = nil
+				}
+				reply(out, err)
 			case word == "thaw":
 				alarm = nil
-				reply(out, w.thaw(rescuePatience))
+				err := w.thaw(rescuePatience)
+				if w.frozen {
+					alarm = time.After(rescueInterval)
+				}
+				reply(out, err)
 			case word == "late":
 				w.late = true
 				reply(out, nil)
@@ -110,6 +117,7 @@ func (w *watcher) prepare() error {
 		return err
 	}
 	w.domain = &domain{h: h, name: o.Name, uuid: o.UUID}
+	w.domain.stoodStill.Store(o.StoodStill)
 	ctx, cancel := context.WithTimeout(context.Background(), rescuePatience)
 	defer cancel()
 	if _, err := w.domain.active(ctx); err != nil {
@@ -130,6 +138,12 @@ func (w *watcher) freeze() error {
 	if err := w.domain.pingGuest(ctx); err != nil {
 		return err
 	}
+	// What somebody else froze is his to thaw: he may be taking a snapshot.
+	if frozen, err := w.domain.frozenByOthers(ctx); err != nil {
+		return err
+	} else if frozen {
+		return errors.New("somebody else holds them frozen")
+	}
 	w.frozen = true
 	err := w.domain.freezeGuest(ctx)
 	if err == nil {
@@ -137,6 +151,15 @@ func (w *watcher) freeze() error {
 	}
 	// It may have frozen some of them, or may do so later.
 	return errors.Join(err, w.thaw(frozenLimit-freezePatience))
+}
+
+// hold lets an instant begin without frozen file systems: none may be frozen, or
+// be about to be. The alarm goes on thawing them.
+func (w *watcher) hold() error {
+	if w.frozen {
+		return errors.New("the guest's file systems may still be frozen, and are being thawed")
+	}
+	return nil
 }
 
 // thaw thaws the guest's file systems.
