@@ -11,10 +11,15 @@ import (
 )
 
 // How often the scratch space is looked at: on this computer that is one call of
-// the kernel; elsewhere the host's libvirt reads the whole pool.
+// the kernel. Elsewhere the host's libvirt reads the whole pool, so it is asked
+// again when a guest that writes as fast as it can may have used what was left,
+// and at the latest after half a minute.
 const (
 	spaceInterval       = 20 * time.Millisecond
 	spaceIntervalRemote = 2 * time.Second
+	spaceIntervalMost   = 30 * time.Second
+	// guestSpeed is how many bytes a second guests write at most.
+	guestSpeed = 1 << 30
 	// spacePatience is how long nobody may know how much space is left.
 	spacePatience = 15 * time.Second
 	// stateInterval is how often it is asked whether the guest still runs.
@@ -33,7 +38,7 @@ func (s *still) watch() {
 			return free, err
 		}}
 	if !s.domain.h.local() {
-		w.interval = spaceIntervalRemote
+		w.interval, w.most = spaceIntervalRemote, spaceIntervalMost
 	}
 	go func() {
 		if err := w.run(ctx); err != nil {
@@ -55,16 +60,20 @@ type spaceWatch struct {
 	where              string
 	reserve            int64
 	interval, patience time.Duration
+	most               time.Duration // of an interval, where it may grow; or 0
 	free               func(context.Context) (int64, error)
 }
 
 // run returns why an export cannot go on, or nil when ctx ends: too little space
 // is left, or nobody could say for too long how much it is.
 func (w spaceWatch) run(ctx context.Context) error {
-	known := time.Now()
-	var why error // what the host said last, while it said no number
-	for pause(ctx, w.interval) == nil {
-		limited, cancel := context.WithDeadline(ctx, known.Add(w.patience))
+	var since time.Time // when the first of the questions without an answer was asked
+	var why error       // what the host said last instead of an answer
+	for next := w.interval; pause(ctx, next) == nil; {
+		if why == nil {
+			since = time.Now()
+		}
+		limited, cancel := context.WithDeadline(ctx, since.Add(w.patience))
 		// A file system that hangs holds whoever asks it.
 		free, err := blocking(limited, func() (int64, error) { return w.free(limited) }, nil)
 		cancel()
@@ -74,12 +83,18 @@ func (w spaceWatch) run(ctx context.Context) error {
 		case err == nil && free < w.reserve:
 			return fmt.Errorf("scratch space in %s is down to %d MiB", w.where, free>>20)
 		case err == nil:
-			known, why = time.Now(), nil
-		case time.Since(known) >= w.patience:
+			why, next = nil, w.after(free)
+		case time.Since(since) >= w.patience:
 			return fmt.Errorf("nobody knows how much scratch space is left in %s: %w", w.where, cmp.Or(why, err))
 		default:
-			why = err
+			why, next = err, w.interval
 		}
 	}
 	return nil
+}
+
+// after is how long to wait when so much is free.
+func (w spaceWatch) after(free int64) time.Duration {
+	left := time.Duration(min((free-w.reserve)/guestSpeed, 3600)) * time.Second
+	return max(w.interval, min(w.most, left))
 }

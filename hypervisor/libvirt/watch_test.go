@@ -51,3 +51,19 @@ func TestAnExportEndsWhenItsScratchSpaceIsShortOrUnknown(t *testing.T) {
 		})
 	}
 }
+
+func TestAnotherComputersPoolIsReadMoreOftenTheLessIsLeft(t *testing.T) {
+	w := spaceWatch{reserve: 1 << 30, interval: spaceIntervalRemote, most: spaceIntervalMost}
+	for free, want := range map[int64]time.Duration{
+		0: spaceIntervalRemote, 1 << 30: spaceIntervalRemote, 3 << 30: spaceIntervalRemote,
+		11 << 30: 10 * time.Second, 1 << 40: spaceIntervalMost, 1 << 62: spaceIntervalMost,
+	} {
+		if got := w.after(free); got != want {
+			t.Errorf("with %d MiB free it waits %v, want %v", free>>20, got, want)
+		}
+	}
+	here := spaceWatch{reserve: 1 << 30, interval: spaceInterval}
+	if got := here.after(1 << 40); got != spaceInterval {
+		t.Errorf("here it waits %v", got)
+	}
+}
