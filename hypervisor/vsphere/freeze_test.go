@@ -24,6 +24,8 @@ type lab struct {
 	*vcenter.Server
 	host  *Host
 	notes *keptNotes
+	// checkEvery is the store's; 0 is its own choice.
+	checkEvery int
 
 	mu   sync.Mutex
 	told []string

@@ -68,6 +68,7 @@ func (l *lab) export(t *testing.T, store *imagestore.Store, method string) (life
 	c := imagestore.Capture{
 		Machine: still.Machine(), RunID: "run", TakenAt: still.TakenAt(), Consistency: consistency, Host: "vc", Program: "test",
 		Sources: map[string]imagestore.Source{}, Tokens: map[string]string{}, Since: o.Since,
+		CheckEvery: l.checkEvery,
 	}
 	for _, d := range c.Machine.Disks {
 		disk, err := still.Disk(d.Key)
