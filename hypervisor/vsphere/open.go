@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/vmware/govmomi/vim25"
@@ -36,7 +35,9 @@ type Host struct {
 	url *url.URL
 	pin thumbprint
 
-	mu     sync.Mutex
+	// turn has room for one: whoever connects, or looks at the fields below. It is
+	// waited for no longer than a caller's context lasts.
+	turn   chan struct{}
 	conn   *vim25.Client
 	stop   context.CancelFunc
 	closed bool
@@ -69,7 +70,7 @@ func Open(o Options) (*Host, error) {
 	if o.StreamsPerDatastore <= 0 {
 		o.StreamsPerDatastore = 2
 	}
-	return &Host{o: o, url: u, pin: pin}, nil
+	return &Host{o: o, url: u, pin: pin, turn: make(chan struct{}, 1)}, nil
 }
 
 // Name is what the operator called the host.
@@ -105,8 +106,12 @@ func serverURL(text string) (*url.URL, error) {
 
 // client returns the signed-in connection; the first caller makes it.
 func (h *Host) client(ctx context.Context) (*vim25.Client, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	select {
+	case h.turn <- struct{}{}:
+		defer func() { <-h.turn }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	switch {
 	case h.closed:
 		return nil, errClosed
@@ -165,8 +170,8 @@ func (h *Host) connect(ctx context.Context) (*vim25.Client, error) {
 
 // Close signs out. Machines go on, and so does what the server is doing.
 func (h *Host) Close() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.turn <- struct{}{}
+	defer func() { <-h.turn }()
 	h.closed = true
 	if h.conn == nil {
 		return nil

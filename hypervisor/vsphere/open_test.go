@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/vmware/govmomi/session"
 	"github.com/vmware/govmomi/simulator"
@@ -230,5 +233,31 @@ func TestAMachineIsFoundByNamePathUUIDAndLifeboatID(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestACallerDoesNotWaitForAnothersConnectionLongerThanItMay(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	h, err := Open(Options{Name: "vc", URL: "https://" + silent.Addr().String(), User: "u"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, stop := context.WithCancel(t.Context())
+	var connecting sync.WaitGroup
+	connecting.Go(func() { _, _ = h.client(first) })
+	defer connecting.Wait()
+	defer stop()
+	if _, err := silent.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	second, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := h.client(second); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 5*time.Second {
+		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 }

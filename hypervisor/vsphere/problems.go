@@ -16,7 +16,7 @@ import (
 // words is a text of the server for a person.
 func words(text string) string { return hypervisor.GuestWords(text) }
 
-// noConnection says why the host cannot be used at all. The caller holds h.mu.
+// noConnection says why the host cannot be used at all. The caller has h.turn.
 func (h *Host) noConnection(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
