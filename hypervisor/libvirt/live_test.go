@@ -135,6 +135,7 @@ func TestARealGuestIsExportedWhileItWrites(t *testing.T) {
 			eventually(t, 10*time.Second, "nothing is left", func() bool { return len(leftovers(t, h, "live")) == 0 })
 		})
 	}
+	t.Run("WhatSomebodyElseFrozeStaysFrozen", func(t *testing.T) { g.frozenByOthers(t, daemon) })
 	t.Run("ItWritesOnAfterItsExporterHung", func(t *testing.T) {
 		lock, err := lockMachine(t.Context(), g.d.name, g.d.uuid)
 		must(t, err)
@@ -153,6 +154,25 @@ func TestARealGuestIsExportedWhileItWrites(t *testing.T) {
 	if left := leftovers(t, h, "live"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
+}
+
+// frozenByOthers exports a guest that somebody else holds frozen, and looks whether
+// it still is.
+func (g *liveGuest) frozenByOthers(t *testing.T, daemon *libvirtd.Daemon) {
+	daemon.Virsh(t, "domfsfreeze", g.d.uuid)
+	s, err := g.h.Freeze(t.Context(), "live", hypervisor.FreezeOptions{DriveID: "drive-a"})
+	if err == nil {
+		if c, note := s.Consistency(); c != lifeboat.ConsistentCrash || !strings.Contains(note, "somebody else") {
+			t.Errorf("it is %s: %s", c, note)
+		}
+		err = s.Release(t.Context())
+	}
+	if frozen, statusErr := g.d.frozenByOthers(t.Context()); statusErr != nil || !frozen {
+		t.Errorf("it is frozen: %v (%v)", frozen, statusErr)
+	}
+	daemon.Virsh(t, "domfsthaw", g.d.uuid)
+	must(t, err)
+	g.writesOn()
 }
 
 // export exports the guest and looks into its file system.
