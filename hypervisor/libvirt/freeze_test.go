@@ -154,6 +154,7 @@ func TestExportsOfProduction(t *testing.T) {
 		{"APausedMachineStaysPaused", testPaused},
 		{"AnotherWayOfReadingIsRefused", testMethod},
 		{"NotesThatCannotBeKeptCostNoExport", testNoNotes},
+		{"ABlockDeviceIsReadWhole", testBlockDevice},
 		{"AMachineWithInternalSnapshotsIsNotTrackedAndGoesBackToThem", testSnapshots},
 		{"AHostThatIsNotToBeTrackedLosesItsCheckpoints", testNoTracking},
 		{"TheJobOutlivesARestartOfLibvirtd", testRestart},
