@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lifeboat"
 	"lifeboat/fixtures/guests"
 	"lifeboat/fixtures/libvirtd"
@@ -32,8 +34,9 @@ type liveGuest struct {
 	serial string
 }
 
-// bootLive defines and starts a writing guest by libvirt's own means.
-func bootLive(t *testing.T, daemon *libvirtd.Daemon, h *Host) *liveGuest {
+// bootLive defines and starts a writing guest by libvirt's own means. It has a raw
+// disk in the given file too.
+func bootLive(t *testing.T, daemon *libvirtd.Daemon, h *Host, raw string) *liveGuest {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("boots a real guest; run without -short")
@@ -53,6 +56,7 @@ func bootLive(t *testing.T, daemon *libvirtd.Daemon, h *Host) *liveGuest {
 		<features><acpi/><tcg><tb-cache unit='MiB'>128</tb-cache></tcg></features><on_reboot>destroy</on_reboot>
 		<devices>
 			<disk type='file' device='disk'><driver name='qemu' type='qcow2' discard='unmap'/><source file='`+disk+`'/><target dev='vda' bus='virtio'/></disk>
+			<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='`+raw+`'/><target dev='vdb' bus='virtio'/></disk>
 			<interface type='user'><mac address='52:54:00:77:00:17'/><model type='virtio'/></interface>
 			<serial type='pty'><log file='`+serial+`' append='off'/></serial>
 			<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
@@ -121,10 +125,12 @@ func (g *liveGuest) run(command string) {
 // killed at several moments, and its scratch space full.
 func TestARealGuestIsExportedWhileItWrites(t *testing.T) {
 	const smallBytes = 4 << 20
-	small := smallFileSystem(t, smallBytes)
+	small, full := smallFileSystem(t, smallBytes), smallFileSystem(t, smallBytes)
+	must(t, os.WriteFile(full+"/data.img", nil, 0o600))
+	must(t, os.Truncate(full+"/data.img", diskBytes))
 	daemon := libvirtd.Start(t)
 	h := openHost(t, daemon)
-	g := bootLive(t, daemon, h)
+	g := bootLive(t, daemon, h, full+"/data.img")
 	var token string
 	t.Run("ItsFileSystemsAreOfOneMoment", func(t *testing.T) { token = g.export(t) })
 	t.Run("WhatItTrimmedIsAHoleAndNotRead", func(t *testing.T) { g.trimmed(t, token) })
@@ -148,6 +154,7 @@ func TestARealGuestIsExportedWhileItWrites(t *testing.T) {
 	})
 	t.Run("ItWritesOnAfterItsGuardWasKilledWhileItWasFrozen", func(t *testing.T) { g.guardKilled(t) })
 	t.Run("ItGoesOnWhenItFillsTheScratchSpaceAtOnce", func(t *testing.T) { g.fillScratch(t, daemon, small) })
+	t.Run("ItStaysStoppedWhereItsOwnStorageStoppedIt", func(t *testing.T) { g.fullStorage(t, daemon, full) })
 	if text := g.text(); strings.Contains(text, "I/O error") || strings.Contains(text, "EXT4-fs error") {
 		t.Errorf("the guest saw an error: %s", text)
 	}
@@ -172,6 +179,24 @@ func (g *liveGuest) frozenByOthers(t *testing.T, daemon *libvirtd.Daemon) {
 	}
 	daemon.Virsh(t, "domfsthaw", g.d.uuid)
 	must(t, err)
+	g.writesOn()
+}
+
+// fullStorage exports a guest that QEMU stopped because its own disk is full. To let
+// it go on is for whoever makes space there.
+func (g *liveGuest) fullStorage(t *testing.T, daemon *libvirtd.Daemon, full string) {
+	// Its answer may come after the stop, so it is not waited for.
+	_, _ = g.d.askAgent(t.Context(), agentPatience, "guest-exec", map[string]any{"path": "/bin/sh",
+		"arg": []string{"-c", "dd if=/dev/urandom of=/dev/vdb bs=65536 count=128 conv=fsync"}})
+	eventually(t, time.Minute, "its storage stops it", func() bool { return g.d.stoppedByDisk(t.Context()) })
+	s, err := g.h.Freeze(t.Context(), "live", hypervisor.FreezeOptions{DriveID: "drive-a"})
+	must(t, err)
+	must(t, s.Release(t.Context()))
+	if !g.d.stoppedByDisk(t.Context()) {
+		t.Error("the export let it go on")
+	}
+	must(t, unix.Mount("lifeboat-test", full, "tmpfs", unix.MS_REMOUNT, "size=32m,mode=755"))
+	daemon.Virsh(t, "resume", g.d.uuid)
 	g.writesOn()
 }
 
