@@ -73,6 +73,7 @@ func TestWhichTasksSpareTheDisks(t *testing.T) {
 	for id, name := range map[string]string{
 		"VirtualMachine.createSnapshot": "CreateSnapshot_Task", "vim.VirtualMachine.powerOff": "PowerOffVM_Task",
 		"vm.Snapshot.exportSnapshot": "", "VirtualMachine.ExportVmLRO": "ExportVmLRO", "Drm.ExecuteVMotionLRO": "",
+		"vim.vm.Snapshot.exportSnapshotLRO": "", "VirtualMachine.exportVAppLRO": "",
 	} {
 		if !sparesDisks(types.TaskInfo{DescriptionId: id, Name: name}) {
 			t.Errorf("%q (%q) ends every export", id, name)
