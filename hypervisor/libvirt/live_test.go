@@ -189,13 +189,14 @@ func (g *liveGuest) fullStorage(t *testing.T, daemon *libvirtd.Daemon, full stri
 	_, _ = g.d.askAgent(t.Context(), agentPatience, "guest-exec", map[string]any{"path": "/bin/sh",
 		"arg": []string{"-c", "dd if=/dev/urandom of=/dev/vdb bs=65536 count=128 conv=fsync"}})
 	eventually(t, time.Minute, "its storage stops it", func() bool { return g.d.stoppedByDisk(t.Context()) })
+	// From here on it would run if somebody let it.
+	must(t, unix.Mount("lifeboat-test", full, "tmpfs", unix.MS_REMOUNT, "size=32m,mode=755"))
 	s, err := g.h.Freeze(t.Context(), "live", hypervisor.FreezeOptions{DriveID: "drive-a"})
 	must(t, err)
 	must(t, s.Release(t.Context()))
 	if !g.d.stoppedByDisk(t.Context()) {
 		t.Error("the export let it go on")
 	}
-	must(t, unix.Mount("lifeboat-test", full, "tmpfs", unix.MS_REMOUNT, "size=32m,mode=755"))
 	daemon.Virsh(t, "resume", g.d.uuid)
 	g.writesOn()
 }

@@ -160,7 +160,7 @@ func TestAMachineOfOursCarriesItsIDAndItsRun(t *testing.T) {
 // libvirt gives the element out with its namespace inside the whole, and without
 // when it is asked for alone. Nothing is lost on either way.
 func TestWhatStandsInADefinitionIsReadInBothForms(t *testing.T) {
-	own := ours{ID: strings.Repeat("0a", 16), Recovery: "r", Name: "n/m", UUID: "u", Family: "linux", System: "s", CPU: "c",
+	own := ours{ID: strings.Repeat("0a", 16), Recovery: "r", Name: "n/m", UUID: "u", Domain: "d", Family: "linux", System: "s", CPU: "c",
 		HyperV: "relaxed vapic", Making: true, Pool: "p", Made: []string{"a", "b"}}
 	for i, v := 0, reflect.ValueOf(own); i < v.NumField(); i++ {
 		if v.Type().Field(i).Name != "XMLName" && v.Field(i).IsZero() {
