@@ -145,6 +145,14 @@ type Retrier interface {
 	Retry(ctx context.Context, machine string) error
 }
 
+// Addresser is a [Host] that hears from its guests which addresses they have,
+// without an agent of ours.
+type Addresser interface {
+	// Addresses returns the cards of a running machine with the addresses that
+	// its guest tells now. It may tell none for a while after the start.
+	Addresses(ctx context.Context, machine string) ([]lifeboat.NIC, error)
+}
+
 // Abilities are what a kind of host can do.
 type Abilities struct {
 	// BootNBD: machines start straight from an NBD server on this computer.

@@ -8,10 +8,12 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"lifeboat"
+	"lifeboat/hypervisor"
 )
 
 // wait asks the machine's checks until all answer, and returns the last answer.
@@ -32,7 +34,7 @@ const checkEvery = 250 * time.Millisecond
 func (b *booter) waitFor(ctx context.Context, m plannedBoot, c bootCheck) (string, error) {
 	limit := time.Now().Add(b.timeout)
 	for {
-		answer, err := b.ask(ctx, c)
+		answer, err := b.ask(ctx, m, c)
 		if err == nil {
 			return answer, nil
 		}
@@ -66,14 +68,50 @@ func (b *booter) damage() string {
 // askLimit bounds one question to a service.
 const askLimit = 10 * time.Second
 
+// tellEvery is how often a host is asked for an address that the guest does not
+// tell yet.
+const tellEvery = 2 * time.Second
+
+// dial is where a service is asked. On a network with others, a machine has the
+// address that its guest tells now, where the host hears that: the one in the
+// point may be another's today, and its answer would prove nothing.
+func (b *booter) dial(ctx context.Context, m plannedBoot, c bootCheck) (string, error) {
+	host, hears := b.host.(hypervisor.Addresser)
+	if !c.direct || m.readdressed || !hears {
+		return c.Dial, nil
+	}
+	name := b.booted.machine(m.Name).HostID
+	if name == "" {
+		name = m.Name
+	}
+	cards, err := host.Addresses(ctx, name)
+	if err != nil {
+		return "", fmt.Errorf("ask for its address: %w", err)
+	}
+	for _, card := range cards {
+		if p, ok := addressOf(card); ok {
+			return net.JoinHostPort(p.Addr().String(), strconv.Itoa(c.Port)), nil
+		}
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(tellEvery):
+	}
+	return "", fmt.Errorf("its guest tells no address (VMware Tools do); give it with --address %s=ADDRESS/BITS", shellWord(m.Name))
+}
+
 // ask asks a service once.
-func (b *booter) ask(ctx context.Context, c bootCheck) (string, error) {
+func (b *booter) ask(ctx context.Context, m plannedBoot, c bootCheck) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	if c.Kind == "http" {
-		return askHTTP(ctx, "http://"+c.Dial+c.Path)
+	to, err := b.dial(ctx, m, c)
+	if err != nil {
+		return "", err
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.Dial)
+	if c.Kind == "http" {
+		return askHTTP(ctx, "http://"+to+c.Path)
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", to)
 	if err != nil {
 		return "", err
 	}

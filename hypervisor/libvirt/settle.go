@@ -126,7 +126,7 @@ func (m *move) look(ctx context.Context) (*libvirtxml.Domain, error) {
 	case err != nil:
 		return nil, err
 	case !found:
-		return nil, fmt.Errorf("Lifeboat did not define it: %w", hypervisor.ErrUnsupported)
+		return nil, fmt.Errorf("it was not defined by Lifeboat: %w", hypervisor.ErrUnsupported)
 	case slices.ContainsFunc(doc.Devices.Disks, func(d libvirtxml.DomainDisk) bool { return d.Driver != nil && d.Driver.Cache == "unsafe" }):
 		return nil, fmt.Errorf("it was started for a drill and ignores its guest's flushes: %w", hypervisor.ErrUnsupported)
 	}
