@@ -115,7 +115,7 @@ func (a *app) newHostPassword(ctx context.Context, h hostFile, file string) (str
 	var text string
 	switch {
 	case file != "":
-		data, err := readSecretFile(file)
+		data, err := a.readSecretFile(file)
 		if err != nil {
 			return "", usagef("--password-file: %v", err)
 		}
@@ -140,13 +140,17 @@ func (a *app) newHostPassword(ctx context.Context, h hostFile, file string) (str
 	return text, nil
 }
 
-// readSecretFile reads one line from a file.
-func readSecretFile(path string) (string, error) {
+// readSecretFile reads one line from a file, and warns of one that others may
+// read as well.
+func (a *app) readSecretFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o077 != 0 {
+		a.warn("%s can be read by others on this computer: chmod 600 %s", path, shellWord(path))
+	}
 	data, err := io.ReadAll(io.LimitReader(f, secretSize+1))
 	switch text := strings.TrimRight(string(data), "\r\n"); {
 	case err != nil:
