@@ -38,15 +38,9 @@ func (a *app) loadHostPasswords() (*imagestore.Identity, hostPasswords, error) {
 			Next: "initialise a new state folder: lifeboat init --site NAME --state DIR",
 		}
 	}
-	plain, err := os.ReadFile(a.hostPasswordsPath())
+	err = unsealFile(id, a.hostPasswordsPath(), &p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return id, p, nil
-	}
-	if err == nil {
-		plain, err = id.Unseal(plain)
-	}
-	if err == nil {
-		err = json.Unmarshal(plain, &p)
 	}
 	if err != nil {
 		return nil, p, &lifeboat.Problem{

@@ -176,6 +176,18 @@ func (a *app) saveSiteSecrets(id *imagestore.Identity, s siteSecrets) error {
 	return writeFile(a.siteSecretsPath(), sealed, 0o600)
 }
 
+// unsealFile reads a file that is sealed to an identity into v.
+func unsealFile(id *imagestore.Identity, path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err == nil {
+		data, err = id.Unseal(data)
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, v)
+}
+
 func (a *app) loadSiteSecrets() (*imagestore.Identity, siteSecrets, error) {
 	var s siteSecrets
 	id, err := a.identity()
@@ -189,14 +201,7 @@ func (a *app) loadSiteSecrets() (*imagestore.Identity, siteSecrets, error) {
 			Next: "initialise a new state folder: lifeboat init --site NAME --state DIR",
 		}
 	}
-	plain, err := os.ReadFile(a.siteSecretsPath())
-	if err == nil {
-		plain, err = id.Unseal(plain)
-	}
-	if err == nil {
-		err = json.Unmarshal(plain, &s)
-	}
-	if err != nil {
+	if err := unsealFile(id, a.siteSecretsPath(), &s); err != nil {
 		return nil, s, a.brokenSecret("site.sealed", err)
 	}
 	return id, s, nil
