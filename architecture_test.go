@@ -18,6 +18,7 @@ var floors = map[string]int{
 	"rotation":              2,
 	"imagestore":            1,
 	"catalog":               1,
+	"blockdev":              1,
 	"diskfile":              1,
 	"hypervisor/qemu":       1,
 	"hypervisor/libvirt":    1,
@@ -27,6 +28,7 @@ var floors = map[string]int{
 	"nbd":                   0,
 	"netlab":                0,
 	"internal/durable":      0,
+	"custody":               0,
 	"":                      0,
 	"fixtures":              fixtureFloor,
 	"fixtures/baddrive":     fixtureFloor,
@@ -52,6 +54,7 @@ var sameFloor = map[string][]string{
 	"imagestore/format": {""},
 	"nbd":               {""},
 	"netlab":            {""},
+	"custody":           {""},
 	"internal/durable":  {""},
 }
 
@@ -82,7 +85,7 @@ var doors = map[string][]string{
 	"github.com/vmware/govmomi":        {"hypervisor/vsphere", "fixtures/vcenter"},
 	"libvirt.org/go/libvirt":           {"hypervisor/libvirt"},
 	"libvirt.org/go/libvirtxml":        {"hypervisor/libvirt"},
-	"github.com/diskfs/go-diskfs":      {"golden", "fixtures"},
+	"github.com/diskfs/go-diskfs":      {"golden", "blockdev", "fixtures"},
 	"github.com/vishvananda/netlink":   {"netlab"},
 	"github.com/vishvananda/netns":     {"netlab"},
 	"charm.land/bubbletea/v2":          {"tui"},

@@ -118,7 +118,7 @@ func (a *app) clearLine() {
 func (a *app) warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	if a.json {
-		a.writeJSON(a.stderr, event{Event: "warning", Time: time.Now().UTC(), Text: text})
+		a.writeJSON(a.stderr, event{Event: "warning", Time: a.now().UTC(), Text: text})
 		return
 	}
 	a.outMu.Lock()

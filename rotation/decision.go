@@ -1,0 +1,103 @@
+package rotation
+
+import (
+	"time"
+
+	"lifeboat/custody"
+)
+
+// Decision is what should happen now, with a reason for each line. It changes
+// nothing by itself.
+type Decision struct {
+	Day Date
+	// Period is the turn that is running, such as 2026-W47; it begins each step's
+	// id.
+	Period string
+	// Set is whose turn it is; Write are the drives of it that an export goes to.
+	Set   string
+	Write []Pick
+	// Take leaves the house, Bring comes home, in this period.
+	Take, Bring []Pick
+	// Steps are the checklist, in an order in which no step breaks a promise.
+	Steps []Step
+	// Verdicts say of each point on a drive that is here what becomes of it.
+	Verdicts []Verdict
+	Exposure []Exposure
+	// Doubt says why the clock is not believed; then nothing is forgotten.
+	Doubt string
+	// Blocked are things that should be done and must not, with what to do.
+	Blocked []string
+	// Reminders are other things that are due: a verification, a key change, a
+	// drive that will be full, a custodian who left.
+	Reminders []string
+}
+
+// Pick is a drive that was chosen, and why.
+type Pick struct {
+	DriveID, Label string
+	Why            string
+	// Location is where it goes, or where it is; Person carries it.
+	Location, Person string
+}
+
+// StepKind says what a step is.
+type StepKind string
+
+// The kinds of steps, in the order of one drive's way out of the house and home.
+const (
+	StepAttach  StepKind = "attach"
+	StepExport  StepKind = "export"
+	StepVerify  StepKind = "verify"
+	StepEject   StepKind = "eject" // reads back what was written, then unmounts
+	StepDepart  StepKind = "depart"
+	StepDeposit StepKind = "deposit"
+	StepRecall  StepKind = "recall"
+	StepCollect StepKind = "collect"
+	StepArrive  StepKind = "arrive"
+)
+
+// Step is one line of a checklist.
+type Step struct {
+	// ID is stable for the period: 2026-W47/deposit/A.
+	ID       string
+	Kind     StepKind
+	DriveID  string
+	Label    string
+	Due      Date
+	Person   string
+	Location string
+	Why      string
+	// Needs are the ids of the steps that must be done before.
+	Needs []string
+	// Seen: the program ticks it; else a person signs.
+	Seen bool
+	Done *DoneStep
+	// Waits says why it cannot be done now, though it is its turn.
+	Waits string
+	// To is where the drive is after the step.
+	To custody.Place
+}
+
+// Verdict says what becomes of one point on one drive.
+type Verdict struct {
+	DriveID, PointID, MachineID string
+	Keep                        bool
+	// Why is the rule, or the promise, that decided.
+	Why string
+}
+
+// Exposure answers for one machine what would be lost if the building burned
+// down now.
+type Exposure struct {
+	MachineID, Machine string
+	// DriveID is empty when no point of it is offsite.
+	DriveID, Label, PointID string
+	TakenAt                 time.Time
+	Age                     time.Duration
+	VerifiedAt, ProvenAt    time.Time
+	Objective               time.Duration
+	Missed                  bool
+	// InHandAt is when the drive could be here, by its location's lead time and
+	// days; zero when unknown.
+	InHandAt time.Time
+}
