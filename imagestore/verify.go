@@ -22,6 +22,12 @@ type VerifyOptions struct {
 	// Sample, between 0 and 1, is the share of the packs' bytes to read: those
 	// that were read longest ago. 0 reads all. It goes with no Points.
 	Sample float64
+	// Unread reads only the packs that were never read back whole and good: what
+	// was written since the last verification, and what was cut off by then. It
+	// goes with no Points and no Sample, and goes on by itself where one was cut
+	// off. A point of which every other pack was read before is read since the
+	// oldest of those dates, see [CheckedPoint].
+	Unread bool
 	// Resume goes on with the same verification if it was interrupted less than
 	// a week after it began: what it has read by then keeps its own date.
 	Resume bool
@@ -29,6 +35,9 @@ type VerifyOptions struct {
 	Planned  func(VerifyPlan)
 	Progress func(Progress)
 }
+
+// part says that some packs are not read, and that for them the record speaks.
+func (o VerifyOptions) part() bool { return o.Sample > 0 || o.Unread }
 
 // VerifyReport is what a verification found.
 type VerifyReport struct {
@@ -48,7 +57,9 @@ type VerifyReport struct {
 	WithoutParity int `json:"withoutParity,omitempty"`
 
 	// Sample is the share that was asked for; 0 means everything.
-	Sample float64    `json:"sample,omitempty"`
+	Sample float64 `json:"sample,omitempty"`
+	// Unread: only what was never read before was read.
+	Unread bool       `json:"unread,omitempty"`
 	Plan   VerifyPlan `json:"plan"`
 	// Seconds and BytesPerSecond are those of reading the packs.
 	Seconds        float64 `json:"seconds"`
@@ -91,14 +102,15 @@ type Hurt struct {
 // interrupted, by the context or by the drive, can be gone on with: see Resume.
 //
 // A sample reads all small files and the whole index, some of the packs, and
-// all trees: so it says what the packs hurt that it found damaged.
+// all trees: so it says what the packs hurt that it found damaged. So does a
+// reading of what is unread.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, error) {
 	if err := s.begin(); err != nil {
 		return VerifyReport{}, err
 	}
 	defer s.end()
-	if o.Sample < 0 || o.Sample > 1 || o.Sample > 0 && len(o.Points) > 0 {
-		return VerifyReport{}, fmt.Errorf("a sample of %v of %d points", o.Sample, len(o.Points))
+	if o.Sample < 0 || o.Sample > 1 || o.part() && len(o.Points) > 0 || o.Sample > 0 && o.Unread {
+		return VerifyReport{}, fmt.Errorf("a sample of %v of %d points, unread only: %v", o.Sample, len(o.Points), o.Unread)
 	}
 	v := s.newVerification(o)
 	err := v.run(ctx)
@@ -112,7 +124,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, erro
 func (s *Store) newVerification(o VerifyOptions) *verification {
 	v := &verification{s: s, o: o, meter: &meter{}, packs: map[uint32]*packState{}, marked: map[format.MarkEntry]bool{}, knownMarks: s.marks.packNumbers(),
 		badLeaves: map[format.ID][]blockRun{}, badNodes: map[format.ID]bool{}, missing: map[format.ID]bool{}}
-	v.report.Sample = o.Sample
+	v.report.Sample, v.report.Unread = o.Sample, o.Unread
 	v.report.FromMemory = s.dir.Cached()
 	v.late.v = v
 	return v
@@ -366,7 +378,7 @@ func (v *verification) verdict() error {
 
 // whole says what is known of the points that are not hurt.
 func (v *verification) whole(others int) string {
-	if v.o.Sample > 0 {
+	if v.o.part() {
 		return fmt.Sprintf("nothing that was read hurts the other %d restore points on it", others)
 	}
 	return fmt.Sprintf("the other %d restore points on it are whole", others)

@@ -127,7 +127,7 @@ func (v *verification) notePoint(r record, f fact) {
 			p.ReadSince = max(v.began, seconds(v.s.now()))
 		}
 	}
-	if v.o.Sample == 0 {
+	if !v.o.part() {
 		p.Verified = p.ReadSince
 	}
 	v.checks.walked(p)
@@ -170,11 +170,11 @@ func (v *verification) conclude() {
 	case v.report.Lost():
 		c.known.Verified, c.judged = 0, true
 	case v.report.FromMemory != "":
-	case v.o.Sample == 0 && len(v.o.Points) == 0:
+	case !v.o.part() && len(v.o.Points) == 0:
 		c.known.Verified, c.judged = v.began, true
 		v.report.VerifiedAt = moment(v.began)
 	}
-	if v.o.Sample == 0 {
+	if !v.o.part() {
 		c.known.Begun, c.known.Scope = 0, format.ID{}
 	}
 	if speed := v.report.BytesPerSecond; speed > 0 && v.report.Seconds*float64(speed) >= speedBytes {

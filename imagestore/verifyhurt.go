@@ -32,7 +32,7 @@ func (v *verification) walkPoints(ctx context.Context) error {
 	return nil
 }
 
-// judge is what is known of a place: from reading it now, or in a sample from
+// judge is what is known of a place: from reading it now, or in a part from
 // the record. What the record says never makes a marked place good.
 func (v *verification) judge(p format.Place, id format.ID) fact {
 	if state := v.packs[p.Pack]; state != nil {
@@ -41,7 +41,7 @@ func (v *verification) judge(p format.Place, id format.ID) fact {
 		}
 		return factAt(state.at)
 	}
-	if v.o.Sample == 0 || v.s.marks.has(p, id) {
+	if !v.o.part() || v.s.marks.has(p, id) {
 		return broken
 	}
 	return factAt(v.checks.at(v.s.packs.pack(p.Pack).ID))
@@ -57,7 +57,7 @@ func factAt(seconds uint64) fact {
 func (v *verification) brokenPoint(ctx context.Context, y *survey, r record) (fact, error) {
 	w := pointWalk{v: v, survey: y, seen: map[format.ID]bool{}}
 	found := factAt(v.began)
-	if v.o.Sample > 0 {
+	if v.o.part() {
 		found = unread
 	}
 	for _, d := range r.Disks {
@@ -145,7 +145,7 @@ func (w *pointWalk) leaf(ctx context.Context, id format.ID) error {
 func (v *verification) reachable(ctx context.Context, id format.ID) (bool, error) {
 	var failed error
 	good := func(p format.Place) bool {
-		if v.o.Sample == 0 {
+		if !v.o.part() {
 			failed = errors.Join(failed, v.readLate(ctx, p.Pack))
 		}
 		return v.judge(p, id) != broken

@@ -64,6 +64,9 @@ func (v *verification) plan(ctx context.Context) ([]planned, error) {
 			v.lostPack(p, errors.New("the file is missing"))
 		}
 	}
+	if v.o.Unread {
+		list = slices.DeleteFunc(list, func(p planned) bool { return p.at > 0 })
+	}
 	if v.o.Sample > 0 {
 		marked := v.s.marks.packNumbers()
 		damaged := func(p planned) bool { return p.at == 0 && marked[v.s.packs.add(p.RunPack)] }
@@ -72,7 +75,7 @@ func (v *verification) plan(ctx context.Context) ([]planned, error) {
 	for _, p := range list {
 		v.report.Plan.TotalBytes += p.size
 	}
-	if v.o.Sample > 0 {
+	if v.o.part() {
 		return list, nil
 	}
 	return v.withoutResumed(list), nil

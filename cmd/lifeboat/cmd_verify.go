@@ -21,6 +21,7 @@ type verifyFlags struct {
 	drive   string
 	points  []string
 	sample  string
+	unread  bool
 	restart bool
 	detach  bool
 }
@@ -33,6 +34,7 @@ func (a *app) verifyCommand() *cobra.Command {
 			"and checks it against what was written. Damage is listed by machine, disk and byte range.\n\n" +
 			"A verification that was interrupted goes on where it was, for a week. --sample reads a part:\n" +
 			"what was read longest ago, so that 5% every night has read everything after twenty nights.\n" +
+			"--unread reads back what was written since and never read, as an eject does.\n" +
 			"The drive itself remembers what was read when; lifeboat drive show tells it.",
 		Example:     "  lifeboat verify A\n  lifeboat verify A --sample 5%",
 		Annotations: exits(exitNoDrive, exitDamage, exitStopped), Args: oneArgAtMost("the label or path of a drive"),
@@ -50,6 +52,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	}
 	c.Flags().StringArrayVar(&f.points, "point", nil, "only this point or machine; may be given several times")
 	c.Flags().StringVar(&f.sample, "sample", "", "read only this share of the drive, for example 5%: what was read longest ago")
+	c.Flags().BoolVar(&f.unread, "unread", false, "read only what was never read back: what was written since the last verification")
 	c.Flags().BoolVar(&f.restart, "restart", false, "begin anew instead of going on with a verification that was interrupted")
 	c.Flags().BoolVar(&f.detach, "detach", false, "go on without this terminal; follow with: lifeboat run attach")
 	c.RegisterFlagCompletionFunc("sample", cobra.FixedCompletions([]string{"5%", "10%", "25%"}, cobra.ShellCompDirectiveNoFileComp))
@@ -71,12 +74,15 @@ func (f *verifyFlags) options(args []string) (o imagestore.VerifyOptions, err er
 	if f.sample != "" && f.restart {
 		return o, usagef("--restart goes without --sample: a sample always reads what was read longest ago")
 	}
+	if f.unread && (f.sample != "" || len(f.points) > 0 || f.restart) {
+		return o, usagef("--unread goes without --sample, --point and --restart")
+	}
 	if f.sample != "" {
 		if o.Sample, err = parseShare(f.sample); err != nil {
 			return o, err
 		}
 	}
-	o.Resume = !f.restart
+	o.Resume, o.Unread = !f.restart, f.unread
 	return o, nil
 }
 
@@ -253,7 +259,7 @@ func (a *app) damageProblem(d *openedDrive, report imagestore.VerifyReport, err 
 			what += fmt.Sprintf(", and %s of points", count(more, "more disk"))
 		}
 		safe = "all other points of the drive were read whole; the damaged blocks are never given out as good"
-		if report.Sample > 0 {
+		if report.Sample > 0 || report.Unread {
 			safe = "the damaged blocks are never given out as good; a whole verification says what else is hurt"
 		}
 	}
@@ -275,7 +281,7 @@ func (a *app) showVerify(r *run, d *openedDrive, report imagestore.VerifyReport,
 	case err == nil && report.FromMemory != "":
 		a.print("%s: what was read is as it was written, but it may not have come from the drive\n", summary)
 		return
-	case err == nil && report.Sample > 0:
+	case err == nil && (report.Sample > 0 || report.Unread):
 		a.print("%s: every block that was read is as it was written\n%s\n", summary, coverageWords(report.Coverage))
 		return
 	case err == nil:
