@@ -135,6 +135,10 @@ func tellCommands(t *testing.T, program string, below []string, all map[string]t
 		help := output(t, program, append(slices.Clone(path), "--help")...)
 		if strings.Contains(help, "  lifeboat "+strings.Join(path, " ")+" COMMAND\n") {
 			tellCommands(t, program, path, all)
+			// A group that answers by itself has exit codes of its own.
+			if codes := exitCodes(help); codes != "" {
+				all[strings.Join(path, " ")] = told{purpose, codes}
+			}
 			continue
 		}
 		all[strings.Join(path, " ")] = told{purpose, exitCodes(help)}

@@ -95,7 +95,7 @@ func describeCompletion(root *cobra.Command) {
 // commands lists every command, in the order that help shows them.
 func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
-		a.initCommand(), a.hostCommand(), a.machineCommand(), a.driveCommand(),
+		a.initCommand(), a.hostCommand(), a.machineCommand(), a.driveCommand(), a.rotateCommand(),
 		a.exportCommand(), a.copyCommand(), a.pointCommand(), a.pruneCommand(), a.verifyCommand(), a.repairCommand(),
 		a.bootCommand(), a.restoreCommand(), a.psCommand(), a.stopCommand(), a.consoleCommand(),
 		a.runCommand(), a.keyCommand(), a.manCommand(), a.versionCommand(),

@@ -33,6 +33,9 @@ type siteFile struct {
 	// Exclude names disks and machines that are not exported.
 	Exclude []excludeFile `yaml:"exclude,omitempty"`
 	Limits  limitsFile    `yaml:"limits,omitempty"`
+	// Rotation is the section that [readRotation] reads. It is kept as it was
+	// written, with its comments, when the file is written again.
+	Rotation yaml.Node `yaml:"rotation,omitempty"`
 }
 
 type siteNames struct {
@@ -150,7 +153,8 @@ func (s *siteFile) check() error {
 	if s.Limits.Machines < 0 || s.Limits.Disks < 0 || s.Limits.CheckEvery < 0 {
 		return errors.New("limits: machines, disks and checkEvery must not be negative")
 	}
-	return nil
+	_, err := readRotation(&s.Rotation)
+	return err
 }
 
 // lockState waits until no other command changes site.yaml or the passwords of

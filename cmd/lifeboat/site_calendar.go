@@ -1,0 +1,123 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"lifeboat/rotation"
+)
+
+// defaultDayEnds is late enough for a night job and early enough for a person: a
+// run after midnight belongs to the evening before.
+const defaultDayEnds = 6 * time.Hour
+
+var defaultWorkdays = []time.Weekday{time.Monday, time.Tuesday, time.Wednesday, time.Thursday, time.Friday}
+
+// calendar reads the calendar; without one it is this computer's zone, Monday to
+// Friday, and a day ends at six.
+func (r *rotationReader) calendar(n *yaml.Node) rotation.Calendar {
+	f := r.fields(n, "calendar", "zone", "dayEnds", "workdays", "holidays")
+	c := rotation.Calendar{Zone: time.Local, DayEnds: defaultDayEnds, Workdays: r.weekdays(f["workdays"], "workdays"), Holidays: r.dates(f["holidays"], "holidays")}
+	if len(c.Workdays) == 0 {
+		c.Workdays = slices.Clone(defaultWorkdays)
+	}
+	if name := r.text(f["zone"], "zone"); name != "" {
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			r.wrong(f["zone"], "calendar.zone: %q is not a time zone that this computer knows, such as Europe/Berlin", name)
+		} else {
+			c.Zone = zone
+		}
+	}
+	if text := r.text(f["dayEnds"], "dayEnds"); text != "" {
+		t, err := time.Parse("15:04", text)
+		if err != nil || t.Hour() >= 12 {
+			r.wrong(f["dayEnds"], "calendar.dayEnds: %q is not a time of the morning, such as \"06:00\"", text)
+		}
+		c.DayEnds = time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute
+	}
+	return c
+}
+
+var weekdayNames = []string{"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"}
+
+func (r *rotationReader) weekday(n *yaml.Node, what string) time.Weekday {
+	return r.weekdayOf(n, what, r.text(n, what))
+}
+
+// weekdayOf reads a day by its name or the first three letters of it.
+func (r *rotationReader) weekdayOf(n *yaml.Node, what, text string) time.Weekday {
+	for i, name := range weekdayNames {
+		if lower := strings.ToLower(text); lower == name || lower == name[:3] {
+			return time.Weekday(i)
+		}
+	}
+	r.wrong(n, "%s: %q is not a day of the week%s", what, text, meant(text, weekdayNames))
+	return time.Sunday
+}
+
+// weekdays reads days and ranges of days: "monday to thursday".
+func (r *rotationReader) weekdays(n *yaml.Node, what string) (all []time.Weekday) {
+	for _, item := range r.items(n, what) {
+		first, last, isRange := strings.Cut(r.text(item, what), " to ")
+		d := r.weekdayOf(item, what, first)
+		end := d
+		if isRange {
+			end = r.weekdayOf(item, what, last)
+		}
+		for ; ; d = (d + 1) % 7 {
+			if !slices.Contains(all, d) {
+				all = append(all, d)
+			}
+			if d == end {
+				break
+			}
+		}
+	}
+	return all
+}
+
+func (r *rotationReader) date(n *yaml.Node, what string) rotation.Date {
+	return r.dateOf(n, what, r.text(n, what))
+}
+
+func (r *rotationReader) dateOf(n *yaml.Node, what, text string) rotation.Date {
+	t, err := time.Parse(time.DateOnly, text)
+	if err != nil {
+		r.wrong(n, "%s: %q is not a date, such as 2026-12-24", what, text)
+	}
+	return dateOf(t)
+}
+
+// dateOf is the day of a moment, in the moment's own zone.
+func dateOf(t time.Time) rotation.Date {
+	return rotation.Date{Year: t.Year(), Month: t.Month(), Day: t.Day()}
+}
+
+// holidayLimit bounds one range of holidays.
+const holidayLimit = 366
+
+// dates reads days and ranges of days: "2026-12-24 to 2027-01-01".
+func (r *rotationReader) dates(n *yaml.Node, what string) (all []rotation.Date) {
+	for _, item := range r.items(n, what) {
+		first, last, isRange := strings.Cut(r.text(item, what), " to ")
+		from := r.dateOf(item, what, first)
+		to := from
+		if isRange {
+			to = r.dateOf(item, what, last)
+		}
+		begin := time.Date(from.Year, from.Month, from.Day, 12, 0, 0, 0, time.UTC)
+		end := time.Date(to.Year, to.Month, to.Day, 12, 0, 0, 0, time.UTC)
+		if end.Before(begin) || end.Sub(begin) > holidayLimit*day {
+			r.wrong(item, "%s: %q is not a range from one day to a later one, within a year", what, item.Value)
+			continue
+		}
+		for t := begin; !t.After(end); t = t.AddDate(0, 0, 1) {
+			all = append(all, dateOf(t))
+		}
+	}
+	return all
+}
