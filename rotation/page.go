@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"lifeboat"
 )
 
 // pageWidth fits any printer and any terminal.
@@ -92,6 +94,10 @@ func wrap(text string, width int) []string {
 func startHere(f SheetFacts) string {
 	var p page
 	p.title("START HERE")
+	if lifeboat.IsTrial(f.Drive.SiteID) {
+		p.paragraph("TRIAL. This drive was made to try things out. It protects nothing.")
+		p.gap()
+	}
 	p.paragraph("This drive holds complete copies of servers, so that they can be started again after a disaster. The copies are encrypted: without a secret that is kept elsewhere nobody can read them.")
 	p.gap()
 	p.fact("Drive", f.Drive.Label)
@@ -122,6 +128,10 @@ func startHere(f SheetFacts) string {
 func RecoverySheet(f SheetFacts) string {
 	var p page
 	p.title("RECOVERY SHEET")
+	if lifeboat.IsTrial(f.Drive.SiteID) {
+		p.paragraph("TRIAL. This sheet belongs to a trial, which protects nothing.")
+		p.gap()
+	}
 	p.paragraph("Keep this sheet on paper, and never in one box with a drive. It says how the servers on the drives are started again on any computer with Linux, and how to know that the program on a drive is the right one.")
 	p.gap()
 	p.fact("Drive", f.Drive.Label)

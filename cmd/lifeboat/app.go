@@ -30,6 +30,10 @@ type app struct {
 	verbose        bool
 	quiet          bool
 	noColor        bool
+	// toldTime is what --now says, and ahead how far this command's clock is
+	// before the computer's for it.
+	toldTime string
+	ahead    time.Duration
 
 	// asked keeps a secret that a person typed, so that one command asks once.
 	asked *string

@@ -78,7 +78,7 @@ func (b *booter) all(ctx context.Context) ([]bootResult, error) {
 
 func (b *booter) one(ctx context.Context, m plannedBoot) bootResult {
 	r := bootResult{Machine: m.Name, Point: m.Point.ID, TakenAt: m.Point.TakenAt, Forwards: m.Forwards,
-		AgeSeconds: b.began.Sub(m.Point.TakenAt).Seconds()}
+		AgeSeconds: b.a.momentOf(b.began).Sub(m.Point.TakenAt).Seconds()}
 	b.tell(m.Name, "boots from point %s of %s", short(m.Point.ID), stamp(m.Point.TakenAt))
 	before := b.readBytes()
 	r.err = b.inForms(ctx, m, &r)
@@ -131,7 +131,7 @@ func (b *booter) running(ctx context.Context) []string {
 
 func (b *booter) tell(machine, format string, args ...any) {
 	text := machine + ": " + fmt.Sprintf(format, args...)
-	e := event{Event: "boot", Time: time.Now().UTC(), Machine: machine, Text: text}
+	e := event{Event: "boot", Time: b.a.now().UTC(), Machine: machine, Text: text}
 	b.run.log(e)
 	if b.a.json {
 		b.a.printJSON(e)

@@ -240,7 +240,7 @@ func (a *app) recordBoot(r *run, drive *openedDrive, host hostFile, plan *bootPl
 	if err != nil {
 		return nil, err
 	}
-	b := &bootedRun{Run: r.ID, Began: time.Now().UTC(), Drive: drive.store.Drive(), DrivePath: drive.found.Path,
+	b := &bootedRun{Run: r.ID, Began: a.now().UTC(), Drive: drive.store.Drive(), DrivePath: drive.found.Path,
 		Host: host, Socket: filepath.Join(sockets, "disks")}
 	for i, m := range plan.Machines {
 		bm := bootedMachine{Name: m.Name, Machine: m.Point.Machine.ID, Point: m.Point.ID, TakenAt: m.Point.TakenAt,
@@ -282,7 +282,7 @@ func (a *app) showBootPlan(drive *openedDrive, plan *bootPlan) {
 func (a *app) showBoot(b *booter, results []bootResult, err error) {
 	serving, _ := readServing(b.run.dir)
 	if a.json {
-		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Run: b.run.ID, Result: struct {
+		a.printJSON(event{Event: "result", Time: a.now().UTC(), Run: b.run.ID, Result: struct {
 			Drive     lifeboat.Drive `json:"drive"`
 			Machines  []bootResult   `json:"machines"`
 			ReadBytes int64          `json:"readBytes"`
@@ -334,7 +334,7 @@ func (a *app) bootResume(ctx context.Context, f bootFlags) error {
 	if err := a.serveAgain(ctx, booted, dir); err != nil {
 		return err
 	}
-	b := &booter{a: a, host: host, run: openRunLog(dir), booted: booted}
+	b := &booter{a: a, host: host, run: a.openRunLog(dir), booted: booted}
 	if err := b.powerOnAgain(ctx); err != nil {
 		return err
 	}

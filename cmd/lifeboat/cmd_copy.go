@@ -126,7 +126,7 @@ func (a *app) copyNow(ctx context.Context, from, to *openedDrive, ids []string) 
 	summary := fmt.Sprintf("from %s to %s: %s copied, %s there already; stored %s", from.name(), to.name(),
 		count(len(report.Copied), "point"), fmt.Sprint(len(report.Present)), humanBytes(report.WrittenBytes))
 	if a.json {
-		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Run: r.ID, Result: struct {
+		a.printJSON(event{Event: "result", Time: a.now().UTC(), Run: r.ID, Result: struct {
 			From    lifeboat.Drive        `json:"from"`
 			To      lifeboat.Drive        `json:"to"`
 			Report  imagestore.CopyReport `json:"report"`

@@ -71,12 +71,12 @@ func (a *app) driveInit(ctx context.Context, path, label string, dryRun bool) er
 		a.print("would make drive %s at %s, with %d programs for a recovery\n", label, path, len(programs))
 		return nil
 	}
-	o := rotation.InitOptions{Label: label, SiteID: secrets.Site.ID, Contact: site.Site.Contact, Programs: programs, Now: time.Now()}
+	o := rotation.InitOptions{Label: label, SiteID: secrets.Site.ID, Contact: site.Site.Contact, Programs: programs, Now: a.now()}
 	if site.Site.NameOnDrives {
 		o.CompanyName = site.Site.Name
 	}
 	o.CreateStore = func(ctx context.Context, dir durable.Dir, drive lifeboat.Drive) error {
-		return imagestore.Create(ctx, dir, imagestore.CreateOptions{Drive: drive, Site: secrets.Site, Program: version, Now: time.Now(), Slots: []imagestore.NewSlot{
+		return imagestore.Create(ctx, dir, imagestore.CreateOptions{Drive: drive, Site: secrets.Site, Program: version, Now: a.now(), Slots: []imagestore.NewSlot{
 			{Name: "passphrase", Secret: secret},
 			{Name: "control machine", Recipient: id.Recipient()},
 		}})
@@ -143,7 +143,7 @@ func (a *app) labelIsFree(ctx context.Context, site *siteFile, label string) err
 	}
 	for _, r := range away {
 		if sameSticker(r.Drive) {
-			a.warn("another drive %s (%s) was last seen %s; if it still exists, give one of the two another label", label, short(r.ID), humanAge(time.Now(), r.SeenAt))
+			a.warn("another drive %s (%s) was last seen %s; if it still exists, give one of the two another label", label, short(r.ID), humanAge(a.now(), r.SeenAt))
 		}
 	}
 	return nil
@@ -214,7 +214,7 @@ func (a *app) driveList(ctx context.Context) error {
 	}
 	rows := []driveRow{}
 	for _, f := range found {
-		rows = append(rows, driveRow{Drive: f.Drive, Path: f.Path, Attached: true, FreeBytes: f.FreeBytes, TotalBytes: f.TotalBytes, SeenAt: time.Now().UTC(), Note: f.Note})
+		rows = append(rows, driveRow{Drive: f.Drive, Path: f.Path, Attached: true, FreeBytes: f.FreeBytes, TotalBytes: f.TotalBytes, SeenAt: a.now().UTC(), Note: f.Note})
 	}
 	if a.hasState() {
 		if rows, err = a.addKnownDrives(ctx, rows); err != nil {
@@ -227,7 +227,7 @@ func (a *app) driveList(ctx context.Context) error {
 	}
 	var cells [][]string
 	for _, r := range rows {
-		where, space := "not attached, seen "+humanAge(time.Now(), r.SeenAt), "-"
+		where, space := "not attached, seen "+humanAge(a.now(), r.SeenAt), "-"
 		if r.Attached {
 			where = r.Path
 		}
@@ -339,7 +339,7 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 	a.print("  id          %s\n  site        %s\n  key         %s\n  opened by   %s\n", d.store.Drive().ID, d.store.Site().Name, d.store.Fingerprint(), list(names))
 	a.print("  points      %d of %d machines\n", len(points), len(newest))
 	a.print("  store       %s in %d packs, %s free\n", humanBytes(usage.StoredBytes), usage.Packs, humanBytes(usage.FreeBytes))
-	a.print("  verified    %s\n  read back   %s\n", driveVerifiedWords(checked.VerifiedAt), coverageWords(coverage))
+	a.print("  verified    %s\n  read back   %s\n", driveVerifiedWords(a.now(), checked.VerifiedAt), coverageWords(a.now(), coverage))
 	if coverage.DamagedBytes > 0 {
 		a.print("  damaged     damage is known in files of %s; heal what can be healed: lifeboat repair %s\n", humanBytes(coverage.DamagedBytes), shellWord(d.found.Drive.Label))
 	}
@@ -348,7 +348,7 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 	}
 	a.print("  programs    %s\n", programWords(programs))
 	for _, p := range newest {
-		a.print("  newest      %s  %s, %s\n", p.Machine.Name, stamp(p.TakenAt), humanAge(time.Now(), p.TakenAt))
+		a.print("  newest      %s  %s, %s\n", p.Machine.Name, stamp(p.TakenAt), humanAge(a.now(), p.TakenAt))
 	}
 	return lostPoints(d, faults)
 }

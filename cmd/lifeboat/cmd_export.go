@@ -109,7 +109,7 @@ func checkName(name string) error {
 }
 
 func (a *app) export(ctx context.Context, f exportFlags, args []string) error {
-	until, err := parseUntil(f.until, time.Now())
+	until, err := parseUntil(f.until, a.now())
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (a *app) exportTo(ctx context.Context, site *siteFile, r *run, f exportFlag
 		return nil, err
 	}
 	if cat != nil {
-		if err := cat.StartRun(ctx, r.ID, "export", time.Now()); err != nil {
+		if err := cat.StartRun(ctx, r.ID, "export", a.now()); err != nil {
 			a.warn("the catalogue does not learn of this run: %v", err)
 		}
 	}
@@ -177,7 +177,7 @@ func (a *app) exportTo(ctx context.Context, site *siteFile, r *run, f exportFlag
 		return results, nil
 	}
 	after := context.WithoutCancel(ctx)
-	if err := cat.EndRun(after, r.ID, time.Now(), exitCode(exportOutcome(ctx, results)), a.exportSummary(results)); err != nil {
+	if err := cat.EndRun(after, r.ID, a.now(), exitCode(exportOutcome(ctx, results)), a.exportSummary(results)); err != nil {
 		a.warn("the catalogue does not learn how this run ended: %v", err)
 	}
 	if err := a.sawDrive(after, cat, drive); err != nil {

@@ -21,8 +21,11 @@ func (a *app) initCommand() *cobra.Command {
 		Long: "Makes the state folder: the site's file, this computer's identity (so that night jobs need no\n" +
 			"secret) and the site's secret, which opens every drive. The secret is made up and shown once,\n" +
 			"unless --passphrase-file gives one. Whoever has a drive and this secret has the company.\n" +
-			"Where only the site's file was lost, it is written anew and the secrets stay what they were.",
-		Example:     "  lifeboat init --site head-office --contact '+49 30 1234567'\n  lifeboat init --site head-office --passphrase-file secret.txt",
+			"Where only the site's file was lost, it is written anew and the secrets stay what they were.\n" +
+			"With --trial it is a trial, to try weeks of rotation in an hour: its commands may be told the time\n" +
+			"with --now, its drives say TRIAL, and no real site takes them.",
+		Example: "  lifeboat init --site head-office --contact '+49 30 1234567'\n  lifeboat init --site head-office --passphrase-file secret.txt\n" +
+			"  lifeboat init --trial --site try-out --state /tmp/try-out",
 		Annotations: exits(), Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if names.Name == "" {
@@ -33,6 +36,7 @@ func (a *app) initCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&names.Name, "site", "", "the site's name; on drives it is sealed")
 	c.Flags().StringVar(&names.Contact, "contact", "", "phone number that stands on every drive, for a finder and for a stranger who recovers")
+	c.Flags().BoolVar(&names.Trial, "trial", false, "make a trial: it may be told the time (--now), and no real site takes its drives")
 	c.Flags().BoolVar(&names.NameOnDrives, "name-on-drives", false, "put the site's name on every drive, for everybody to read")
 	return c
 }
@@ -100,14 +104,20 @@ func (a *app) initAgain(names siteNames, passphrase string, given bool) error {
 	switch {
 	case names.Name != kept.Site.Name:
 		refused = fmt.Sprintf("%s holds the secrets of the site %s, not of %s", a.stateDir, kept.Site.Name, names.Name)
+	case names.Trial != lifeboat.IsTrial(kept.Site.ID):
+		refused = fmt.Sprintf("%s holds the secrets of the site %s, and a trial and a real site are never one", a.stateDir, kept.Site.Name)
 	case given && lineOf(passphrase) != lineOf(kept.Passphrase):
 		refused = fmt.Sprintf("%s holds the secrets of the site %s, and its secret is not the one in %s", a.stateDir, kept.Site.Name, a.passphraseFile)
 	}
 	if refused != "" {
+		trial := ""
+		if lifeboat.IsTrial(kept.Site.ID) {
+			trial = " --trial"
+		}
 		return &lifeboat.Problem{
 			What: refused,
 			Safe: "nothing was changed; the secrets that are there open the site's drives",
-			Next: fmt.Sprintf("to write its site.yaml anew: lifeboat init --site %s; for another site, another folder: --state DIR", shellWord(kept.Site.Name)),
+			Next: fmt.Sprintf("to write its site.yaml anew: lifeboat init --site %s%s; for another site, another folder: --state DIR", shellWord(kept.Site.Name), trial),
 		}
 	}
 	names.ID = kept.Site.ID
@@ -144,6 +154,9 @@ func (a *app) makeIdentity(names siteNames, passphrase string) (imagestore.Site,
 		return imagestore.Site{}, err
 	}
 	site := imagestore.NewSite(names.Name)
+	if names.Trial {
+		site.ID = lifeboat.AsTrial(site.ID)
+	}
 	return site, a.saveSiteSecrets(id, siteSecrets{Version: 1, Site: site, Passphrase: passphrase})
 }
 
@@ -162,9 +175,10 @@ func (a *app) showInit(names siteNames, passphrase string, given bool) {
 		out := struct {
 			Site       string `json:"site"`
 			ID         string `json:"id"`
+			Trial      bool   `json:"trial,omitempty"`
 			State      string `json:"state"`
 			Passphrase string `json:"passphrase,omitempty"`
-		}{Site: names.Name, ID: names.ID, State: a.stateDir}
+		}{Site: names.Name, ID: names.ID, Trial: names.Trial, State: a.stateDir}
 		if !given {
 			out.Passphrase = passphrase
 		}
@@ -172,6 +186,9 @@ func (a *app) showInit(names siteNames, passphrase string, given bool) {
 		return
 	}
 	a.print("site %s is set up in %s\n", names.Name, a.stateDir)
+	if names.Trial {
+		a.print("TRIAL: it is a trial. Its clock can be set with --now, and no real site takes its drives.\n")
+	}
 	if !given {
 		a.print("\nThe secret that opens every drive of this site:\n\n    %s\n\n"+
 			"Write it down twice, on paper, and keep it where no drive is kept. It is not shown again\n"+

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -95,7 +94,7 @@ func (a *app) keyRotate(ctx context.Context, drive string, r keyRotation) error 
 	}
 	plan.Generations = d.store.Generations()
 	if a.json && r.allData {
-		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Result: plan})
+		a.printJSON(event{Event: "result", Time: a.now().UTC(), Result: plan})
 		return nil
 	}
 	if a.json {

@@ -152,7 +152,7 @@ func (a *app) pointShowCommand() *cobra.Command {
 				a.printJSON(withChecks([]lifeboat.RestorePoint{p}, checked)[0])
 				return nil
 			}
-			a.print("point %s on %s\n%s", p.ID, d.name(), describePoint(p, checked.Points[p.ID]))
+			a.print("point %s on %s\n%s", p.ID, d.name(), describePoint(a.now(), p, checked.Points[p.ID]))
 			return nil
 		},
 	}
@@ -160,7 +160,7 @@ func (a *app) pointShowCommand() *cobra.Command {
 	return c
 }
 
-func describePoint(p lifeboat.RestorePoint, read imagestore.CheckedPoint) string {
+func describePoint(now time.Time, p lifeboat.RestorePoint, read imagestore.CheckedPoint) string {
 	var out strings.Builder
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&out, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
@@ -168,7 +168,7 @@ func describePoint(p lifeboat.RestorePoint, read imagestore.CheckedPoint) string
 	line("machine", "%s", p.Machine.Name)
 	line("taken", "%s, %s", stamp(p.TakenAt), p.Consistency)
 	line("committed", "%s, sequence %d, run %s", stamp(p.CommittedAt), p.Sequence, short(p.RunID))
-	line("verified", "%s", pointReadWords(read))
+	line("verified", "%s", pointReadWords(now, read))
 	if p.Change.Unusual() {
 		line("unusual", "%d of 100: %s", p.Change.Score, p.Change.Why)
 	}

@@ -103,7 +103,7 @@ func (a *app) pruneNow(ctx context.Context, d *openedDrive, o imagestore.PruneOp
 	summary := fmt.Sprintf("%s: freed %s; %s removed, %s of them written anew (%s)", d.name(), humanBytes(max(0, report.FreedBytes)),
 		count(report.RemovedPacks, "pack"), fmt.Sprint(report.RewrittenPacks), humanBytes(report.WrittenBytes))
 	if a.json {
-		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Run: r.ID, Result: struct {
+		a.printJSON(event{Event: "result", Time: a.now().UTC(), Run: r.ID, Result: struct {
 			Drive   lifeboat.Drive         `json:"drive"`
 			Report  imagestore.PruneReport `json:"report"`
 			Freed   int64                  `json:"freedBytes"`

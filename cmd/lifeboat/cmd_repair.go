@@ -177,7 +177,7 @@ func madeAnew(f repairFlags, report imagestore.RepairReport) string {
 
 func (a *app) showRepair(r *run, d *openedDrive, f repairFlags, report imagestore.RepairReport, summary string, seconds float64, err error) {
 	if a.json {
-		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Run: r.ID, Result: struct {
+		a.printJSON(event{Event: "result", Time: a.now().UTC(), Run: r.ID, Result: struct {
 			Drive   lifeboat.Drive          `json:"drive"`
 			Report  imagestore.RepairReport `json:"report"`
 			Seconds float64                 `json:"seconds"`

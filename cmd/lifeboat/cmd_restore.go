@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -230,7 +229,7 @@ func (a *app) runRestore(ctx context.Context, d *openedDrive, plan *restorePlan)
 		return restoreProblem(d, plan, err)
 	}
 	if a.json {
-		a.printJSON(event{Event: "result", Run: r.ID, Time: time.Now().UTC(), Result: plan})
+		a.printJSON(event{Event: "result", Run: r.ID, Time: a.now().UTC(), Result: plan})
 		return err
 	}
 	for _, f := range plan.Damaged {

@@ -163,7 +163,7 @@ func (a *app) runStopCommand() *cobra.Command {
 				return fmt.Errorf("signal run %s: %w", short(f.ID), err)
 			}
 			if a.json {
-				a.printJSON(event{Event: "stopping", Time: time.Now().UTC(), Run: f.ID})
+				a.printJSON(event{Event: "stopping", Time: a.now().UTC(), Run: f.ID})
 			}
 			a.note("run %s was asked to stop; follow it with: lifeboat run attach %s", short(f.ID), short(f.ID))
 			return nil

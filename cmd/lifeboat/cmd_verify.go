@@ -155,7 +155,7 @@ func (a *app) sayResumed(p *progress, plan imagestore.VerifyPlan) {
 		100*plan.ResumedBytes/max(plan.TotalBytes, 1), stamp(plan.ResumedFrom))
 	p.run.log(event{Event: "resumed", Text: text, Result: plan})
 	if a.json {
-		a.printJSON(event{Event: "resumed", Time: time.Now().UTC(), Run: p.run.ID, Text: text, Result: plan})
+		a.printJSON(event{Event: "resumed", Time: a.now().UTC(), Run: p.run.ID, Text: text, Result: plan})
 		return
 	}
 	a.note("%s", text)
@@ -269,7 +269,7 @@ func (a *app) damageProblem(d *openedDrive, report imagestore.VerifyReport, err 
 
 func (a *app) showVerify(r *run, d *openedDrive, report imagestore.VerifyReport, summary string, seconds float64, err error) {
 	if a.json {
-		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Run: r.ID, Result: struct {
+		a.printJSON(event{Event: "result", Time: a.now().UTC(), Run: r.ID, Result: struct {
 			Drive   lifeboat.Drive          `json:"drive"`
 			Report  imagestore.VerifyReport `json:"report"`
 			Seconds float64                 `json:"seconds"`
@@ -282,7 +282,7 @@ func (a *app) showVerify(r *run, d *openedDrive, report imagestore.VerifyReport,
 		a.print("%s: what was read is as it was written, but it may not have come from the drive\n", summary)
 		return
 	case err == nil && (report.Sample > 0 || report.Unread):
-		a.print("%s: every block that was read is as it was written\n%s\n", summary, coverageWords(report.Coverage))
+		a.print("%s: every block that was read is as it was written\n%s\n", summary, coverageWords(a.now(), report.Coverage))
 		return
 	case err == nil:
 		a.print("%s: every block was read back and is as it was written\n", summary)

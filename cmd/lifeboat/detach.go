@@ -31,7 +31,7 @@ func (a *app) startDetached(kind string) error {
 	// How the run ends is its own to say from here on.
 	a.promisedRun = ""
 	if a.json {
-		a.printJSON(event{Event: "detached", Time: time.Now().UTC(), Run: r.ID})
+		a.printJSON(event{Event: "detached", Time: a.now().UTC(), Run: r.ID})
 		return nil
 	}
 	a.print("%s\n", r.ID)
@@ -85,7 +85,7 @@ func (a *app) takePromisedRun() {
 	}
 	// What this process starts is no run of that id.
 	os.Unsetenv(detachedRunEnv)
-	r := &run{ID: a.promisedRun, dir: filepath.Join(a.runsDir(), a.promisedRun)}
+	r := &run{ID: a.promisedRun, dir: filepath.Join(a.runsDir(), a.promisedRun), now: a.now}
 	f, err := readRun(r.dir)
 	if err != nil {
 		return
@@ -101,7 +101,7 @@ func (a *app) endPromisedRun(err error) {
 	if a.promisedRun == "" {
 		return
 	}
-	r := &run{ID: a.promisedRun, dir: filepath.Join(a.runsDir(), a.promisedRun)}
+	r := &run{ID: a.promisedRun, dir: filepath.Join(a.runsDir(), a.promisedRun), now: a.now}
 	if f, rerr := readRun(r.dir); rerr != nil || f.Exit != nil {
 		return
 	}

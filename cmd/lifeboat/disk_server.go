@@ -39,7 +39,7 @@ func (a *app) diskServerCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		s := &diskServer{a: a, dir: dir, booted: b, keys: keys, log: openRunLog(dir)}
+		s := &diskServer{a: a, dir: dir, booted: b, keys: keys, log: a.openRunLog(dir)}
 		return s.run(ctx, guard)
 	})
 }
@@ -331,12 +331,12 @@ func (s *diskServer) failed(export string, err error) {
 }
 
 // openRunLog opens a run's log to add to it from another process.
-func openRunLog(dir string) *run {
+func (a *app) openRunLog(dir string) *run {
 	file, err := os.OpenFile(filepath.Join(dir, "log.jsonl"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil
 	}
-	return &run{ID: filepath.Base(dir), dir: dir, file: file}
+	return &run{ID: filepath.Base(dir), dir: dir, file: file, now: a.now}
 }
 
 // serviceKeys is what a service reads from its standard input.

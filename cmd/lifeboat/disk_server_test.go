@@ -30,7 +30,7 @@ func TestAServerOfDisksThatCannotListenEnds(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- (&diskServer{a: a, dir: dir, booted: b, log: openRunLog(dir)}).run(context.Background(), self)
+		ended <- (&diskServer{a: a, dir: dir, booted: b, log: a.openRunLog(dir)}).run(context.Background(), self)
 	}()
 	select {
 	case err := <-ended:

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,6 +45,8 @@ type openedDrive struct {
 	dir   durable.Dir
 	// keys opened it, and may open it again.
 	keys secretKeys
+	// now is the clock of the command that opened it.
+	now func() time.Time
 	// speed is what the drive was measured to write, in bytes per second; several
 	// machines may ask for it at the same time.
 	speedMu sync.Mutex
@@ -201,12 +204,12 @@ func (a *app) openFound(ctx context.Context, found rotation.Found, keys secretKe
 	if count != nil {
 		opened = countedDir{dir, count}
 	}
-	store, err := imagestore.Open(ctx, opened, secrets, imagestore.OpenOptions{Mode: mode})
+	store, err := imagestore.Open(ctx, opened, secrets, imagestore.OpenOptions{Mode: mode, Now: a.now})
 	if err != nil {
 		closeDir(dir)
 		return nil, openProblem(found, err)
 	}
-	d := &openedDrive{found: found, store: store, dir: dir, keys: keys}
+	d := &openedDrive{found: found, store: store, dir: dir, keys: keys, now: a.now}
 	if err := a.confirmDrive(d); err != nil {
 		d.Close()
 		return nil, err
@@ -246,6 +249,9 @@ func (a *app) confirmDrive(d *openedDrive) error {
 func (a *app) checkSite(d *openedDrive) error {
 	site, err := a.siteOrNone()
 	if err != nil || site == nil || site.Site.ID == "" || site.Site.ID == d.store.Site().ID {
+		return err
+	}
+	if err := checkTrial(site.Site, d.store.Drive()); err != nil {
 		return err
 	}
 	return &lifeboat.Problem{

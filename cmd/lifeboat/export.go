@@ -163,7 +163,7 @@ func (e *exportRun) tooLate(ctx context.Context) string {
 	switch {
 	case ctx.Err() != nil:
 		return "not tried: stopped"
-	case !e.until.IsZero() && !time.Now().Before(e.until):
+	case !e.until.IsZero() && !e.a.now().Before(e.until):
 		return "not tried: it was past " + e.until.Local().Format("15:04")
 	default:
 		return ""
@@ -302,7 +302,7 @@ func (e *exportRun) captureOf(j exportJob, still hypervisor.Still, o hypervisor.
 	// A link that a person made is worth more than what the host knows.
 	m.ID = j.id
 	c := imagestore.Capture{
-		Machine: m, DisksAtOnce: e.disksAtOnce, CheckEvery: e.checkEvery, RunID: e.run.ID, TakenAt: still.TakenAt(), Host: j.host, Program: version,
+		Machine: m, DisksAtOnce: e.disksAtOnce, CheckEvery: e.checkEvery, RunID: e.run.ID, TakenAt: e.a.momentOf(still.TakenAt()), Host: j.host, Program: version,
 		Sources: map[string]imagestore.Source{}, Tokens: map[string]string{}, Since: o.Since,
 	}
 	for i := range m.Disks {

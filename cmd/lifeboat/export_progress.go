@@ -85,7 +85,7 @@ func (e *exportRun) estimate(ctx context.Context, j exportJob, first bool, c ima
 		j.name, e.drive.name(), humanBytes(data), humanDuration(time.Duration(seconds*float64(time.Second))), humanBytes(int64(speed)))
 	e.run.log(event{Event: "estimate", Machine: j.name, Text: text, TotalBytes: data, BytesPerSecond: speed, RemainingSeconds: seconds})
 	if e.a.json {
-		e.a.printJSON(event{Event: "estimate", Time: time.Now().UTC(), Machine: j.name, Text: text, TotalBytes: data, BytesPerSecond: speed, RemainingSeconds: seconds})
+		e.a.printJSON(event{Event: "estimate", Time: e.a.now().UTC(), Machine: j.name, Text: text, TotalBytes: data, BytesPerSecond: speed, RemainingSeconds: seconds})
 		return
 	}
 	e.progress.p.end()

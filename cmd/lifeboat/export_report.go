@@ -87,7 +87,7 @@ func (a *app) exportSummary(results []exportResult) string {
 // showExport prints what became of each machine.
 func (a *app) showExport(r *run, results []exportResult, err error) {
 	if a.json {
-		a.printJSON(event{Event: "result", Time: time.Now().UTC(), Run: r.ID, Result: struct {
+		a.printJSON(event{Event: "result", Time: a.now().UTC(), Run: r.ID, Result: struct {
 			Machines []exportResult `json:"machines"`
 			Exit     int            `json:"exit"`
 		}{results, exitCode(err)}})

@@ -30,7 +30,7 @@ func (a *app) guard(ctx context.Context, dir string, keys secretKeys, server pro
 		return err
 	}
 	defer lock.Close()
-	log := openRunLog(dir)
+	log := a.openRunLog(dir)
 	starts := 0
 	var looked time.Time
 	for {

@@ -87,7 +87,7 @@ func (a *app) acceptDrive(ctx context.Context, cat *catalog.Catalog, d *openedDr
 func (d *openedDrive) asSeen() catalog.Drive {
 	head := d.store.Head()
 	seen := catalog.Drive{Drive: d.store.Drive(), Fingerprint: d.store.Fingerprint(), Earlier: d.store.EarlierFingerprints(), Head: catalog.Head{Sequence: head.Sequence, Hash: head.Hash},
-		SeenPath: d.found.Path, SeenAt: time.Now(), WriteBytesPerSecond: int64(d.speed)}
+		SeenPath: d.found.Path, SeenAt: d.now(), WriteBytesPerSecond: int64(d.speed)}
 	seen.FreeBytes, seen.TotalBytes, _ = d.dir.Space()
 	return seen
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"lifeboat"
 	"lifeboat/internal/durable"
@@ -118,7 +117,7 @@ func programWords(findings []rotation.ProgramFinding) string {
 // sheetFacts collects what the recovery sheet of a drive says. The hashes are
 // those of this computer's programs: a drive proves nothing about itself.
 func (a *app) sheetFacts(found rotation.Found) (rotation.SheetFacts, error) {
-	facts := rotation.SheetFacts{Drive: found.Drive, Filesystem: found.Filesystem, Version: version, PrintedAt: time.Now()}
+	facts := rotation.SheetFacts{Drive: found.Drive, Filesystem: found.Filesystem, Version: version, PrintedAt: a.now()}
 	site, err := a.siteOrNone()
 	if err != nil {
 		return facts, err

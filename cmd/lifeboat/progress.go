@@ -67,7 +67,7 @@ func (p *progress) show(done, total int64) {
 	}
 	p.measure(done, since)
 	p.last, p.lastDone = now, done
-	e := event{Event: "progress", Time: now.UTC(), Machine: p.what, DoneBytes: done, TotalBytes: total,
+	e := event{Event: "progress", Time: p.a.now().UTC(), Machine: p.what, DoneBytes: done, TotalBytes: total,
 		BytesPerSecond: p.speed, RemainingSeconds: p.remaining(done, total).Seconds()}
 	p.run.log(e)
 	switch {

@@ -8,7 +8,7 @@ import (
 )
 
 // coverageWords says how much of a drive was read back, and when.
-func coverageWords(c imagestore.Coverage) string {
+func coverageWords(now time.Time, c imagestore.Coverage) string {
 	if c.PackBytes == 0 {
 		return "nothing is on it yet"
 	}
@@ -21,7 +21,7 @@ func coverageWords(c imagestore.Coverage) string {
 	case c.OldestRead.IsZero():
 		return text
 	}
-	return text + "; the oldest part " + humanAge(time.Now(), c.OldestRead)
+	return text + "; the oldest part " + humanAge(now, c.OldestRead)
 }
 
 // readWords says when a point was read back, shortly.
@@ -37,18 +37,18 @@ func readWords(c imagestore.CheckedPoint) string {
 }
 
 // driveVerifiedWords says when everything on a drive was verified.
-func driveVerifiedWords(at time.Time) string {
+func driveVerifiedWords(now, at time.Time) string {
 	if at.IsZero() {
 		return "never as a whole"
 	}
-	return fmt.Sprintf("%s, %s", stamp(at), humanAge(time.Now(), at))
+	return fmt.Sprintf("%s, %s", stamp(at), humanAge(now, at))
 }
 
 // pointReadWords says the same in full.
-func pointReadWords(c imagestore.CheckedPoint) string {
+func pointReadWords(now time.Time, c imagestore.CheckedPoint) string {
 	text := "never"
 	if !c.VerifiedAt.IsZero() {
-		text = fmt.Sprintf("%s, %s", stamp(c.VerifiedAt), humanAge(time.Now(), c.VerifiedAt))
+		text = fmt.Sprintf("%s, %s", stamp(c.VerifiedAt), humanAge(now, c.VerifiedAt))
 	}
 	if c.ReadSince.After(c.VerifiedAt) {
 		text += fmt.Sprintf("; every block was read since %s", stamp(c.ReadSince))

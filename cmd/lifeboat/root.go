@@ -45,6 +45,8 @@ func (a *app) rootCommand() *cobra.Command {
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no notes")
 	flags.BoolVar(&a.noColor, "no-color", false, "never use colour")
 
+	flags.StringVar(&a.toldTime, "now", "", "in a trial only: take this for the time (RFC 3339, or \"2026-11-27 17:00\")")
+
 	root.AddGroup(
 		&cobra.Group{ID: "set", Title: "Set up:"},
 		&cobra.Group{ID: "keep", Title: "Every night:"},
@@ -106,7 +108,7 @@ func (a *app) commands() []*cobra.Command {
 // before runs ahead of every command.
 func (a *app) before(c *cobra.Command, _ []string) error {
 	a.command = commandName(c)
-	return nil
+	return a.setClock(c)
 }
 
 // commandName is the command without the program's name: "drive init".

@@ -26,6 +26,8 @@ type run struct {
 
 	mu   sync.Mutex
 	file *os.File
+	// now is the clock of the command that writes it.
+	now func() time.Time
 }
 
 // runFile is run.json: written when the run begins and again when it ends.
@@ -52,7 +54,7 @@ func (a *app) runsDir() string { return filepath.Join(a.stateDir, "runs") }
 // beginRun makes the run's folder. A state folder that cannot be written is an
 // error: a run that nobody could find again must not start.
 func (a *app) beginRun(kind string, args []string) (*run, error) {
-	r := &run{ID: newID()}
+	r := &run{ID: newID(), now: a.now}
 	if a.promisedRun != "" {
 		r.ID = a.promisedRun
 	}
@@ -65,7 +67,7 @@ func (a *app) beginRun(kind string, args []string) (*run, error) {
 		r.file, err = os.OpenFile(filepath.Join(r.dir, "log.jsonl"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	}
 	if err == nil {
-		err = r.write(runFile{ID: r.ID, Kind: kind, Args: args, Process: self, Began: time.Now().UTC()})
+		err = r.write(runFile{ID: r.ID, Kind: kind, Args: args, Process: self, Began: a.now().UTC()})
 	}
 	if err != nil {
 		return nil, &lifeboat.Problem{
@@ -94,7 +96,7 @@ func (r *run) log(e event) {
 	}
 	e.Run = r.ID
 	if e.Time.IsZero() {
-		e.Time = time.Now().UTC()
+		e.Time = r.now().UTC()
 	}
 	line, err := json.Marshal(e)
 	if err != nil {
@@ -114,7 +116,7 @@ func (r *run) end(summary string, err error) {
 		return
 	}
 	code := exitCode(err)
-	f.Ended, f.Exit, f.Summary = time.Now().UTC(), &code, summary
+	f.Ended, f.Exit, f.Summary = r.now().UTC(), &code, summary
 	if err != nil {
 		p := newProblemJSON(f.Kind, err)
 		f.Problem = &p

@@ -60,7 +60,7 @@ func (a *app) startService(name, dir string, keys secretKeys, peer process) (pro
 	}
 	defer out.Close()
 	// The program may have been started from a folder that is gone by now.
-	cmd := exec.Command("/proc/self/exe", "--state", a.stateDir, name, dir)
+	cmd := exec.Command("/proc/self/exe", append(a.clockFlags(), "--state", a.stateDir, name, dir)...)
 	cmd.Args[0] = "lifeboat"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), out, out
 	detached(cmd)

@@ -45,6 +45,9 @@ type siteNames struct {
 	Contact string `yaml:"contact,omitempty"`
 	// NameOnDrives puts the site's name on every drive, for a finder to read.
 	NameOnDrives bool `yaml:"nameOnDrives,omitempty"`
+	// Trial says that the site is a trial, whose clock may be set. Its id says so
+	// as well.
+	Trial bool `yaml:"trial,omitempty"`
 }
 
 type excludeFile struct {
@@ -135,6 +138,9 @@ func badSite(path, why string) error {
 }
 
 func (s *siteFile) check() error {
+	if s.Site.ID != "" && s.Site.Trial != lifeboat.IsTrial(s.Site.ID) {
+		return errors.New("site.trial and site.id contradict each other: a trial is made by init --trial, and a real site never becomes one")
+	}
 	seen := map[string]bool{}
 	for i, h := range s.Hosts {
 		if err := h.check(); err != nil {
