@@ -41,6 +41,22 @@ type Point struct {
 	WholeDensity float64 `json:"wholeDensity,omitempty"`
 	// CopiedFrom is the id of the drive that it was copied from, or empty.
 	CopiedFrom string `json:"copiedFrom,omitempty"`
+	// ProvenAt is when it was last booted from that drive and its checks passed;
+	// zero when never, or when a fault was found since.
+	ProvenAt time.Time `json:"provenAt,omitzero"`
+	// Held says why somebody wants it kept, until HeldUntil (zero: for good); a
+	// hold that is over is still here. Empty: nobody holds it.
+	Held      string    `json:"held,omitempty"`
+	HeldUntil time.Time `json:"heldUntil,omitzero"`
+}
+
+// WholeAt is when the block of it was read that was read longest ago, if all of
+// them were: the date that people are told as verified. Zero: not all were.
+func (p Point) WholeAt() time.Time {
+	if p.ReadSince.After(p.VerifiedAt) {
+		return p.ReadSince
+	}
+	return p.VerifiedAt
 }
 
 // AddPoint remembers a point that was just committed. The drive must be known.
@@ -93,8 +109,10 @@ type PointFilter struct {
 // Points returns what is remembered, oldest first.
 func (c *Catalog) Points(ctx context.Context, f PointFilter) ([]Point, error) {
 	rows, err := c.db.QueryContext(ctx, `SELECT drive_id, point_id, sequence, machine_id, machine_name, run_id,
-			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, verified_at, read_since, change_score, whole_density, copied_from
-		FROM points WHERE (? = '' OR drive_id = ?) AND (? = '' OR machine_id = ?)
+			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, verified_at, read_since, change_score, whole_density, copied_from,
+			(SELECT max(at) FROM proofs WHERE proofs.drive_id = points.drive_id AND proofs.point_id = points.point_id AND revoked_at IS NULL),
+			coalesce(holds.reason, ''), holds.until
+		FROM points LEFT JOIN holds USING (point_id) WHERE (? = '' OR drive_id = ?) AND (? = '' OR machine_id = ?)
 		ORDER BY taken_at, drive_id, sequence, point_id`, f.DriveID, f.DriveID, f.MachineID, f.MachineID)
 	points, err := collect(rows, err, scanPoint)
 	if err != nil {
@@ -143,6 +161,9 @@ func putPoint(ctx context.Context, tx *sql.Tx, driveID string, p lifeboat.Restor
 			change_score = excluded.change_score, whole_density = excluded.whole_density, copied_from = excluded.copied_from`,
 		driveID, p.ID, p.Sequence, p.Machine.ID, p.Machine.Name, p.RunID,
 		text(p.TakenAt), text(p.CommittedAt), string(p.Consistency), size, data, fresh, p.Change.ScoreOrZero(), p.Change.WholeOrZero(), p.CopiedFrom)
+	if err == nil {
+		err = putMachine(ctx, tx, Machine{ID: p.Machine.ID, Name: p.Machine.Name, Host: p.Host, LastSeenAt: p.CommittedAt})
+	}
 	var refused *sqlite.Error
 	if errors.As(err, &refused) && refused.Code() == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY {
 		return fmt.Errorf("drive %s: %w", driveID, ErrUnknown)
@@ -152,9 +173,11 @@ func putPoint(ctx context.Context, tx *sql.Tx, driveID string, p lifeboat.Restor
 
 func scanPoint(scan func(...any) error) (Point, error) {
 	var p Point
-	var taken, committed, verified, since moment
+	var taken, committed, verified, since, proven, held moment
 	err := scan(&p.DriveID, &p.PointID, &p.Sequence, &p.MachineID, &p.MachineName, &p.RunID, &taken, &committed,
-		&p.Consistency, &p.SizeBytes, &p.DataBytes, &p.NewBytes, &verified, &since, &p.ChangeScore, &p.WholeDensity, &p.CopiedFrom)
+		&p.Consistency, &p.SizeBytes, &p.DataBytes, &p.NewBytes, &verified, &since, &p.ChangeScore, &p.WholeDensity, &p.CopiedFrom,
+		&proven, &p.Held, &held)
 	p.TakenAt, p.CommittedAt, p.VerifiedAt, p.ReadSince = taken.Time, committed.Time, verified.Time, since.Time
+	p.ProvenAt, p.HeldUntil = proven.Time, held.Time
 	return p, err
 }
