@@ -27,6 +27,9 @@ func (s *Store) healCopies() error {
 	if err := s.healPoints(points); err != nil {
 		return err
 	}
+	if err := s.healEnclosures(); err != nil {
+		return err
+	}
 	return s.healSlots()
 }
 

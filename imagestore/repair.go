@@ -198,7 +198,7 @@ func (r *repair) beforehand(ctx context.Context) error {
 	if r.o.DryRun {
 		return nil
 	}
-	if err := s.wrote(s.healSmallFiles()); err != nil {
+	if err := s.wrote(s.healSmallFiles(ctx)); err != nil {
 		return err
 	}
 	if r.o.RebuildIndex {

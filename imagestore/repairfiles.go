@@ -1,6 +1,7 @@
 package imagestore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +14,7 @@ import (
 
 // healSmallFiles completes the second copies of all small files, and does without
 // those that are lost and that the store can do without.
-func (s *Store) healSmallFiles() error {
+func (s *Store) healSmallFiles(ctx context.Context) error {
 	if err := s.healPoints(s.state.points); err != nil {
 		return err
 	}
@@ -29,7 +30,7 @@ func (s *Store) healSmallFiles() error {
 			return err
 		}
 	}
-	return nil
+	return s.repairEnclosures(ctx)
 }
 
 // healHeads completes the heads. Where the newest is lost, the points that are

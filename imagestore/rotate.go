@@ -123,7 +123,7 @@ func (s *Store) nothingIsAhead(files slotFiles, own []slotFile) error {
 			return s.putBack(f.path())
 		}
 	}
-	for _, folder := range []string{"heads", "points", "index", "marks", checksFolder} {
+	for _, folder := range []string{"heads", "points", "index", "marks", checksFolder, enclosuresFolder, partsFolder} {
 		entries, err := s.dir.List(folder)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

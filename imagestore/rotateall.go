@@ -157,6 +157,7 @@ func (s *Store) resealIndex(ctx context.Context) error {
 // smallFolders hold the small sealed files, of each folder its kind.
 var smallFolders = map[string]format.Kind{
 	"points": format.KindPoint, "heads": format.KindHead, "marks": format.KindMark, checksFolder: format.KindChecks,
+	enclosuresFolder: format.KindEnclosure, partsFolder: format.KindPart,
 }
 
 // smallBefore lists the small sealed files, without the suffix of a copy, of

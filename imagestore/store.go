@@ -92,6 +92,9 @@ type Store struct {
 
 	locks []io.Closer
 
+	// enclosing is held while a document is written or removed.
+	enclosing sync.Mutex
+
 	commitMu sync.Mutex
 	state    *commitState
 

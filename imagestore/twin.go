@@ -51,10 +51,12 @@ func readTwin(dir durable.Dir, name string, limit int64, check func([]byte) erro
 // twinNames are the patterns of twin files by their folders; whatever else lies
 // there is somebody else's. docs/format.md section 1 is where they come from.
 var twinNames = map[string]*regexp.Regexp{
-	"slots":  regexp.MustCompile(`^[0-9a-f]{16}$`),
-	"points": regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{32}$`),
-	"heads":  regexp.MustCompile(`^[0-9a-f]{16}$`),
-	"checks": regexp.MustCompile(`^[0-9a-f]{16}$`),
+	"slots":          regexp.MustCompile(`^[0-9a-f]{16}$`),
+	"points":         regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{32}$`),
+	"heads":          regexp.MustCompile(`^[0-9a-f]{16}$`),
+	"checks":         regexp.MustCompile(`^[0-9a-f]{16}$`),
+	enclosuresFolder: regexp.MustCompile(`^[0-9a-f]{32}$`),
+	partsFolder:      regexp.MustCompile(`^[0-9a-f]{32}-[0-9a-f]{4}$`),
 }
 
 // listTwins returns the names of a folder's twin files without their suffixes,

@@ -52,7 +52,7 @@ func (s *Store) usage(ctx context.Context) (Usage, error) {
 		return u, err
 	}
 	u.StoredBytes = u.PackBytes + u.ParityBytes
-	for _, folder := range []string{".", "slots", "index", "points", "heads", "marks", checksFolder} {
+	for _, folder := range []string{".", "slots", "index", "points", "heads", "marks", checksFolder, enclosuresFolder, partsFolder} {
 		entries, err := s.dir.List(folder)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return u, fmt.Errorf("list %s: %w", folder, err)

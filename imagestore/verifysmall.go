@@ -13,9 +13,9 @@ import (
 // smallFiles reads both copies of every small file.
 func (v *verification) smallFiles(ctx context.Context) error {
 	names := []string{superblockName}
-	for _, folder := range []string{"slots", "points", "heads", checksFolder} {
+	for _, folder := range []string{"slots", "points", "heads", checksFolder, enclosuresFolder, partsFolder} {
 		list, err := listTwins(v.s.dir, folder)
-		if err != nil && !(folder == checksFolder && errors.Is(err, fs.ErrNotExist)) {
+		if err != nil && !(mayBeMissing(folder) && errors.Is(err, fs.ErrNotExist)) {
 			return fmt.Errorf("list %s: %w", folder, err)
 		}
 		for _, name := range list {
@@ -48,7 +48,12 @@ func (v *verification) smallFiles(ctx context.Context) error {
 			v.fault(Fault{File: name + suffix, Lost: failed[1-i] != nil, Why: failed[i].Error()})
 		}
 	}
-	return nil
+	return v.enclosures(ctx)
+}
+
+// mayBeMissing says that a folder is made only when there is something for it.
+func mayBeMissing(folder string) bool {
+	return folder == checksFolder || folder == enclosuresFolder || folder == partsFolder
 }
 
 // stillComing says that a point was not there when the verification began.

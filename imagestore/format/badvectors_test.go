@@ -39,6 +39,15 @@ func badVectors(good map[string][]byte) map[string][]byte {
 	set("mark-impossible-count", "mark", 3, 255)
 	longer("mark-bytes-behind-the-end", "mark")
 
+	set("enclosure-too-long", "enclosure", 32+4, 1)
+	set("enclosure-without-a-name", "enclosure", 72, 0, 0)
+	set("enclosure-name-is-not-utf-8", "enclosure", 74, 0xff)
+	set("enclosure-shorter-than-it-says", "enclosure", 32, 15)
+	longer("enclosure-bytes-behind-the-end", "enclosure")
+	set("part-beyond-the-longest-document", "part", 16, 64)
+	longer("part-bytes-behind-the-end", "part")
+	bad["part-without-bytes.bin"] = append(bytes.Clone(good["part.bin"][:20]), 0, 0, 0, 0)
+
 	set("directory-frame-inside-the-header", "directory", 4, 10)
 	set("directory-frame-without-chunks", "directory", 12, 0, 0)
 	set("directory-chunk-too-long", "directory", 14+32+2, 255)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/zeebo/blake3"
 	"pgregory.net/rapid"
 )
 
@@ -60,6 +61,15 @@ func sampleChecks() Checks {
 func sampleSuperblock() Superblock {
 	return Superblock{Generation: 1, Drive: sample.drive, Site: ShortID{9}, ChunkKey: [32]byte{1}, CutKey: [32]byte{2},
 		CreatedAt: 1_800_000_000_000_000_000, Label: "B2", SiteName: "Büro", Program: "1.0"}
+}
+
+func sampleEnclosure() Enclosure {
+	text := []byte("door code 4711")
+	return Enclosure{ID: ShortID{5}, Sequence: 3, WrittenAt: 1_800_000_000_000_000_000, Size: int64(len(text)), Hash: blake3.Sum256(text), Name: "Büro", Note: "the door", Inline: text}
+}
+
+func samplePart() EnclosurePart {
+	return EnclosurePart{ID: ShortID{5}, Number: 1, Bytes: []byte("middle")}
 }
 
 func sampleParityHead() ParityHead {
@@ -145,6 +155,8 @@ func allDecoders() []decoder {
 		{"head", sampleHead().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeHead(b)) }},
 		{"mark", Mark{{ID{1}, 64, ID{}}}.Append(nil), func(b []byte) ([]byte, error) { return again(DecodeMark(b)) }},
 		{"checks", sampleChecks().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeChecks(b)) }},
+		{"enclosure", sampleEnclosure().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeEnclosure(b)) }},
+		{"part", samplePart().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeEnclosurePart(b)) }},
 		{"directory", sampleDirectory().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeDirectory(b)) }},
 		{"leaf", AppendLeaf(nil, sampleEntries()), func(b []byte) ([]byte, error) {
 			e, err := DecodeLeaf(nil, b)

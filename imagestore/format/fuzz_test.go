@@ -15,6 +15,7 @@ func FuzzPoint(f *testing.F)       { fuzzDecoder(f, "point") }
 func FuzzHead(f *testing.F)        { fuzzDecoder(f, "head") }
 func FuzzMark(f *testing.F)        { fuzzDecoder(f, "mark") }
 func FuzzChecks(f *testing.F)      { fuzzDecoder(f, "checks") }
+func FuzzEnclosure(f *testing.F)   { fuzzDecoder(f, "enclosure") }
 func FuzzDirectory(f *testing.F)   { fuzzDecoder(f, "directory") }
 func FuzzLeaf(f *testing.F)        { fuzzDecoder(f, "leaf") }
 func FuzzNode(f *testing.F)        { fuzzDecoder(f, "node") }

@@ -19,6 +19,8 @@ const (
 	KindHead       Kind = 4
 	KindMark       Kind = 5
 	KindChecks     Kind = 6
+	KindEnclosure  Kind = 7
+	KindPart       Kind = 8
 	KindDataPack   Kind = 16
 	KindTreePack   Kind = 17
 	KindParity     Kind = 18
