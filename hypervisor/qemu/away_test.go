@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"lifeboat"
 	"lifeboat/hypervisor"
@@ -59,14 +58,63 @@ func TestAMachineStandsWhileItsDriveIsAway(t *testing.T) {
 			must(t, h.PowerOn(t.Context(), "web01"))
 			found, err := h.find("web01")
 			must(t, err)
-			eventually(t, 30*time.Second, "the machine stands", func() bool {
+			eventually(t, bootCeiling, "the machine stands", func() bool {
 				power, err := found.power(t.Context())
 				return err == nil && power == hypervisor.PowerPaused
 			})
 			drive.back.Store(true)
 			must(t, h.Retry(t.Context(), "web01"))
-			eventually(t, 30*time.Second, "its boot sector runs", func() bool { return strings.Contains(serialText(found), "!") })
+			runs := func() bool { return strings.Contains(serialText(found), "!") }
+			if bus == lifeboat.BusIDE {
+				resetIfFirmwareGaveUp(t, found, runs)
+			}
+			eventually(t, bootCeiling, "its boot sector runs", runs)
 			must(t, h.PowerOff(t.Context(), "web01", 0))
 		})
 	}
+}
+
+// resetIfFirmwareGaveUp resets a machine whose firmware believes that its disk
+// failed. On IDE it reads without DMA, and QEMU 7.2 has the controller idle for a
+// moment between a failed read and the stop of the processors: firmware that asks
+// just then is told of a read that ended without data, here about one time in ten.
+// Systems read with DMA, whose state says busy all the while.
+func resetIfFirmwareGaveUp(t *testing.T, m *machine, runs func() bool) {
+	t.Helper()
+	gaveUp := func() bool { return strings.Contains(screenText(t, m), "could not read the boot disk") }
+	eventually(t, bootCeiling, "its boot sector runs, or its firmware says that it cannot", func() bool { return runs() || gaveUp() })
+	if runs() {
+		return
+	}
+	t.Log("the firmware read while the controller was idle: reset")
+	must(t, monitorDo(t.Context(), m, "system_reset", nil))
+}
+
+// screenText is what stands on the screen of a machine in text mode.
+func screenText(t *testing.T, m *machine) string {
+	t.Helper()
+	var dump string
+	must(t, monitorDo(t.Context(), m, "human-monitor-command", &dump, "xp /2000hx 0xb8000"))
+	var text strings.Builder
+	for cell := range strings.FieldsSeq(dump) {
+		var value uint16
+		if n, _ := fmt.Sscanf(cell, "0x%04x", &value); n == 1 {
+			text.WriteByte(byte(value))
+		}
+	}
+	return text.String()
+}
+
+// monitorDo gives a machine one command on a connection of its own.
+func monitorDo(ctx context.Context, m *machine, command string, answer any, line ...string) error {
+	mon, err := m.monitor(ctx, commandSocket)
+	if err != nil {
+		return err
+	}
+	defer mon.close()
+	var arguments args
+	if len(line) > 0 {
+		arguments = args{"command-line": line[0]}
+	}
+	return mon.run(ctx, command, arguments, answer)
 }
