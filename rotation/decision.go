@@ -10,10 +10,17 @@ import (
 // nothing by itself.
 type Decision struct {
 	Day Date
-	// Period is the turn that is running, such as 2026-W47; it begins each step's
-	// id.
+	// Period is the turn that is running, such as 2026-W47, or a date where sets
+	// change daily; it begins each step's id. A turn that nobody ended runs on:
+	// after missed weeks it is the first of them, and SwapOn is in the past.
 	Period string
-	// Set is whose turn it is; Write are the drives of it that an export goes to.
+	// SwapOn is the day on which the turn should end.
+	SwapOn Date
+	// Missed counts the swaps that were due before today and did not happen.
+	Missed int
+	// Set is the one that exports go to now: the one that goes out at the end of
+	// the turn or, when that has left, the one that came home. Write are the drives
+	// of it that can be written; one that is not Attached has to be attached.
 	Set   string
 	Write []Pick
 	// Take leaves the house, Bring comes home, in this period.

@@ -36,9 +36,12 @@ type Date struct {
 
 // Calendar says which days are worked, and where a day ends.
 type Calendar struct {
+	// Zone is the site's; nil means UTC.
 	Zone *time.Location
-	// DayEnds is the time of day until which a run belongs to the day before.
-	DayEnds  time.Duration
+	// DayEnds is the time of day, on the wall, until which a run belongs to the
+	// day before; 0 means [DefaultDayEnds].
+	DayEnds time.Duration
+	// Workdays are Monday to Friday if empty.
 	Workdays []time.Weekday
 	Holidays []Date
 }
@@ -66,6 +69,9 @@ type Scheme struct {
 	// else every workday.
 	Weekly  bool
 	SwapDay time.Weekday
+	// Start is a day of the first turn; only the tower of Hanoi counts turns
+	// from somewhere. Zero: a fixed day long ago.
+	Start Date
 }
 
 // Set is one or more drives that are written together; only together they hold
@@ -73,9 +79,17 @@ type Scheme struct {
 type Set struct {
 	Name   string
 	Drives []string // labels
-	// Role is son, father or grandfather in a GFS scheme.
+	// Role is [RoleSon], [RoleFather] or [RoleGrandfather] in a GFS scheme; empty
+	// is a son.
 	Role string
 }
+
+// The roles of the sets of a GFS scheme.
+const (
+	RoleSon         = "son"
+	RoleFather      = "father"
+	RoleGrandfather = "grandfather"
+)
 
 // Location is a place where drives are kept.
 type Location struct {
@@ -110,7 +124,10 @@ type Objectives struct {
 }
 
 // Retention says which points of one machine on one drive are kept. A point that
-// any rule keeps stays. The zero value keeps all.
+// any rule keeps stays. Without a number or Within, MaxAge alone lets go; the zero
+// value keeps all. Daily, Weekly, Monthly and Yearly keep the newest point of each
+// day, ISO week, month and year of the site's calendar, counted from the newest
+// point and not from now.
 type Retention struct {
 	Last, Daily, Weekly, Monthly, Yearly int
 	// Within keeps everything that is not older than this, counted back from the
@@ -119,4 +136,8 @@ type Retention struct {
 	// MaxAge lets go of what is older, whatever the other rules keep; counted from
 	// the newest point as well. Holds and last good copies stay.
 	MaxAge time.Duration
+	// AllDrives counts the points of a machine on all drives of the site together,
+	// instead of those of each drive by themselves. What an absent drive may
+	// forget is still decided when it returns.
+	AllDrives bool
 }

@@ -19,6 +19,12 @@ type Shelf struct {
 	// LastCommit is the newest moment at which anything was committed, on any
 	// drive: a clock that is before it, or far after it, is doubted.
 	LastCommit time.Time
+	// ClockJumpAt is when the clock last jumped, as [ClockJump] reads it from the
+	// ledger's times; zero: never.
+	ClockJumpAt time.Time
+	// ClockConfirmedAt is when a person last said that the clock is right, by this
+	// clock; zero: never. It settles every doubt that was there before.
+	ClockConfirmedAt time.Time
 }
 
 // ShelfDrive is one drive.
@@ -28,21 +34,34 @@ type ShelfDrive struct {
 	// Since is when it came there; Due is when it was promised back, if it was.
 	Since, Due time.Time
 	Attached   bool
+	// DepositedAt is when it last came to a place that is offsite, wherever it is
+	// now; zero: never.
+	DepositedAt time.Time
 	// Suspect says why its contents are not believed (rolled back, forked, a
 	// clone of another); empty: they are.
 	Suspect string
+	// Damage says what is broken on it and not repaired yet; empty: nothing known.
+	Damage string
 	// EjectedAt is when it was last unmounted after a reading back; zero when it
 	// was written or attached since.
 	EjectedAt time.Time
 	// TotalBytes and FreeBytes are as of SeenAt.
 	TotalBytes, FreeBytes int64
 	SeenAt                time.Time
+	// Fills are its free room at past moments, oldest first, for its pace.
+	Fills []Fill
 	// VerifiedAt and ProvenAt are the drive's own dates: everything on it was
 	// read; a machine was booted from it and answered.
 	VerifiedAt, ProvenAt time.Time
 	// PendingKeys counts changes of keys that wait for its return.
 	PendingKeys int
 	Points      []ShelfPoint
+}
+
+// Fill is how much room a drive had at a moment.
+type Fill struct {
+	At        time.Time
+	FreeBytes int64
 }
 
 // ShelfPoint is a restore point on a drive.
