@@ -45,13 +45,13 @@ func candidates(mounts []mount, folders []string) []Found {
 	add := func(path string, m mount) {
 		if !known[path] {
 			known[path] = true
-			all = append(all, Found{Path: path, Device: m.source, Filesystem: m.filesystem, Warning: warning(m.filesystem)})
+			all = append(all, Found{Path: path, Device: m.Source, Filesystem: m.Filesystem, Warning: warning(m.Filesystem)})
 		}
 	}
 	for i, m := range mounts {
-		covered := slices.ContainsFunc(mounts[i+1:], func(later mount) bool { return later.point == m.point })
+		covered := slices.ContainsFunc(mounts[i+1:], func(later mount) bool { return later.Point == m.Point })
 		if m.mayBeDrive() && !covered {
-			add(m.point, m)
+			add(m.Point, m)
 		}
 	}
 	for _, folder := range folders {

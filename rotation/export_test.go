@@ -3,13 +3,14 @@ package rotation
 import (
 	"context"
 
+	"lifeboat/blockdev"
 	"lifeboat/internal/durable"
 )
 
 // What the tests look at from inside.
 var (
 	StartHereText = startHere
-	ParseMounts   = parseMounts
+	ParseMounts   = func(data []byte) []mount { return asMounts(blockdev.ParseMounts(data)) }
 	LookOne       = lookOne
 	MayBeDrive    = mount.mayBeDrive
 )
@@ -49,4 +50,4 @@ func NoteAgain(data []byte) ([]byte, error) {
 }
 
 // MountFields takes a mount apart.
-func MountFields(m mount) (point, source, filesystem string) { return m.point, m.source, m.filesystem }
+func MountFields(m mount) (point, source, filesystem string) { return m.Point, m.Source, m.Filesystem }

@@ -73,7 +73,7 @@ func Identify(path string) (Found, error) {
 	if mounts, err := readMounts(); err == nil {
 		real, _ := filepath.EvalSymlinks(path)
 		if m, ok := mountOf(mounts, real); ok {
-			found.Device, found.Filesystem, found.Warning = m.source, m.filesystem, warning(m.filesystem)
+			found.Device, found.Filesystem, found.Warning = m.Source, m.Filesystem, warning(m.Filesystem)
 		}
 	}
 	return found, nil

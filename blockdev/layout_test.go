@@ -1,0 +1,117 @@
+package blockdev_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"lifeboat/blockdev"
+)
+
+// disk is a loop device over a file that is as large as a disk and takes no room.
+func disk(t *testing.T, sizeBytes int64, options ...string) (device, image string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("a loop device needs root: run the tests as root")
+	}
+	image = filepath.Join(t.TempDir(), "disk")
+	f, err := os.Create(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(sizeBytes); err != nil {
+		t.Fatal(err)
+	}
+	return attach(t, image, options...), image
+}
+
+func attach(t *testing.T, image string, options ...string) string {
+	t.Helper()
+	out, err := exec.Command("losetup", append(options, "--find", "--show", image)...).Output()
+	if err != nil {
+		t.Skipf("no loop devices here: %v", err)
+	}
+	device := strings.TrimSpace(string(out))
+	t.Cleanup(func() { detach(t, device) })
+	return device
+}
+
+func detach(t *testing.T, device string) {
+	if d, err := blockdev.Of(device); err == nil {
+		for _, at := range d.Mounted() {
+			t.Errorf("%s is still mounted at %s", device, at)
+			exec.Command("umount", at).Run()
+		}
+	}
+	exec.Command("partx", "-d", device).Run()
+	exec.Command("losetup", "--detach", device).Run()
+}
+
+func of(t *testing.T, path string) blockdev.Device {
+	t.Helper()
+	d, err := blockdev.Of(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func layOut(t *testing.T, path string) blockdev.Device {
+	t.Helper()
+	d, err := blockdev.LayOut(context.Background(), of(t, path), "A")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func output(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+func TestALaidOutDiskIsReadByOtherPrograms(t *testing.T) {
+	for _, options := range [][]string{nil, {"--sector-size", "4096"}} {
+		path, _ := disk(t, 512<<20, options...)
+		d := layOut(t, path)
+		text := strings.Repeat("read this\r\n", 1000)
+		if err := blockdev.WriteStartHere(d, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if err := blockdev.Finish(d); err != nil {
+			t.Fatal(err)
+		}
+		if out := output(t, "sfdisk", "--verify", path); !strings.Contains(out, "No errors detected") {
+			t.Errorf("sfdisk: %s", out)
+		}
+		if out := output(t, "blkid", "-p", "-o", "export", d.Partitions[0].Path); !strings.Contains(out, "LABEL=LIFEBOAT\n") || !strings.Contains(out, "VERSION=FAT32") {
+			t.Errorf("the first partition: %s", out)
+		}
+		if out := output(t, "blkid", "-p", "-o", "export", d.Partitions[1].Path); !strings.Contains(out, "LABEL=A\n") || !strings.Contains(out, "TYPE=ext4") {
+			t.Errorf("the second partition: %s", out)
+		}
+		output(t, "fsck.fat", "-n", d.Partitions[0].Path)
+		output(t, "e2fsck", "-fn", d.Partitions[1].Path)
+		if _, err := exec.LookPath("mtype"); err == nil {
+			if got := output(t, "mtype", "-i", d.Partitions[0].Path, "::START-HERE.TXT"); got != text {
+				t.Errorf("mtype reads %d bytes of %d", len(got), len(text))
+			}
+		}
+		got, err := blockdev.ReadStartHere(d)
+		if err != nil || string(got) != text {
+			t.Errorf("read %d bytes, %v", len(got), err)
+		}
+		c, err := blockdev.Look(context.Background(), d)
+		if err != nil || c.Empty() {
+			t.Errorf("a finished disk looks empty: %+v, %v", c, err)
+		}
+	}
+}
