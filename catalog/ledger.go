@@ -147,12 +147,10 @@ func (c *Catalog) Witnesses(ctx context.Context) ([]custody.Witness, error) {
 	return all, nil
 }
 
-// querier is the file, or a transaction on it.
-type querier interface {
+// ledgerLines reads from the file, or in a transaction on it.
+func ledgerLines(ctx context.Context, q interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
-func ledgerLines(ctx context.Context, q querier) ([]custody.Line, error) {
+}) ([]custody.Line, error) {
 	rows, err := q.QueryContext(ctx, `SELECT text, hash FROM ledger ORDER BY sequence`)
 	return collect(rows, err, func(scan func(...any) error) (l custody.Line, err error) { return l, scan(&l.Text, &l.Hash) })
 }
