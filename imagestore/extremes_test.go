@@ -197,7 +197,7 @@ type hostile struct {
 }
 
 // hostileTime is how long a small drive may take, on a machine that is busy.
-const hostileTime = 30 * time.Second
+const hostileTime = 3 * time.Minute
 
 // use reads everything and then exports, and returns how much memory was taken.
 // The error is the first that came; a wrong byte fails the test.

@@ -95,7 +95,7 @@ func (g *liveGuest) written() int {
 func (g *liveGuest) writesOn() {
 	g.t.Helper()
 	was := g.written()
-	eventually(g.t, 10*time.Second, "the guest writes again", func() bool { return g.written() > was+1 })
+	eventually(g.t, bootCeiling, "the guest writes again", func() bool { return g.written() > was+1 })
 }
 
 // run carries out a command in the guest and fails if it does.
@@ -138,7 +138,7 @@ func TestARealGuestIsExportedWhileItWrites(t *testing.T) {
 		t.Run("ItWritesOnAfterItsExporterWasKilledWhenItWas"+at, func(t *testing.T) {
 			dieAt(t, h, "live", at, hypervisor.FreezeOptions{DriveID: "drive-a", Since: map[string]string{"vda": token}})
 			g.writesOn()
-			eventually(t, 10*time.Second, "nothing is left", func() bool { return len(leftovers(t, h, "live")) == 0 })
+			eventually(t, bootCeiling, "nothing is left", func() bool { return len(leftovers(t, h, "live")) == 0 })
 		})
 	}
 	t.Run("WhatSomebodyElseFrozeStaysFrozen", func(t *testing.T) { g.frozenByOthers(t, daemon) })
@@ -211,7 +211,7 @@ func (g *liveGuest) export(t *testing.T) (token string) {
 		t.Errorf("it is %s: %s", c, note)
 	}
 	t.Logf("frozen for %v, paused for %v", s.FrozenFor(), s.PausedFor())
-	if s.FrozenFor() > 2*time.Second {
+	if s.FrozenFor() > frozenLimit {
 		t.Errorf("the guest was frozen for %v", s.FrozenFor())
 	}
 	if nic := s.Machine().NICs[0]; len(nic.Addresses) == 0 || nic.SeenAt.IsZero() {
@@ -301,7 +301,7 @@ func (g *liveGuest) fillScratch(t *testing.T, daemon *libvirtd.Daemon, small str
 	g.writesOn()
 	d, err := s.Disk("vda")
 	must(t, err)
-	eventually(t, 10*time.Second, "the still is broken", func() bool {
+	eventually(t, bootCeiling, "the still is broken", func() bool {
 		return d.ReadAt(t.Context(), make([]byte, 4096), 0) != nil
 	})
 	must(t, s.Release(t.Context()))

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -136,7 +135,7 @@ func TestAGuestSeesItsNetworkCardsWhereTheyWere(t *testing.T) {
 	defineAndStart(t, h, m)
 	found, err := h.find("web01")
 	must(t, err)
-	eventually(t, 20*time.Second, "firmware reads the disk", func() bool { return found.hasRead(t.Context()) })
+	eventually(t, bootCeiling, "firmware reads the disk", func() bool { return found.hasRead(t.Context()) })
 	mon, err := found.monitor(t.Context(), commandSocket)
 	must(t, err)
 	defer mon.close()

@@ -41,7 +41,7 @@ func mustRunUntouched(t *testing.T, h *Host, name string) {
 	t.Helper()
 	m, err := h.find(name)
 	must(t, err)
-	eventually(t, 10*time.Second, "the guest runs and nothing is left", func() bool {
+	eventually(t, bootCeiling, "the guest runs and nothing is left", func() bool {
 		power, err := m.power(t.Context())
 		return err == nil && power == hypervisor.PowerOn && len(leftovers(t, h, name)) == 0
 	})
@@ -67,7 +67,7 @@ func TestAGuestThatStandsWhileItsExporterHangsGoesOn(t *testing.T) {
 	defer s.Release(context.Background())
 	must(t, s.guard.tell("hold"))
 	must(t, s.monitor.run(t.Context(), "stop", nil, nil))
-	eventually(t, 10*time.Second, "the guest runs", func() bool {
+	eventually(t, bootCeiling, "the guest runs", func() bool {
 		power, err := s.machine.power(t.Context())
 		return err == nil && power == hypervisor.PowerOn
 	})
@@ -143,7 +143,7 @@ func startOnSlowDrive(t *testing.T, h *Host) *slowDrive {
 	must(t, h.Define(t.Context(), hypervisor.Definition{Machine: sample("web01"), Disks: map[string]hypervisor.Backing{
 		"root": {NBD: &hypervisor.NBDBacking{Socket: socket, Export: "disk"}}}}))
 	must(t, h.PowerOn(t.Context(), "web01"))
-	eventually(t, 30*time.Second, "the firmware reads", func() bool { return drive.asked.Load() > 1 })
+	eventually(t, bootCeiling, "the firmware reads", func() bool { return drive.asked.Load() > 1 })
 	return drive
 }
 
@@ -167,7 +167,7 @@ func TestAGuestThatIsStoppedLateGoesOn(t *testing.T) {
 // mustRun fails if a guest does not come to run; a busy QEMU may be slow to say.
 func mustRun(t *testing.T, m *machine) {
 	t.Helper()
-	eventually(t, 10*time.Second, "the guest runs", func() bool {
+	eventually(t, bootCeiling, "the guest runs", func() bool {
 		power, err := m.power(t.Context())
 		return err == nil && power == hypervisor.PowerOn
 	})

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -57,7 +56,7 @@ func TestAMachineOfVMwareRunsWithItsHardware(t *testing.T) {
 	defineAndStart(t, h, m)
 	found, err := h.find("vm")
 	must(t, err)
-	eventually(t, 20*time.Second, "firmware reads a disk", func() bool { return found.hasRead(t.Context()) })
+	eventually(t, bootCeiling, "firmware reads a disk", func() bool { return found.hasRead(t.Context()) })
 	generation := generationOf(t, found)
 	if !strings.EqualFold(generation, found.def.Generation) {
 		t.Errorf("its generation is %q, recorded is %q", generation, found.def.Generation)
@@ -154,7 +153,7 @@ func TestATPMTravelsWithItsMachineAndEndsWithIt(t *testing.T) {
 	}
 	// Firmware starts the module, which then writes down what it is.
 	var exported lifeboat.Machine
-	eventually(t, 20*time.Second, "the module keeps something", func() bool {
+	eventually(t, bootCeiling, "the module keeps something", func() bool {
 		state, err := found.readTPM()
 		return err == nil && len(state) > 0
 	})
@@ -169,7 +168,7 @@ func TestATPMTravelsWithItsMachineAndEndsWithIt(t *testing.T) {
 		t.Error("a list holds secrets of the machine")
 	}
 	must(t, h.PowerOff(t.Context(), "sealed", 0))
-	eventually(t, 5*time.Second, "swtpm ends with its machine", func() bool { return !tpmInUse(t, found) })
+	eventually(t, bootCeiling, "swtpm ends with its machine", func() bool { return !tpmInUse(t, found) })
 	must(t, h.PowerOn(t.Context(), "sealed")) // with the state that it has
 	must(t, h.PowerOff(t.Context(), "sealed", 0))
 	must(t, h.PowerOn(t.Context(), "sealed")) // at once, while swtpm may still end
@@ -233,7 +232,7 @@ func TestAMachineWhoseQEMUDoesNotStartLeavesNoTPMBehind(t *testing.T) {
 	}
 	found, err := h.find("sealed")
 	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), bootCeiling)
 	defer cancel()
 	must(t, found.waitForTPM(ctx))
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"lifeboat"
 	"lifeboat/hypervisor"
@@ -52,7 +51,7 @@ func newHost(t *testing.T, change ...func(*Options)) *Host {
 }
 
 func powerOffAll(t *testing.T, h *Host) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), bootCeiling)
 	defer cancel()
 	machines, _ := h.machines()
 	for _, m := range machines {
@@ -171,7 +170,7 @@ func exposeNode(ctx context.Context, m *machine, key string) (socket string, don
 		return "", nil, err
 	}
 	return socket, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), bootCeiling)
 		defer cancel()
 		mon, err := m.monitor(ctx, commandSocket)
 		if err != nil {

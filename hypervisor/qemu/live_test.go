@@ -106,7 +106,7 @@ func TestARealGuestIsExportedWhileItWrites(t *testing.T) {
 	t.Run("ItWritesAgainAfterItsExporterWasKilledWhileItWasFrozen", func(t *testing.T) {
 		dieAt(t, h, m.name(), "frozen", hypervisor.FreezeOptions{DriveID: "drive-a"})
 		was := written(m)
-		eventually(t, 10*time.Second, "the guest writes again", func() bool { return written(m) > was+1 })
+		eventually(t, bootCeiling, "the guest writes again", func() bool { return written(m) > was+1 })
 	})
 	t.Run("ItWritesAgainAfterItsExporterHung", func(t *testing.T) {
 		lock, err := m.lock(t.Context())
@@ -117,7 +117,7 @@ func TestARealGuestIsExportedWhileItWrites(t *testing.T) {
 		defer g.dismiss()
 		must(t, g.tell("freeze"))
 		was := written(m)
-		eventually(t, 10*time.Second+time.Second, "the guest writes again", func() bool { return written(m) > was+1 })
+		eventually(t, bootCeiling, "the guest writes again", func() bool { return written(m) > was+1 })
 	})
 	t.Run("ItWritesAgainAfterItsGuardWasKilledWhileItWasFrozen", func(t *testing.T) {
 		s := halfway(t, h, m.name())
@@ -133,7 +133,7 @@ func TestARealGuestIsExportedWhileItWrites(t *testing.T) {
 		}
 		was := written(m)
 		must(t, s.Release(t.Context()))
-		eventually(t, 10*time.Second, "the guest writes again", func() bool { return written(m) > was+1 })
+		eventually(t, bootCeiling, "the guest writes again", func() bool { return written(m) > was+1 })
 	})
 	t.Run("ItShutsDownWhenAsked", func(t *testing.T) {
 		must(t, h.PowerOff(t.Context(), m.name(), bootCeiling))
@@ -175,7 +175,7 @@ func exportReal(t *testing.T, h *Host, m *machine) {
 		t.Errorf("it is %s: %s", c, note)
 	}
 	t.Logf("frozen for %v, paused for %v", s.FrozenFor(), s.PausedFor())
-	if s.FrozenFor() > 2*time.Second {
+	if s.FrozenFor() > frozenLimit {
 		t.Errorf("the guest was frozen for %v", s.FrozenFor())
 	}
 	if nic := s.Machine().NICs[0]; len(nic.Addresses) == 0 || nic.SeenAt.IsZero() {

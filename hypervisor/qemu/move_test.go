@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"lifeboat"
 	"lifeboat/hypervisor"
@@ -108,7 +107,7 @@ func TestAMoverThatDiesLeavesAWholeMachine(t *testing.T) {
 			if moved := again.def.Disks["root"].Base == nil; moved != step.moved {
 				t.Errorf("moved: %v", moved)
 			}
-			eventually(t, 10*time.Second, "it runs", func() bool {
+			eventually(t, bootCeiling, "it runs", func() bool {
 				power, err := again.power(t.Context())
 				return err == nil && power == hypervisor.PowerOn
 			})

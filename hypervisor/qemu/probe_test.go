@@ -11,7 +11,7 @@ func TestTheBootImageOfTheProbeRunsToItsEnd(t *testing.T) {
 	binary, err := exec.LookPath("qemu-system-x86_64")
 	must(t, err)
 	// Without KVM, and on a busy machine: what is proved here is the image.
-	took, err := runBootImage(t.Context(), binary, AcceleratorTCG, 30*time.Second)
+	took, err := runBootImage(t.Context(), binary, AcceleratorTCG, bootCeiling)
 	must(t, err)
 	t.Logf("took %v", took)
 }

@@ -105,7 +105,7 @@ func TestAStillBreaksBeforeScratchFillsTheFileSystem(t *testing.T) {
 	must(t, err)
 	d, err := s.Disk("root")
 	must(t, err)
-	eventually(t, 10*time.Second, "the still breaks", func() bool {
+	eventually(t, bootCeiling, "the still breaks", func() bool {
 		err = d.ReadAt(t.Context(), make([]byte, 512), 0)
 		return err != nil
 	})
@@ -155,7 +155,7 @@ func TestAGuestThatDoesNothingIsSeen(t *testing.T) {
 	}
 	m, err := h.find("busy")
 	must(t, err)
-	eventually(t, 20*time.Second, "firmware reads the disk", func() bool { return m.hasRead(t.Context()) })
+	eventually(t, bootCeiling, "firmware reads the disk", func() bool { return m.hasRead(t.Context()) })
 	if m.stuck(t.Context(), time.Second) {
 		t.Error("a guest that read its disk counts as stuck")
 	}

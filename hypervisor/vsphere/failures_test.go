@@ -315,7 +315,7 @@ func TestASnapshotThatSomebodyRemovesBreaksTheStill(t *testing.T) {
 }
 
 func TestALeaseLivesAsLongAsItsReader(t *testing.T) {
-	l := newLab(t, vcenter.Options{LeaseTimeout: 2 * time.Second})
+	l := newLab(t, vcenter.Options{LeaseTimeout: 5 * time.Second})
 	m := l.web01(t, func(s *vcenter.MachineSpec) { s.Disks[0].SizeBytes = 48 * mib })
 	m.Write(t, 0, 0, bytes.Repeat([]byte("data"), int(12*mib)))
 	want := m.Bytes(t, 0)
@@ -326,7 +326,7 @@ func TestALeaseLivesAsLongAsItsReader(t *testing.T) {
 		if err := d.ReadAt(t.Context(), got, at); err != nil || !bytes.Equal(got, want[at:at+12*mib]) {
 			t.Fatalf("after %d bytes: %v", at, err)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 	}
 	if n := l.Calls("ExportSnapshot"); n != 1 {
 		t.Errorf("%d leases were made", n)
@@ -377,7 +377,7 @@ func TestAHostThatGoesAwayHalfWayIsAnError(t *testing.T) {
 		m := l.web01(t, nil)
 		still := l.freeze(t, hypervisor.FreezeOptions{DriveID: "a", Method: method})
 		l.Vanish()
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), bootCeiling)
 		defer cancel()
 		d, _ := still.Disk("scsi0-0")
 		if err := d.ReadAt(ctx, make([]byte, 4096), 8*mib); err == nil || ctx.Err() != nil {

@@ -294,7 +294,7 @@ func TestADiskThatNobodyReadsKeepsNoOtherWaiting(t *testing.T) {
 	second := newForward(t.Context(), int64(len(disk)), all.of("ds", 1), open)
 	defer first.close()
 	defer second.close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), bootCeiling)
 	defer cancel()
 	for i := range 4 {
 		for name, f := range map[string]*forward{"first": first, "second": second} {

@@ -254,14 +254,14 @@ func TestTheServersOwnDiskFollowsARecoveredMachineOnlyIfItIsTheMachines(t *testi
 }
 
 func TestAnImportOutlivesAnswersToItsRenewalsThatAreLost(t *testing.T) {
-	s, h := served(t, vcenter.Options{LeaseTimeout: 2 * time.Second})
+	s, h := served(t, vcenter.Options{LeaseTimeout: 4 * time.Second})
 	var lost atomic.Int64
 	loseAnswers(t, h, func(answer soap.HasFault) bool {
 		_, is := answer.(*methods.HttpNfcLeaseProgressBody)
 		return is && lost.Add(1) <= 2
 	})
 	d := definition("web01")
-	disk := &slow{memoryDisk: pattern(8), pause: 2200 * time.Millisecond}
+	disk := &slow{memoryDisk: pattern(8), pause: 4400 * time.Millisecond}
 	d.Disks["scsi0-1"] = hypervisor.Backing{Copy: disk}
 	if err := h.Define(t.Context(), d); err != nil {
 		t.Fatal(err)
