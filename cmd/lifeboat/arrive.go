@@ -8,8 +8,53 @@ import (
 
 	"lifeboat"
 	"lifeboat/catalog"
+	"lifeboat/imagestore"
 	"lifeboat/rotation"
 )
+
+// writeDrive opens a drive of the site to write to it, does what waits for its
+// arrival, then work, and leaves everything known of it remembered. With an id it
+// has to be that very drive. cat is nil where nothing is remembered.
+func (a *app) writeDrive(ctx context.Context, want, id string, accept bool, work func(cat *catalog.Catalog, d *openedDrive) error) error {
+	d, err := a.openDrive(ctx, want, imagestore.Write)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if id != "" && d.store.Drive().ID != id {
+		return swapped(d, id)
+	}
+	cat, err := a.recallDrive(ctx, d, accept)
+	if err != nil {
+		return err
+	}
+	if cat != nil {
+		if err := a.arrived(ctx, cat, d); err != nil {
+			return err
+		}
+	}
+	if err := a.refreshPrograms(d); err != nil {
+		return err
+	}
+	err = work(cat, d)
+	if cat != nil {
+		if serr := a.sawDrive(context.WithoutCancel(ctx), cat, d); serr != nil {
+			a.warn("the catalogue does not learn what is on %s now: %v", d.name(), serr)
+		}
+	}
+	return err
+}
+
+// swapped: between choosing a drive and opening it, another one came in its place.
+func swapped(d *openedDrive, id string) error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("the drive at %s is %s (%s) and not the one that was chosen (%s): it was swapped, or its label was changed by hand",
+			d.found.Path, d.found.Drive.Label, short(d.store.Drive().ID), short(id)),
+		Safe: "nothing was written to it",
+		Next: "see which drives are attached: lifeboat drive list",
+		Err:  lifeboat.ErrWrongDrive,
+	}
+}
 
 // arrived is what happens first whenever a drive of the site is opened for
 // writing: it has to be the one drive of its id, and then what waited for its

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lifeboat/catalog"
 	"lifeboat/diskfile"
 	"lifeboat/hypervisor"
 	"lifeboat/hypervisor/vsphere"
@@ -128,7 +130,7 @@ func (a *app) export(ctx context.Context, f exportFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	results, err := a.exportTo(ctx, site, r, f, until, jobs)
+	results, err := a.exportTo(ctx, exportOrder{site: site, run: r, flags: f, until: until, jobs: jobs})
 	results = append(results, early...)
 	summary := a.exportSummary(results)
 	if err == nil {
@@ -143,47 +145,60 @@ func (a *app) export(ctx context.Context, f exportFlags, args []string) error {
 // has.
 const hostRow = "(host)"
 
-// exportTo opens the drive and exports the jobs to it.
-func (a *app) exportTo(ctx context.Context, site *siteFile, r *run, f exportFlags, until time.Time, jobs []exportJob) ([]exportResult, error) {
-	if len(jobs) == 0 {
+// exportOrder is what an export was told to do.
+type exportOrder struct {
+	site  *siteFile
+	run   *run
+	flags exportFlags
+	// until is when no further machine is begun; zero means never.
+	until time.Time
+	jobs  []exportJob
+}
+
+// exportTo exports the jobs to the drive that was named, or to today's.
+func (a *app) exportTo(ctx context.Context, o exportOrder) ([]exportResult, error) {
+	if len(o.jobs) == 0 {
 		return nil, nil
 	}
-	drive, err := a.openDrive(ctx, f.drive, imagestore.Write)
+	t, err := a.exportTarget(ctx, o.flags.drive)
 	if err != nil {
 		return nil, err
 	}
-	defer drive.Close()
-	cat, err := a.recallDrive(ctx, drive, f.acceptDrive)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.refreshPrograms(drive); err != nil {
-		return nil, err
-	}
+	return a.exportOnDrives(ctx, o, t)
+}
+
+// exportOnto exports the jobs to one drive, whose id is known where rotation
+// chose it.
+func (a *app) exportOnto(ctx context.Context, o exportOrder, want, id string) (results []exportResult, err error) {
+	err = a.writeDrive(ctx, want, id, o.flags.acceptDrive, func(cat *catalog.Catalog, d *openedDrive) error {
+		results = a.exportRun(ctx, o, cat, d)
+		return nil
+	})
+	return results, err
+}
+
+// exportRun exports the jobs to a drive that is open. cat is nil where nothing is
+// remembered.
+func (a *app) exportRun(ctx context.Context, o exportOrder, cat *catalog.Catalog, d *openedDrive) []exportResult {
 	if cat != nil {
-		if err := cat.StartRun(ctx, r.ID, "export", a.now()); err != nil {
+		if err := cat.StartRun(ctx, o.run.ID, "export", a.now()); err != nil {
 			a.warn("the catalogue does not learn of this run: %v", err)
 		}
 	}
-	e := &exportRun{a: a, run: r, drive: drive, cat: cat, until: until, parallel: site.Limits.Machines, perHost: site.machinesPerHost(),
-		disksAtOnce: site.Limits.Disks, checkEvery: site.Limits.CheckEvery, method: f.method, progress: a.newExportProgress(r, len(jobs))}
+	e := &exportRun{a: a, run: o.run, drive: d, cat: cat, until: o.until, parallel: o.site.Limits.Machines, perHost: o.site.machinesPerHost(),
+		disksAtOnce: o.site.Limits.Disks, checkEvery: o.site.Limits.CheckEvery, method: o.flags.method, progress: a.newExportProgress(o.run, len(o.jobs))}
 	if e.parallel == 0 {
 		e.parallel = 2
 	}
-	e.measure(ctx, jobs)
-	results := e.all(ctx, jobs)
+	e.measure(ctx, o.jobs)
+	results := e.all(ctx, o.jobs)
 	e.progress.p.end()
-	if cat == nil {
-		return results, nil
+	if cat != nil {
+		if err := cat.EndRun(context.WithoutCancel(ctx), o.run.ID, a.now(), exitCode(exportOutcome(ctx, results)), a.exportSummary(results)); err != nil {
+			a.warn("the catalogue does not learn how this run ended: %v", err)
+		}
 	}
-	after := context.WithoutCancel(ctx)
-	if err := cat.EndRun(after, r.ID, a.now(), exitCode(exportOutcome(ctx, results)), a.exportSummary(results)); err != nil {
-		a.warn("the catalogue does not learn how this run ended: %v", err)
-	}
-	if err := a.sawDrive(after, cat, drive); err != nil {
-		a.warn("the catalogue does not learn what is on %s now: %v", drive.name(), err)
-	}
-	return results, nil
+	return results
 }
 
 // exportJobs finds the machines to export. Hosts that do not answer and
@@ -238,7 +253,17 @@ func machineJob(m machineOn) exportJob {
 }
 
 func (a *app) exportPlan(ctx context.Context, f exportFlags, jobs []exportJob, early []exportResult) error {
-	drive, err := a.openDrive(ctx, f.drive, imagestore.Read)
+	t, err := a.exportTarget(ctx, f.drive)
+	if err != nil {
+		return err
+	}
+	if t.refused != nil && t.standing == "" {
+		return t.refused
+	}
+	if t.warning != "" {
+		a.warn("%s", t.warning)
+	}
+	drive, err := a.openDrive(ctx, cmp.Or(t.standing, t.drive), imagestore.Read)
 	if err != nil {
 		return err
 	}

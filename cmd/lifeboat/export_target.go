@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"lifeboat"
+	"lifeboat/rotation"
+)
+
+// exportTarget is where an export goes: to the standing store, to a drive, or to
+// the first and from there to the second.
+type exportTarget struct {
+	// drive is the path or label of the drive; empty where refused says why, or
+	// where the one that is attached is meant.
+	drive string
+	// driveID is the drive that has to be found there; empty: any of the site.
+	driveID string
+	// standing is the path of the standing store; empty: there is none, or it was
+	// named as the drive itself.
+	standing string
+	// refused says why no drive is written.
+	refused error
+	// warning is what a person should know of the choice.
+	warning string
+}
+
+// exportTarget finds out where an export goes. Without a rotation that is the
+// drive that was named, or the one that is attached. With one it is today's; a
+// drive that was named is taken at the person's word.
+func (a *app) exportTarget(ctx context.Context, want string) (exportTarget, error) {
+	policy, err := a.policy()
+	if err != nil || len(policy.Scheme.Sets) == 0 {
+		return exportTarget{drive: want}, err
+	}
+	t := exportTarget{drive: want, standing: policy.Standing}
+	cat := a.remembered(ctx)
+	if cat == nil {
+		// Whose turn it is follows from what is remembered.
+		t.warning = "which drive is today's is not known"
+		return t, nil
+	}
+	j, err := a.decide(ctx, cat)
+	if err != nil {
+		return t, err
+	}
+	found, err := a.attachedDrives(ctx)
+	if err != nil {
+		return t, err
+	}
+	if want == "" {
+		t.today(j, found)
+		return t, nil
+	}
+	t.named(j, found)
+	return t, nil
+}
+
+// named is for a drive that a person named.
+func (t *exportTarget) named(j judgement, found []rotation.Found) {
+	f, err := rotation.Select(found, t.drive)
+	if err != nil {
+		return // opening it says what is wrong
+	}
+	if t.standing != "" && sameMedium(f.Path, t.standing) {
+		t.standing = ""
+		return
+	}
+	isToday := func(p rotation.Pick) bool { return p.DriveID == f.Drive.ID }
+	if len(j.decision.Write) > 0 && !slices.ContainsFunc(j.decision.Write, isToday) {
+		t.warning = fmt.Sprintf("today's drive is %s; drive %s is written because you named it", labels(j.decision.Write), f.Drive.Label)
+	}
+}
+
+// today is for an export that names no drive.
+func (t *exportTarget) today(j judgement, found []rotation.Found) {
+	others := otherDrives(j, found)
+	for _, pick := range j.decision.Write {
+		for _, f := range found {
+			if f.Usable() && f.Drive.ID == pick.DriveID {
+				t.drive, t.driveID = f.Path, pick.DriveID
+				return
+			}
+		}
+	}
+	if len(others) == 1 && j.policy.ExportToWrongDrive {
+		t.drive, t.driveID = others[0].Path, others[0].Drive.ID
+		t.warning = fmt.Sprintf("drive %s is attached, and %s; it is exported to because site.yaml says wrongDrive: export", others[0].Drive.Label, j.expected())
+		return
+	}
+	t.refused = notToday(j, others)
+}
+
+// otherDrives are the attached drives of this site that are not today's, and not
+// the standing store.
+func otherDrives(j judgement, found []rotation.Found) (all []rotation.Found) {
+	for _, f := range found {
+		today := slices.ContainsFunc(j.decision.Write, func(p rotation.Pick) bool { return p.DriveID == f.Drive.ID })
+		known := slices.ContainsFunc(j.shelf.Drives, func(d rotation.ShelfDrive) bool { return d.ID == f.Drive.ID })
+		if f.Usable() && !today && known && (j.policy.Standing == "" || !sameMedium(f.Path, j.policy.Standing)) {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// expected says which drive is today's.
+func (j judgement) expected() string {
+	if len(j.decision.Write) == 0 {
+		return "no drive is to be written today"
+	}
+	return fmt.Sprintf("today's drive is %s", labels(j.decision.Write))
+}
+
+// labels joins the labels of drives.
+func labels(picks []rotation.Pick) string {
+	var all []string
+	for _, p := range picks {
+		all = append(all, p.Label)
+	}
+	return strings.Join(all, " and ")
+}
+
+// notToday says which drive is expected, where it is, and what is here instead.
+func notToday(j judgement, others []rotation.Found) error {
+	p := &lifeboat.Problem{What: j.expected() + ", and it is not attached", Safe: "nothing was written", Err: lifeboat.ErrNoDrive}
+	var here []string
+	for _, f := range others {
+		here = append(here, f.Drive.Label)
+	}
+	if len(here) > 0 {
+		p.What = fmt.Sprintf("drive %s is attached, and %s", strings.Join(here, " and "), j.expected())
+		p.Safe = fmt.Sprintf("drive %s was not changed", strings.Join(here, " and "))
+		p.Err = lifeboat.ErrWrongDrive
+	}
+	if len(j.decision.Write) == 0 {
+		p.Next = "see what is due: lifeboat rotate"
+		if len(j.decision.Blocked) > 0 {
+			p.Next = j.decision.Blocked[0]
+		}
+		return p
+	}
+	pick := j.decision.Write[0]
+	if pick.DriveID == "" {
+		p.Next = fmt.Sprintf("make drive %s, which site.yaml names and nobody made yet: lifeboat drive init PATH --label %s", pick.Label, shellWord(pick.Label))
+		return p
+	}
+	p.Next = fmt.Sprintf("attach drive %s (%s) and run the export again", pick.Label, j.whereIs(pick.DriveID))
+	if len(here) == 1 {
+		p.Next += fmt.Sprintf("; or, to take drive %s all the same, name it: --drive %s", here[0], shellWord(here[0]))
+	}
+	return p
+}
+
+// exportOnDrives exports the jobs to where they go.
+func (a *app) exportOnDrives(ctx context.Context, o exportOrder, t exportTarget) ([]exportResult, error) {
+	if t.warning != "" {
+		a.warn("%s", t.warning)
+	}
+	if t.standing == "" {
+		if t.refused != nil {
+			return nil, t.refused
+		}
+		return a.exportOnto(ctx, o, t.drive, t.driveID)
+	}
+	results, err := a.exportOnto(ctx, o, t.standing, "")
+	switch {
+	case err != nil && (ctx.Err() != nil || t.refused != nil):
+		return results, errors.Join(err, t.refused)
+	case err != nil:
+		p := problemOf(err)
+		a.warn("the standing store %s cannot be used (%s); the export goes to the drive alone", t.standing, p.What)
+		return a.exportOnto(ctx, o, t.drive, t.driveID)
+	case t.refused != nil:
+		return results, t.standingAlone(a)
+	}
+	return results, a.fill(ctx, o, t)
+}
+
+// standingAlone says that no drive has tonight's points. That is as planned where
+// none is attached, and an error where a wrong one is.
+func (t exportTarget) standingAlone(a *app) error {
+	p := problemOf(t.refused)
+	if errors.Is(t.refused, lifeboat.ErrWrongDrive) {
+		p.Safe = "the points of this run are in the standing store; " + p.Safe
+		return &p
+	}
+	a.warn("%s: the points of this run are in the standing store alone, which does not count as offsite; %s", p.What, p.Next)
+	return nil
+}
