@@ -76,9 +76,11 @@ type ShelfPoint struct {
 	// Held says why somebody wants it kept, until HeldUntil (zero: for good).
 	Held      string
 	HeldUntil time.Time
-	// Partial: disks of the machine at this instant lie on other drives of the
-	// set. Together are the drives, by id, that make it whole.
-	Together  []string
+	// Together are the drives, by id, on which the machine's disks of this instant
+	// were committed, this one too, and Parts the points there, by id; both are empty
+	// where all disks are in this point. A point that is a part counts only while
+	// each part is on a drive that counts.
+	Together, Parts []string
 	DataBytes int64
 	// Copied: it came from another drive, so its place among the commits says
 	// nothing of its age.
