@@ -3,13 +3,16 @@ package lifeboat
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
 
 // RestorePoint is one machine at one moment, complete: every block of every
 // disk that is not excluded can be read from the drive it is on. It depends on
-// no other point.
+// no other point. Only a part, of a machine whose disks lie on several drives,
+// needs the other parts: see Together.
 type RestorePoint struct {
 	// ID is 32 lower-case hex digits, never used twice.
 	ID string `json:"id"`
@@ -35,6 +38,84 @@ type RestorePoint struct {
 	// CopiedFrom is the id of the drive that the point was copied from; empty
 	// where it was exported to this one.
 	CopiedFrom string `json:"copiedFrom,omitempty"`
+	// Together is set in a part: it lists all parts of the machine at this moment,
+	// this one too, in the same order in each of them. Only together they are the
+	// machine, and each disk that is not excluded is in one of them.
+	Together []Part `json:"together,omitempty"`
+}
+
+// Part is what one drive has of a machine whose disks lie on several drives.
+type Part struct {
+	// PointID is the point that the drive has of it.
+	PointID string `json:"pointId"`
+	// DriveID and Label are those of the drive that it was exported to. A copy may
+	// be on another one.
+	DriveID string `json:"driveId"`
+	Label   string `json:"label"`
+	// Disks are the keys of the disks in it.
+	Disks []string `json:"disks"`
+}
+
+// Has says that a disk is in this part.
+func (p Part) Has(key string) bool { return slices.Contains(p.Disks, key) }
+
+// IsPart says that the point has some disks of its machine only.
+func (p RestorePoint) IsPart() bool { return len(p.Together) > 0 }
+
+// PartWith is the part that has a disk.
+func (p RestorePoint) PartWith(key string) (Part, bool) {
+	i := slices.IndexFunc(p.Together, func(part Part) bool { return part.Has(key) })
+	if i < 0 {
+		return Part{}, false
+	}
+	return p.Together[i], true
+}
+
+// CheckTogether finds what contradicts itself in a part: each disk has to be in
+// one part, and the point in the list with the disks that it has itself.
+func (p RestorePoint) CheckTogether() error {
+	if !p.IsPart() {
+		return nil
+	}
+	if len(p.Together) < 2 {
+		return errors.New("a part without another one")
+	}
+	points, parts := map[string]bool{}, map[string]int{}
+	var own []string
+	for _, part := range p.Together {
+		if part.PointID == "" || points[part.PointID] || len(part.Disks) == 0 {
+			return fmt.Errorf("part %q is listed twice, or has no disk", part.PointID)
+		}
+		points[part.PointID] = true
+		for _, key := range part.Disks {
+			parts[key]++
+		}
+		if part.PointID == p.ID {
+			own = slices.Sorted(slices.Values(part.Disks))
+		}
+	}
+	var here []string
+	for _, d := range p.Disks {
+		here = append(here, d.Key)
+	}
+	slices.Sort(here)
+	if !slices.Equal(own, here) {
+		return fmt.Errorf("the part says that it has the disks %q and has %q", own, here)
+	}
+	for _, d := range p.Machine.Disks {
+		want := 1
+		if d.Excluded != "" {
+			want = 0
+		}
+		if parts[d.Key] != want {
+			return fmt.Errorf("disk %s is in %d parts", d.Key, parts[d.Key])
+		}
+		delete(parts, d.Key)
+	}
+	if len(parts) > 0 {
+		return errors.New("a part has a disk that the machine has not")
+	}
+	return nil
 }
 
 // Record is the point as JSON for the drive that keeps it, sealed: with the state

@@ -62,3 +62,36 @@ func TestOnlyTheRecordOnADriveHoldsWhatATPMKeeps(t *testing.T) {
 		t.Errorf("the record is %s and was read as %+v, %v", record, read, err)
 	}
 }
+
+func TestAPartHasToAgreeWithItselfAndItsMachine(t *testing.T) {
+	good := func() lifeboat.RestorePoint {
+		return lifeboat.RestorePoint{ID: "p1", Disks: []lifeboat.PointDisk{{Key: "root"}},
+			Machine:  lifeboat.Machine{Disks: []lifeboat.Disk{{Key: "root"}, {Key: "data"}, {Key: "swap", Excluded: "swap"}}},
+			Together: []lifeboat.Part{{PointID: "p1", Disks: []string{"root"}}, {PointID: "p2", Disks: []string{"data"}}}}
+	}
+	for name, c := range map[string]struct {
+		change func(*lifeboat.RestorePoint)
+		bad    bool
+	}{
+		"whole":               {func(p *lifeboat.RestorePoint) { p.Together = nil }, false},
+		"a part":              {func(p *lifeboat.RestorePoint) {}, false},
+		"alone":               {func(p *lifeboat.RestorePoint) { p.Together = p.Together[:1] }, true},
+		"not in its list":     {func(p *lifeboat.RestorePoint) { p.ID = "p3" }, true},
+		"the wrong disk":      {func(p *lifeboat.RestorePoint) { p.Disks[0].Key = "data" }, true},
+		"a disk nowhere":      {func(p *lifeboat.RestorePoint) { p.Machine.Disks[2].Excluded = "" }, true},
+		"a disk twice":        {func(p *lifeboat.RestorePoint) { p.Together[1].Disks = []string{"data", "root"} }, true},
+		"an excluded disk":    {func(p *lifeboat.RestorePoint) { p.Together[1].Disks = []string{"data", "swap"} }, true},
+		"a disk of nobody":    {func(p *lifeboat.RestorePoint) { p.Together[1].Disks = []string{"data", "x"} }, true},
+		"a part twice":        {func(p *lifeboat.RestorePoint) { p.Together[1].PointID = "p1" }, true},
+		"a part with nothing": {func(p *lifeboat.RestorePoint) { p.Together[1].Disks = nil }, true},
+	} {
+		p := good()
+		c.change(&p)
+		if err := p.CheckTogether(); (err != nil) != c.bad {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if part, ok := good().PartWith("data"); !ok || part.PointID != "p2" || !good().IsPart() {
+		t.Errorf("data is in %+v", part)
+	}
+}
