@@ -81,7 +81,7 @@ type ShelfPoint struct {
 	// where all disks are in this point. A point that is a part counts only while
 	// each part is on a drive that counts.
 	Together, Parts []string
-	DataBytes int64
+	DataBytes       int64
 	// Copied: it came from another drive, so its place among the commits says
 	// nothing of its age.
 	Copied bool
