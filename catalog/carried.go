@@ -1,0 +1,34 @@
+package catalog
+
+// carried are the tables that the extract holds, in its order. What a drive's
+// tables say is taken drive by drive: from whoever saw the drive last.
+var carried = []carriedTable{
+	{name: "drives", driveColumn: "id"},
+	{name: "points", driveColumn: "drive_id"},
+	{name: "drive_documents", driveColumn: "drive_id"},
+	{name: "runs"},
+	{name: "machine_ids"},
+	{name: "machines"},
+	{name: "holds"},
+	{name: "proofs"},
+	{name: "faults"},
+	{name: "documents"},
+	{name: "ledger_forks"},
+}
+
+// excluded are the tables that no drive carries, each with its reason. A table is
+// here or in carried; a test sees to it.
+var excluded = map[string]string{
+	"goose_db_version": "the program makes it itself",
+	"sqlite_sequence":  "SQLite makes it itself",
+	"host_notes":       "what a host noted is wrong when it is old; without it a host's machines are read whole once",
+	"ledger":           "it lies beside the extract, whole and as its own text, so that an auditor can read it",
+}
+
+// carriedTable is a table of the extract.
+type carriedTable struct {
+	name string
+	// driveColumn names the drive that a row is about; empty where rows of
+	// several sources stand beside each other by their keys.
+	driveColumn string
+}
