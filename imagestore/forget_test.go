@@ -171,7 +171,7 @@ func (h *history) checkBound(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, uses, err := s.survey(context.Background(), records)
+	_, uses, err := s.survey(context.Background(), records, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,9 @@ type PruneReport struct {
 	// NoRoom counts the packs that stayed because the drive had no room to move
 	// what is needed of them; a later prune goes on with them.
 	NoRoom int `json:"noRoom"`
+	// Untouched counts the packs that stayed as they are because they hold
+	// something of a point that asked for it: [PruneOptions].
+	Untouched int `json:"untouched,omitempty"`
 	// Kept are packs that stayed because something of them cannot be read and
 	// is nowhere else: they may hold the last good copy.
 	Kept []Fault `json:"kept,omitempty"`
@@ -51,11 +54,16 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions, progress func(Progres
 	if err != nil {
 		return PruneReport{}, s.explain(err)
 	}
-	live, uses, err := s.survey(ctx, keep)
+	untouched, err := s.untouched(keep, o.Untouched)
+	if err != nil {
+		return PruneReport{}, err
+	}
+	live, uses, err := s.survey(ctx, keep, untouched)
 	if err != nil {
 		return PruneReport{}, s.explain(err)
 	}
 	p := s.newPruning(live)
+	p.careful = len(untouched) > 0
 	if err := p.forget(keep, gone); err != nil {
 		return p.report, err
 	}
@@ -75,7 +83,7 @@ func (s *Store) rewritePacks(ctx context.Context, choose func(format.RunPack, fo
 	if err != nil {
 		return s.explain(err)
 	}
-	live, uses, err := s.survey(ctx, keep)
+	live, uses, err := s.survey(ctx, keep, nil)
 	if err != nil {
 		return s.explain(err)
 	}
@@ -132,6 +140,9 @@ type pruning struct {
 	report PruneReport
 	// leaving are the packs that are to go: what is only there is moved.
 	leaving map[uint32]bool
+	// careful: some points' packs stay as they are, so a pack of which the index
+	// does not tell everything stays too.
+	careful bool
 	// fresh are packs of which no memory holds what was read before this prune.
 	fresh map[uint32]bool
 	// folders hold the names of removed packs, until they are synced.
@@ -168,6 +179,7 @@ func (p *pruning) finish(ctx context.Context, d pruneDecision, progress func(Pro
 	if err != nil {
 		return p.report, p.s.explain(err)
 	}
+	p.report.Untouched = len(d.untouched)
 	for _, u := range slices.Concat(d.dead, d.sparse) {
 		p.leaving[u.number] = true
 		p.meter.total.Add(u.bytes())

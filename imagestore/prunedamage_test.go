@@ -18,7 +18,7 @@ func (h *history) uses(t *testing.T, keep []string) []*packUse {
 	t.Helper()
 	s := openStore(t, h.drive.ReadOnlyDir(), Read)
 	defer s.Close()
-	_, uses, err := s.survey(t.Context(), mustRecords(t, s, keep))
+	_, uses, err := s.survey(t.Context(), mustRecords(t, s, keep), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,8 @@ func (p *pruning) removeDead(ctx context.Context, dead []*packUse) (revived []*p
 				p.keep(u, err)
 			case whole:
 				leave = append(leave, u)
+			case p.careful:
+				p.stay(u)
 			default:
 				revived = append(revived, u)
 			}
@@ -39,6 +41,13 @@ func (p *pruning) removeDead(ctx context.Context, dead []*packUse) (revived []*p
 		}
 	}
 	return revived, nil
+}
+
+// stay leaves a pack as it is.
+func (p *pruning) stay(u *packUse) {
+	delete(p.leaving, u.number)
+	p.meter.done.Add(u.bytes())
+	p.report.Untouched++
 }
 
 // accounted says whether the index tells all that is in a pack. A chunk that is

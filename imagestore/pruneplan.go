@@ -23,6 +23,11 @@ type PruneOptions struct {
 	// written gives back at least one, and a store never takes more than twice
 	// what its points need.
 	RewriteBelow float64
+	// Untouched are ids of kept points: packs that hold anything of them are
+	// neither removed nor written anew, however little of a pack that is. For the
+	// points of which no other drive holds a good copy: what was read back of them
+	// stays where it was read.
+	Untouched []string
 }
 
 const defaultRewriteBelow = 0.5
@@ -43,6 +48,10 @@ type PrunePlan struct {
 	RewritePacks         int   `json:"rewritePacks"`
 	RewriteBytes         int64 `json:"rewriteBytes"`
 	RewriteEstimateBytes int64 `json:"rewriteEstimateBytes"`
+	// UntouchedPacks would be written anew if nothing untouched needed them;
+	// UntouchedBytes is the room that stays taken because of it.
+	UntouchedPacks int   `json:"untouchedPacks,omitempty"`
+	UntouchedBytes int64 `json:"untouchedBytes,omitempty"`
 	// FreeEstimateBytes is what the drive gets back.
 	FreeEstimateBytes int64 `json:"freeEstimateBytes"`
 }
@@ -70,7 +79,11 @@ func (s *Store) PlanPrune(ctx context.Context, o PruneOptions) (PrunePlan, error
 			return PrunePlan{}, s.explain(err)
 		}
 	}
-	_, uses, err := s.survey(ctx, keep)
+	untouched, err := s.untouched(keep, o.Untouched)
+	if err != nil {
+		return PrunePlan{}, err
+	}
+	_, uses, err := s.survey(ctx, keep, untouched)
 	if err != nil {
 		return PrunePlan{}, s.explain(err)
 	}
@@ -87,10 +100,23 @@ func (s *Store) PlanPrune(ctx context.Context, o PruneOptions) (PrunePlan, error
 	return p, nil
 }
 
-// survey finds out what points need, and how much of each pack that is. A
-// writer makes a run of the index anew that turns out to be damaged, and begins
-// again.
-func (s *Store) survey(ctx context.Context, keep []record) (*liveness, []*packUse, error) {
+// untouched picks the records whose packs stay as they are from those that are
+// kept.
+func (s *Store) untouched(keep []record, ids []string) (picked []record, err error) {
+	for _, id := range ids {
+		i := slices.IndexFunc(keep, func(r record) bool { return r.point.ID == id })
+		if i < 0 {
+			return nil, fmt.Errorf("%w that stays on %s: %s", ErrNoPoint, s.label(), id)
+		}
+		picked = append(picked, keep[i])
+	}
+	return picked, nil
+}
+
+// survey finds out what points need, how much of each pack that is, and which
+// packs hold something of the untouched ones. A writer makes a run of the index
+// anew that turns out to be damaged, and begins again.
+func (s *Store) survey(ctx context.Context, keep, untouched []record) (*liveness, []*packUse, error) {
 	for {
 		if s.mode.writes() {
 			if err := s.healIndex(); err != nil {
@@ -101,6 +127,9 @@ func (s *Store) survey(ctx context.Context, keep []record) (*liveness, []*packUs
 		l, err := s.liveOf(ctx, keep)
 		if err == nil {
 			uses, err = s.packUses(ctx, l)
+		}
+		if err == nil && len(untouched) > 0 {
+			err = s.markUntouched(ctx, untouched, uses)
 		}
 		var broken *brokenRun
 		if !errors.As(err, &broken) || isGone(err) || !s.mode.writes() {
@@ -119,6 +148,21 @@ func (s *Store) liveOf(ctx context.Context, keep []record) (*liveness, error) {
 		}
 	}
 	return l, l.finish(ctx)
+}
+
+// markUntouched notes which packs hold something of some points, in whichever
+// places.
+func (s *Store) markUntouched(ctx context.Context, records []record, uses []*packUse) error {
+	l, err := s.liveOf(ctx, records)
+	if err != nil {
+		return err
+	}
+	holds := map[uint32]bool{}
+	err = l.each(ctx, l.bits, func(e format.RunEntry, _ int64) { holds[e.Place.Pack] = true })
+	for _, u := range uses {
+		u.untouched = holds[u.number]
+	}
+	return err
 }
 
 // unknownNeeds is the refusal to remove anything while nobody knows what is
@@ -152,6 +196,8 @@ type packUse struct {
 	// place that is also elsewhere counts as live and not as needed: whether the
 	// other place is good is found out when the pack is rewritten.
 	plain, needed int64
+	// untouched: it holds something of a point whose packs stay as they are.
+	untouched bool
 }
 
 // share is how much of the pack is needed.
@@ -232,6 +278,8 @@ func (s *Store) packUses(ctx context.Context, l *liveness) ([]*packUse, error) {
 // pruneDecision is what becomes of the packs.
 type pruneDecision struct {
 	dead, sparse []*packUse
+	// untouched packs would be written anew, and stay as they are.
+	untouched []*packUse
 	// absent packs are named by the index and are not on the drive.
 	absent []*packUse
 }
@@ -251,6 +299,8 @@ func decidePacks(uses []*packUse, rewrite func(*packUse) bool) pruneDecision {
 			d.absent = append(d.absent, u)
 		case u.live == 0:
 			d.dead = append(d.dead, u)
+		case u.untouched && rewrite(u):
+			d.untouched = append(d.untouched, u)
 		case rewrite(u):
 			d.sparse = append(d.sparse, u)
 		}
@@ -267,6 +317,10 @@ func (d pruneDecision) plan() PrunePlan {
 	for _, u := range d.sparse {
 		p.RewriteBytes += u.bytes()
 		p.RewriteEstimateBytes += u.estimate()
+	}
+	for _, u := range d.untouched {
+		p.UntouchedPacks++
+		p.UntouchedBytes += u.bytes() - u.estimate()
 	}
 	p.FreeEstimateBytes = p.RemoveBytes + p.RewriteBytes - p.RewriteEstimateBytes
 	return p
