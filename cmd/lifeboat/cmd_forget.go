@@ -252,7 +252,8 @@ func lastCopyProblem(d *openedDrive, m forgetMachines, names []string) error {
 	}
 }
 
-// rememberPoints makes the catalogue's memory of a drive equal to what is on it.
+// rememberPoints makes the catalogue's memory of a drive equal to what is on it,
+// and to when the drive says that it was read.
 func (a *app) rememberPoints(ctx context.Context, d *openedDrive) {
 	if !a.hasState() {
 		return
@@ -280,7 +281,10 @@ func (a *app) rememberPointsIn(ctx context.Context, cat *catalog.Catalog, d *ope
 	if err := a.sawDrive(ctx, cat, d); err != nil {
 		return nil, err
 	}
-	return points, cat.ReplacePoints(ctx, d.store.Drive().ID, points)
+	if err := cat.ReplacePoints(ctx, d.store.Drive().ID, points); err != nil {
+		return nil, err
+	}
+	return points, learnReadings(ctx, cat, d)
 }
 
 func (a *app) completePointIDs(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -28,6 +28,7 @@ func (a *app) pruneCommand() *cobra.Command {
 		Long: "Removes from a drive what no listed restore point needs any more: what was forgotten with\n" +
 			"\"lifeboat point forget\", and the beginnings of exports that were cut off. It shows its plan\n" +
 			"and asks. No restore point is removed or changed. Nobody else may use the drive meanwhile.\n" +
+			"Nothing is moved that the newest good copy of a machine needs, unless another drive holds it.\n" +
 			"It may be stopped at any moment; the next prune goes on.",
 		Example:     "  lifeboat prune A --dry-run\n  lifeboat prune A --yes",
 		Annotations: exits(exitNoDrive, exitHeld, exitDamage, exitPerson, exitStopped), Args: exactArgs("a drive"),
@@ -56,6 +57,9 @@ func (a *app) prune(ctx context.Context, want string, f pruneFlags) error {
 	}
 	defer d.Close()
 	o := imagestore.PruneOptions{RewriteBelow: float64(f.rewriteBelow) / 100}
+	if o.Untouched, err = a.untouched(ctx, d); err != nil {
+		return err
+	}
 	plan, err := d.store.PlanPrune(ctx, o)
 	if err != nil {
 		return err
@@ -81,12 +85,18 @@ func (a *app) prune(ctx context.Context, want string, f pruneFlags) error {
 func pruneText(d *openedDrive, p imagestore.PrunePlan) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s holds %s in %s of blocks and their parity; all points stay.\n", d.name(), count(len(p.Keep), "restore point"), humanBytes(p.PackBytes))
+	left := ""
+	if p.UntouchedPacks > 0 {
+		left = fmt.Sprintf("  left lying         %s  about %s: they hold something of the newest good copy of a machine, and no other drive holds one\n",
+			count(p.UntouchedPacks, "pack"), humanBytes(p.UntouchedBytes))
+	}
 	if p.RemovePacks+p.RewritePacks == 0 {
-		out.WriteString("Nothing can be freed: what is stored is needed.\n")
+		out.WriteString("Nothing can be freed: what is stored is needed.\n" + left)
 		return out.String()
 	}
 	fmt.Fprintf(&out, "  removed whole      %s  %s\n", count(p.RemovePacks, "pack"), humanBytes(p.RemoveBytes))
 	fmt.Fprintf(&out, "  written anew       %s  %s, of which about %s are needed\n", count(p.RewritePacks, "pack"), humanBytes(p.RewriteBytes), humanBytes(p.RewriteEstimateBytes))
+	out.WriteString(left)
 	fmt.Fprintf(&out, "  freed altogether   about %s\n", humanBytes(p.FreeEstimateBytes))
 	return out.String()
 }
