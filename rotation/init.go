@@ -40,7 +40,10 @@ type InitOptions struct {
 	// CreateStore makes the empty store of that drive in dir; it usually is
 	// imagestore.Create.
 	CreateStore func(ctx context.Context, dir durable.Dir, drive lifeboat.Drive) error
-	Now         time.Time
+	// LeaveStartHere, if given, writes the text of START-HERE.txt to a second place
+	// before the drive exists: a part of the disk that any PC reads.
+	LeaveStartHere func(text []byte) error
+	Now            time.Time
 }
 
 // Init makes the folder or file system at a path a drive. The drive exists when
@@ -51,20 +54,15 @@ type InitOptions struct {
 // [lifeboat.Problem] that wraps [ErrIsDrive], and one that holds anything else,
 // unless told, with one that wraps [ErrNotEmpty].
 func Init(ctx context.Context, at string, o InitOptions) (lifeboat.Drive, error) {
-	if err := CheckLabel(o.Label); err != nil {
-		return lifeboat.Drive{}, &lifeboat.Problem{
-			What: err.Error(),
-			Safe: nothingChanged,
-			Next: "choose another label, such as A or 2026-1",
-			Err:  err,
-		}
+	if err := checkNewLabel(o.Label); err != nil {
+		return lifeboat.Drive{}, err
 	}
 	n := note{Layout: LayoutVersion, ID: newID(), Label: o.Label, SiteID: o.SiteID,
 		CreatedAt: o.Now.UTC().Truncate(time.Second), Contact: o.Contact, Company: o.CompanyName}
 	if _, err := decodeNote(encodeNote(n)); err != nil {
 		return lifeboat.Drive{}, fmt.Errorf("make a drive: %w", err)
 	}
-	found, err := mayBecomeDrive(at)
+	found, err := mayInit(at, o.NotEmpty)
 	if err != nil {
 		return lifeboat.Drive{}, err
 	}
@@ -73,13 +71,47 @@ func Init(ctx context.Context, at string, o InitOptions) (lifeboat.Drive, error)
 		return lifeboat.Drive{}, fmt.Errorf("make a drive of %s: %w", at, err)
 	}
 	defer dir.(io.Closer).Close()
-	if err := checkEmpty(dir, o.NotEmpty || found.Kind == KindUnfinished); err != nil {
-		return lifeboat.Drive{}, err
-	}
 	if err := writeDrive(ctx, dir, n, found.Filesystem, o); err != nil {
 		return lifeboat.Drive{}, initProblem(at, err)
 	}
 	return n.drive(), nil
+}
+
+// CheckInit says what keeps [Init] from making a drive with that label of a path,
+// and writes nothing.
+func CheckInit(at, label string) error {
+	if err := checkNewLabel(label); err != nil {
+		return err
+	}
+	_, err := mayInit(at, false)
+	return err
+}
+
+func checkNewLabel(label string) error {
+	if err := CheckLabel(label); err != nil {
+		return &lifeboat.Problem{
+			What: err.Error(),
+			Safe: nothingChanged,
+			Next: "choose another label, such as A or 2026-1",
+			Err:  err,
+		}
+	}
+	return nil
+}
+
+// mayInit refuses a path that is a drive, cannot be written, or holds anything
+// else.
+func mayInit(at string, notEmpty bool) (Found, error) {
+	found, err := mayBecomeDrive(at)
+	if err != nil {
+		return found, err
+	}
+	dir, err := durable.OpenOS(at, true)
+	if err != nil {
+		return found, fmt.Errorf("make a drive of %s: %w", at, err)
+	}
+	defer dir.(io.Closer).Close()
+	return found, checkEmpty(dir, notEmpty || found.Kind == KindUnfinished)
 }
 
 func mayBecomeDrive(path string) (Found, error) {
@@ -181,8 +213,14 @@ func writeDrive(ctx context.Context, dir durable.Dir, n note, filesystem string,
 		return err
 	}
 	facts := SheetFacts{Drive: n.drive(), Contact: n.Contact, CompanyName: n.Company, Programs: programs, Filesystem: filesystem}
-	if err := durable.WriteFileAtomic(dir, StartHere, []byte(startHere(facts))); err != nil {
+	text := []byte(startHere(facts))
+	if err := durable.WriteFileAtomic(dir, StartHere, text); err != nil {
 		return err
+	}
+	if o.LeaveStartHere != nil {
+		if err := o.LeaveStartHere(text); err != nil {
+			return err
+		}
 	}
 	if err := createStore(ctx, dir, n, o); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"lifeboat/blockdev"
 	"lifeboat/fixtures/medium"
 )
 
@@ -67,6 +68,26 @@ func scriptLoop(ts *testscript.TestScript, _ bool, args []string) {
 	out, err := exec.Command("losetup", "--find", "--show", ts.MkAbs(args[1])).Output()
 	ts.Check(err)
 	device := strings.TrimSpace(string(out))
-	ts.Defer(func() { exec.Command("losetup", "--detach", device).Run() })
+	ts.Defer(func() { dropLoop(device) })
 	ts.Setenv(args[0], filepath.Clean(device))
+}
+
+// dropLoop takes a block device away, with what a script left mounted of it.
+func dropLoop(device string) {
+	if d, err := blockdev.Of(device); err == nil {
+		for _, at := range d.Mounted() {
+			unix.Unmount(at, unix.MNT_DETACH)
+			os.Remove(at)
+		}
+	}
+	exec.Command("partx", "--delete", device).Run()
+	exec.Command("losetup", "--detach", device).Run()
+}
+
+// unmountdisk DEVICE: unmounts all parts of it.
+func scriptUnmountDisk(ts *testscript.TestScript, _ bool, args []string) {
+	d, err := blockdev.Of(args[0])
+	ts.Check(err)
+	_, err = blockdev.Eject(d)
+	ts.Check(err)
 }

@@ -50,6 +50,7 @@ func TestScripts(t *testing.T) {
 			"medium":      scriptMedium,
 			"unmount":     scriptUnmount,
 			"loop":        scriptLoop,
+			"unmountdisk": scriptUnmountDisk,
 			"await":       scriptAwait,
 			"vcenter":     (&vcenters{t: t}).script,
 		},

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat"
+	"lifeboat/imagestore"
+	"lifeboat/rotation"
+)
+
+func (a *app) driveShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "show [LABEL|PATH]", Short: "Show a drive: what is on it, who opens it, whether its programs are whole",
+		Example:     "  lifeboat drive show A\n  lifeboat drive show /media/usb1 --json",
+		Annotations: exits(exitNoDrive, exitDamage), Args: oneArgAtMost("the label or path of a drive"),
+		ValidArgsFunction: a.completeDrives,
+		RunE: func(c *cobra.Command, args []string) error {
+			want := ""
+			if len(args) == 1 {
+				want = args[0]
+			}
+			return a.driveShow(c.Context(), want)
+		},
+	}
+}
+
+func (a *app) driveShow(ctx context.Context, want string) error {
+	d, err := a.openDrive(ctx, want, imagestore.Read)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	points, faults, err := d.store.Points(ctx)
+	if err != nil {
+		return err
+	}
+	usage, err := d.store.Usage(ctx)
+	if err != nil {
+		return err
+	}
+	slots, err := d.store.Slots(ctx)
+	if err != nil {
+		return err
+	}
+	checked, err := d.store.Checked(ctx)
+	if err != nil {
+		return err
+	}
+	coverage, err := d.store.Coverage(ctx)
+	if err != nil {
+		return err
+	}
+	programs, err := a.checkPrograms(d)
+	if err != nil {
+		return err
+	}
+	newest := newestPoints(points)
+	if a.json {
+		a.printJSON(struct {
+			Drive       lifeboat.Drive     `json:"drive"`
+			Path        string             `json:"path"`
+			Site        string             `json:"site"`
+			Fingerprint string             `json:"fingerprint"`
+			Head        imagestore.Head    `json:"head"`
+			Points      int                `json:"points"`
+			Machines    int                `json:"machines"`
+			Usage       imagestore.Usage   `json:"usage"`
+			Slots       []imagestore.Slot  `json:"slots"`
+			Faults      []imagestore.Fault `json:"faults,omitempty"`
+			// Programs compares those on the drive with this version's.
+			Programs []rotation.ProgramFinding `json:"programs"`
+			Checked  imagestore.Checked        `json:"checked"`
+			Coverage imagestore.Coverage       `json:"coverage"`
+		}{d.store.Drive(), d.found.Path, d.store.Site().Name, d.store.Fingerprint(), d.store.Head(), len(points), len(newest), usage, slots, faults, programs, checked, coverage})
+		return lostPoints(d, faults)
+	}
+	var names []string
+	for _, s := range slots {
+		names = append(names, s.Name)
+	}
+	a.print("drive %s at %s\n", d.found.Drive.Label, d.found.Path)
+	a.print("  id          %s\n  site        %s\n  key         %s\n  opened by   %s\n", d.store.Drive().ID, d.store.Site().Name, d.store.Fingerprint(), list(names))
+	a.print("  points      %d of %d machines\n", len(points), len(newest))
+	a.print("  store       %s in %d packs, %s free\n", humanBytes(usage.StoredBytes), usage.Packs, humanBytes(usage.FreeBytes))
+	a.print("  verified    %s\n  read back   %s\n", driveVerifiedWords(a.now(), checked.VerifiedAt), coverageWords(a.now(), coverage))
+	if coverage.DamagedBytes > 0 {
+		a.print("  damaged     damage is known in files of %s; heal what can be healed: lifeboat repair %s\n", humanBytes(coverage.DamagedBytes), shellWord(d.found.Drive.Label))
+	}
+	if !checked.UnfinishedFrom.IsZero() {
+		a.print("  unfinished  a verification of %s; it goes on with: lifeboat verify %s\n", stamp(checked.UnfinishedFrom), shellWord(d.found.Drive.Label))
+	}
+	a.print("  programs    %s\n", programWords(programs))
+	for _, p := range newest {
+		a.print("  newest      %s  %s, %s\n", p.Machine.Name, stamp(p.TakenAt), humanAge(a.now(), p.TakenAt))
+	}
+	return lostPoints(d, faults)
+}

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"lifeboat"
+	"lifeboat/blockdev"
+	"lifeboat/custody"
+	"lifeboat/rotation"
+)
+
+// diskPlan is what `drive init` would do to a disk.
+type diskPlan struct {
+	Device   blockdev.Device   `json:"device"`
+	Contents blockdev.Contents `json:"contents"`
+	Parts    blockdev.Parts    `json:"parts"`
+	Label    string            `json:"label"`
+	Programs int               `json:"programs"`
+	// Erases: something is on the disk, and is lost.
+	Erases bool `json:"erases"`
+}
+
+func completeDisks(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	disks, err := blockdev.List()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, d := range disks {
+		if len(d.Uses) == 0 {
+			names = append(names, d.Path+"\t"+hardwareWords(d))
+		}
+	}
+	return names, cobra.ShellCompDirectiveDefault
+}
+
+// driveInitDisk makes a drive of a whole disk.
+func (a *app) driveInitDisk(ctx context.Context, path string, f driveInitFlags, n *newDrive) error {
+	plan, err := a.planDisk(ctx, path, n)
+	if err != nil {
+		return err
+	}
+	if made, at, err := a.finishInterrupted(ctx, plan, n); made || err != nil {
+		if err != nil {
+			return err
+		}
+		return a.driveIsMade(ctx, at.Drive, at.Path, n)
+	}
+	if err := a.mayErase(ctx, plan, f); err != nil {
+		return err
+	}
+	if f.dryRun {
+		a.showDiskPlan(plan)
+		return nil
+	}
+	if !a.json {
+		a.note("%s", strings.TrimSuffix(plan.String(), "\n"))
+	}
+	if plan.Erases {
+		if err := a.confirmErase(ctx, plan); err != nil {
+			return err
+		}
+	}
+	drive, at, err := a.makeOfDisk(ctx, plan, n)
+	if err != nil {
+		return err
+	}
+	return a.driveIsMade(ctx, drive, at, n)
+}
+
+// planDisk looks at a disk and refuses one that must not be written to.
+func (a *app) planDisk(ctx context.Context, path string, n *newDrive) (diskPlan, error) {
+	plan := diskPlan{Label: n.options.Label, Programs: len(n.options.Programs)}
+	if err := checkLabelOf(plan.Label); err != nil {
+		return plan, err
+	}
+	d, err := blockdev.Of(path)
+	if errors.Is(err, blockdev.ErrNotDevice) {
+		return plan, usagef("%v: name a disk such as /dev/sdb, or a folder", err)
+	}
+	if err != nil {
+		return plan, err
+	}
+	if real, err := filepath.EvalSymlinks(path); err != nil || real != d.Path {
+		return plan, usagef("%s is a part of the disk %s: name the whole disk, or mount the part and name its folder", path, d.Path)
+	}
+	if plan.Contents, err = blockdev.Look(ctx, d); err != nil {
+		return plan, err
+	}
+	plan.Device, plan.Erases = d, !plan.Contents.Empty()
+	if err := blockdev.CheckWritable(d); err != nil {
+		return plan, err
+	}
+	plan.Parts, err = blockdev.PlanParts(d.SizeBytes, d.SectorBytes)
+	return plan, err
+}
+
+func checkLabelOf(label string) error {
+	if err := rotation.CheckLabel(label); err != nil {
+		return &lifeboat.Problem{What: err.Error(), Safe: "nothing was changed", Next: "choose another label, such as A or 2026-1", Err: err}
+	}
+	return nil
+}
+
+// releaseInterrupted unmounts a disk whose making was killed: only where this
+// program mounted it.
+func releaseInterrupted(ctx context.Context, path string) error {
+	d, err := blockdev.Of(path)
+	if err != nil || len(d.Uses) == 0 {
+		return nil // whatever is wrong with it is said later
+	}
+	contents, err := blockdev.Look(ctx, d)
+	if err != nil || !contents.Unfinished {
+		return nil
+	}
+	for _, at := range d.Mounted() {
+		if blockdev.OurMount(at) {
+			if err := blockdev.Unmount(at); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// finishInterrupted finds the drive of a making that was cut off in its very last
+// step: it exists, and is not made again.
+func (a *app) finishInterrupted(ctx context.Context, plan diskPlan, n *newDrive) (made bool, found rotation.Found, err error) {
+	if !plan.Contents.Unfinished || len(plan.Device.Partitions) != 2 {
+		return false, found, nil
+	}
+	part := plan.Device.Partitions[1].Path
+	if err := blockdev.Peek(ctx, part, func(at string) (err error) { found, err = rotation.Identify(at); return err }); err != nil {
+		return false, found, fmt.Errorf("look whether %s is a drive already: %w", part, err)
+	}
+	switch {
+	case found.Kind == rotation.KindNone || found.Kind == rotation.KindUnfinished:
+		return false, found, nil
+	case found.Kind != rotation.KindDrive || found.Drive.Label != n.options.Label || found.Drive.SiteID != n.options.SiteID:
+		return false, found, isDrive(plan.Device, found)
+	}
+	if err := blockdev.Finish(plan.Device); err != nil {
+		return false, found, err
+	}
+	found.Path, err = blockdev.MountPartition(ctx, part, driveName(found.Drive), false)
+	return err == nil, found, err
+}
+
+func isDrive(d blockdev.Device, found rotation.Found) error {
+	name := found.Drive.Label
+	if name == "" {
+		name = "one without a readable label"
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s is a Lifeboat drive already: %s (%s)", d.Path, name, short(found.Drive.ID)),
+		Safe: "it was not touched",
+		Next: "mount it to use it; to give it up for good: lifeboat drive retire " + shellWord(found.Drive.Label),
+		Err:  rotation.ErrIsDrive,
+	}
+}
+
+// mayErase refuses to erase without having been told, and a Lifeboat drive that
+// was not retired always: its points may be the last good copy of a machine.
+func (a *app) mayErase(ctx context.Context, plan diskPlan, f driveInitFlags) error {
+	if !plan.Erases {
+		return nil
+	}
+	for _, p := range append([]string{plan.Device.Path}, partitionsOf(plan.Device)...) {
+		var found rotation.Found
+		err := blockdev.Peek(ctx, p, func(at string) (err error) { found, err = rotation.Identify(at); return err })
+		if err != nil || found.Kind == rotation.KindNone || found.Kind == rotation.KindUnfinished {
+			continue // no file system, or none with a drive on it
+		}
+		if retired, err := a.isRetired(ctx, found.Drive.ID); err != nil || !retired {
+			return errors.Join(isDrive(plan.Device, found), err)
+		}
+	}
+	if f.erase {
+		return nil
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s (%s) is not empty: it holds %s", plan.Device.Path, hardwareWords(plan.Device), list(plan.Contents.Found)),
+		Safe: "nothing was changed on it",
+		Next: "look whether it is the right disk; to erase it, add --erase and type its name when asked",
+		Err:  rotation.ErrNotEmpty,
+	}
+}
+
+func partitionsOf(d blockdev.Device) []string {
+	var paths []string
+	for _, p := range d.Partitions {
+		paths = append(paths, p.Path)
+	}
+	return paths
+}
+
+func (a *app) isRetired(ctx context.Context, id string) (bool, error) {
+	cat, err := a.openCatalog(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer cat.Close()
+	entries, err := cat.Ledger(ctx)
+	if err != nil {
+		return false, err
+	}
+	kept := custody.Replay(entries)
+	k, known := kept.Of(id)
+	return known && k.Place.State == custody.Retired, nil
+}
+
+// confirmErase has a person type what the disk is called: the name of a file
+// system on it, else its model, else its path.
+func (a *app) confirmErase(ctx context.Context, plan diskPlan) error {
+	word := plan.Device.Path
+	switch {
+	case len(plan.Contents.Labels) > 0:
+		word = plan.Contents.Labels[0]
+	case plan.Device.Model != "":
+		word = plan.Device.Model
+	}
+	if !isTerminal(a.stdin) {
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("a person has to type the name of what is erased, and none is here: %s, which holds %s", plan.Device.Path, list(plan.Contents.Found)),
+			Safe: "nothing was changed on it",
+			Next: "run the same command at a terminal, or empty the disk first: wipefs --all " + plan.Device.Path,
+			Err:  errNeedsPerson,
+		}
+	}
+	return a.confirmWord(ctx, false, "Everything on "+plan.Device.Path+" is lost.\n", word)
+}
+
+// makeOfDisk lays a disk out, makes the drive and mounts it under its name.
+func (a *app) makeOfDisk(ctx context.Context, plan diskPlan, n *newDrive) (drive lifeboat.Drive, at string, err error) {
+	laid, err := blockdev.LayOut(ctx, plan.Device, n.options.Label)
+	if err != nil {
+		return drive, "", err
+	}
+	part := laid.Partitions[1].Path
+	if at, err = blockdev.MountPartition(ctx, part, "new-"+laid.Name, false); err != nil {
+		return drive, "", err
+	}
+	n.options.LeaveStartHere = func(text []byte) error { return blockdev.WriteStartHere(laid, startHereForPC(text)) }
+	drive, err = rotation.Init(ctx, at, n.options)
+	if err := errors.Join(err, blockdev.Unmount(at)); err != nil {
+		return drive, "", err
+	}
+	if err := blockdev.Finish(laid); err != nil {
+		return drive, "", fmt.Errorf("finish drive %s: %w", drive.Label, err)
+	}
+	at, err = blockdev.MountPartition(ctx, part, driveName(drive), false)
+	return drive, at, err
+}
+
+// startHereForPC is START-HERE.txt with the line ends that every PC shows.
+func startHereForPC(text []byte) []byte {
+	const where = "This small part of the drive is for reading this page on any computer. The copies are in its other, larger part.\n\n"
+	return bytes.ReplaceAll(append([]byte(where), text...), []byte("\n"), []byte("\r\n"))
+}
+
+func (a *app) showDiskPlan(plan diskPlan) {
+	if a.json {
+		a.printJSON(plan)
+		return
+	}
+	a.print("%s", plan.String())
+}
+
+// String shows a person which disk it is and what becomes of it.
+func (p diskPlan) String() string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s: %s\n", p.Device.Path, hardwareWords(p.Device))
+	switch {
+	case p.Contents.Unfinished:
+		fmt.Fprintf(&out, "  on it now   a drive whose making was interrupted\n")
+	case p.Erases:
+		fmt.Fprintf(&out, "  on it now   %s: ALL OF IT IS ERASED\n", list(p.Contents.Found))
+	default:
+		fmt.Fprintf(&out, "  on it now   nothing\n")
+	}
+	fmt.Fprintf(&out, "  becomes     drive %s: %s FAT with START-HERE.txt, %s ext4, %d programs for a recovery\n",
+		p.Label, humanBytes(p.Parts.StartBytes), humanBytes(p.Parts.DriveBytes), p.Programs)
+	return out.String()
+}

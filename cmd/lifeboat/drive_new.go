@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"lifeboat"
+	"lifeboat/custody"
+	"lifeboat/imagestore"
+	"lifeboat/rotation"
+)
+
+// driveSecret is the passphrase of a new drive: its own, or the site's.
+func (a *app) driveSecret(site siteSecrets) (imagestore.Secret, error) {
+	text, given, err := a.givenPassphrase()
+	if err != nil {
+		return imagestore.Secret{}, err
+	}
+	if !given {
+		return imagestore.Passphrase(site.Passphrase)
+	}
+	if err := imagestore.CheckPassphrase(text); err != nil {
+		return imagestore.Secret{}, weakPassphrase(err)
+	}
+	return imagestore.Passphrase(text)
+}
+
+// labelIsFree refuses a label that another drive of the site in sight has, and says when one
+// that is away has it: two stickers that say the same get mixed up.
+func (a *app) labelIsFree(ctx context.Context, site *siteFile, label string) error {
+	found, err := a.attachedDrives(ctx)
+	if err != nil {
+		return err
+	}
+	sameSticker := func(d lifeboat.Drive) bool {
+		return d.Label == label && (d.SiteID == "" || d.SiteID == site.Site.ID)
+	}
+	for _, f := range found {
+		if sameSticker(f.Drive) {
+			return &lifeboat.Problem{
+				What: fmt.Sprintf("the label %s is taken: drive %s (%s) is attached at %s", label, label, short(f.Drive.ID), f.Path),
+				Safe: "nothing was written",
+				Next: "choose another label: --label LABEL",
+			}
+		}
+	}
+	away, err := a.addKnownDrives(ctx, nil)
+	if err != nil {
+		return err
+	}
+	for _, r := range away {
+		if sameSticker(r.Drive) {
+			a.warn("another drive %s (%s) was last seen %s; if it still exists, give one of the two another label", label, short(r.ID), humanAge(a.now(), r.SeenAt))
+		}
+	}
+	return nil
+}
+
+// rememberDrive writes a new drive into the catalogue, so that it is known when
+// it is away, and known for the same when it is back.
+func (a *app) rememberDrive(ctx context.Context, path string) error {
+	cat, err := a.openCatalog(ctx)
+	if err != nil {
+		return err
+	}
+	defer cat.Close()
+	d, err := a.openDriveQuietly(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := a.sawDrive(ctx, cat, d); err != nil {
+		return err
+	}
+	place := a.homePlace()
+	_, err = a.record(ctx, cat, custody.Entry{Act: custody.ActMade, Item: item(d.store.Drive()), To: &place})
+	return err
+}
+
+// rememberFolder keeps the path of a drive that is no mounted file system, so
+// that it is found again without --drive.
+func (a *app) rememberFolder(ctx context.Context, site *siteFile, path string) error {
+	found, err := rotation.Attached(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(found, func(f rotation.Found) bool { return f.Path == path }) || slices.Contains(site.Drives, path) {
+		return nil
+	}
+	return a.changeSite(func(s *siteFile) error {
+		if !slices.Contains(s.Drives, path) {
+			s.Drives = append(s.Drives, path)
+		}
+		return nil
+	})
+}
