@@ -33,12 +33,16 @@ type Source interface {
 type Capture struct {
 	Machine     lifeboat.Machine
 	RunID       string
+	// Together lists the parts of a machine whose disks go to several drives, and
+	// PointID which of them this one is; both are empty for a whole machine.
+	Together []lifeboat.Part
+	PointID  string
 	TakenAt     time.Time
 	Consistency lifeboat.Consistency
 	// Host is the host the machine runs on; Program the version of Lifeboat.
 	Host, Program string
 	// Sources holds the disks by their keys. Each disk of the machine has one,
-	// unless it is excluded.
+	// unless it is excluded or in another part.
 	Sources map[string]Source
 	// Tokens are the sources' own names for this moment, kept in the point.
 	Tokens map[string]string
@@ -73,33 +77,28 @@ type Capture struct {
 // Errors wrap lifeboat.ErrDriveFull, lifeboat.ErrDriveGone, the context's error
 // or the source's.
 func (s *Store) Capture(ctx context.Context, c Capture) (lifeboat.RestorePoint, error) {
-	if err := s.begin(); err != nil {
+	p, err := s.Prepare(ctx, c)
+	if err != nil {
 		return lifeboat.RestorePoint{}, err
 	}
-	defer s.end()
-	s.moving.RLock()
-	defer s.moving.RUnlock()
-	point, err := s.capture(ctx, c)
-	if err != nil {
-		return lifeboat.RestorePoint{}, s.explain(fmt.Errorf("capture %s: %w", c.Machine.Name, err))
-	}
-	return point, nil
+	return p.Commit(ctx)
 }
 
-func (s *Store) capture(ctx context.Context, c Capture) (lifeboat.RestorePoint, error) {
+// store brings what c has onto the drive, durably.
+func (s *Store) store(ctx context.Context, c Capture) (lifeboat.RestorePoint, []format.PointDisk, error) {
 	var none lifeboat.RestorePoint
 	if err := s.writable(); err != nil {
-		return none, err
+		return none, nil, err
 	}
 	if err := c.check(); err != nil {
-		return none, err
+		return none, nil, err
 	}
 	if err := errors.Join(s.writer.err(), s.checkRoom()); err != nil {
-		return none, err
+		return none, nil, err
 	}
 	run, err := s.newCaptureRun(ctx, c)
 	if err != nil {
-		return none, err
+		return none, nil, err
 	}
 	stop := run.meter.report(c.Progress)
 	trees, disks, err := run.disks(ctx)
@@ -112,9 +111,9 @@ func (s *Store) capture(ctx context.Context, c Capture) (lifeboat.RestorePoint, 
 	}
 	stop()
 	if err != nil {
-		return none, err
+		return none, nil, err
 	}
-	return s.commit(ctx, run.point(disks), trees)
+	return run.point(disks), trees, nil
 }
 
 // check refuses what could not be restored.
@@ -132,7 +131,9 @@ func (c Capture) check() error {
 			return fmt.Errorf("disk %s has a size of %d bytes", d.Key, d.SizeBytes)
 		case d.Excluded != "" && src != nil:
 			return fmt.Errorf("disk %s is excluded (%s) and given all the same", d.Key, d.Excluded)
-		case d.Excluded == "" && src == nil:
+		case c.elsewhere(d.Key) && src != nil:
+			return fmt.Errorf("disk %s is in another part and given all the same", d.Key)
+		case d.Excluded == "" && src == nil && !c.elsewhere(d.Key):
 			return fmt.Errorf("disk %s is neither given nor excluded", d.Key)
 		case src != nil && src.SizeBytes() != d.SizeBytes:
 			return fmt.Errorf("disk %s has %d bytes, but its description says %d", d.Key, src.SizeBytes(), d.SizeBytes)
@@ -205,7 +206,7 @@ func (r *captureRun) close() error {
 func (r *captureRun) disks(ctx context.Context) ([]format.PointDisk, []lifeboat.PointDisk, error) {
 	var plans []*diskPlan
 	for _, d := range r.c.Machine.Disks {
-		if d.Excluded != "" {
+		if d.Excluded != "" || r.c.elsewhere(d.Key) {
 			continue
 		}
 		p, err := r.plan(ctx, d)
@@ -294,7 +295,7 @@ func (r *captureRun) disk(ctx context.Context, crew []*captureWorker, p *diskPla
 
 func (r *captureRun) point(disks []lifeboat.PointDisk) lifeboat.RestorePoint {
 	return lifeboat.RestorePoint{
-		RunID: r.c.RunID, TakenAt: r.c.TakenAt, Consistency: r.c.Consistency, Host: r.c.Host,
+		ID: r.c.PointID, Together: r.c.Together, RunID: r.c.RunID, TakenAt: r.c.TakenAt, Consistency: r.c.Consistency, Host: r.c.Host,
 		Machine: r.c.Machine, Disks: disks, Program: r.c.Program, Change: r.change(disks),
 	}
 }

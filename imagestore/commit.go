@@ -1,6 +1,7 @@
 package imagestore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -153,7 +154,17 @@ func (s *Store) commit(ctx context.Context, point lifeboat.RestorePoint, disks [
 		return point, s.explain(err)
 	}
 	record := format.Point{Sequence: sequence, PreviousHead: s.state.headHash, Disks: disks}
-	rand.Read(record.ID[:])
+	if point.IsPart() {
+		record.ID, err = format.ParseShortID(point.ID)
+		if err := cmp.Or(err, point.CheckTogether()); err != nil {
+			return point, fmt.Errorf("describe the restore point: %w", err)
+		}
+		if err := s.wrote(s.allowParts()); err != nil {
+			return point, err
+		}
+	} else {
+		rand.Read(record.ID[:])
+	}
 	point.ID, point.Sequence, point.CommittedAt = record.ID.String(), record.Sequence, s.now().UTC()
 	if record.JSON, err = point.Record(); err != nil {
 		return point, fmt.Errorf("describe the restore point: %w", err)

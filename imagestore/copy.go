@@ -348,6 +348,11 @@ func (s *Store) commitCopy(ctx context.Context, r record, from format.ShortID) (
 	if err := cmp.Or(s.writer.err(), ctx.Err()); err != nil {
 		return point, err
 	}
+	if point.IsPart() {
+		if err := s.wrote(s.allowParts()); err != nil {
+			return point, err
+		}
+	}
 	sequence, err := s.state.next()
 	if err != nil {
 		return point, s.explain(err)

@@ -63,7 +63,7 @@ func (s *Store) openDisk(ctx context.Context, pointID, key string) (*Disk, error
 	}
 	d, ok := r.disk(key)
 	if !ok {
-		return nil, fmt.Errorf("%w: point %s has no disk %q", ErrNoPoint, pointID, key)
+		return nil, s.noDisk(r, key)
 	}
 	return &Disk{s: s, pointID: pointID, key: key, size: d.Size, tree: s.newTree(d), leaves: map[int64]leafUse{}}, nil
 }

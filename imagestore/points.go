@@ -221,5 +221,8 @@ func (s *Store) decodeRecord(b []byte, want format.HeadPoint) (record, error) {
 	if r.point.ID != r.ID.String() || r.point.Sequence != r.Sequence || !r.describesDisks() {
 		return r, fmt.Errorf("%w: it contradicts itself", format.ErrCorrupt)
 	}
+	if err := r.point.CheckTogether(); err != nil {
+		return r, fmt.Errorf("%w: %w", format.ErrCorrupt, err)
+	}
 	return r, nil
 }

@@ -172,10 +172,10 @@ func newStore(dir durable.Dir, o OpenOptions) *Store {
 	return s
 }
 
-// The features that this program knows: none yet.
+// The features that this program knows.
 const (
 	knownReadOnlyCompatible = 0
-	knownIncompatible       = 0
+	knownIncompatible       = format.FeatureParts
 )
 
 func (s *Store) checkFeatures() error {

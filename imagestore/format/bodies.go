@@ -5,6 +5,11 @@ import (
 	"encoding/json"
 )
 
+// FeatureParts is the incompatible feature bit of a store in which a point may be
+// a part: some disks of its machine, the others on other drives. A program that
+// does not know it would take a part for the machine.
+const FeatureParts = 1 << 0
+
 // Superblock says what the store is; it is the first thing read.
 type Superblock struct {
 	// Compatible features may be unknown; read-only-compatible ones keep a
