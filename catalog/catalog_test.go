@@ -39,7 +39,8 @@ func TestWhatIsRememberedIsThereAfterReopening(t *testing.T) {
 	points, err := c.Points(ctx, catalog.PointFilter{})
 	equal(t, err, points, []catalog.Point{{DriveID: "d1", PointID: "p1", Sequence: 1, MachineID: "m1", MachineName: "web ö",
 		RunID: "run", TakenAt: noon.Add(time.Second), CommittedAt: noon.Add(2 * time.Second), Consistency: lifeboat.ConsistentCrash,
-		SizeBytes: 5000, DataBytes: 4096, NewBytes: 96, VerifiedAt: noon}})
+		SizeBytes: 5000, DataBytes: 4096, NewBytes: 96, VerifiedAt: noon,
+		Disks: []catalog.PointDisk{{Key: "a", DataBytes: 4096}}}})
 	run, err := c.Run(ctx, "r1")
 	equal(t, err, run, catalog.Run{ID: "r1", Kind: "export", StartedAt: noon, EndedAt: noon.Add(time.Minute), ExitCode: 3, Summary: "2 of 3 machines"})
 	info, err := os.Stat(path)

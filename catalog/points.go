@@ -3,6 +3,7 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -48,6 +49,17 @@ type Point struct {
 	// hold that is over is still here. Empty: nobody holds it.
 	Held      string    `json:"held,omitempty"`
 	HeldUntil time.Time `json:"heldUntil,omitzero"`
+	// Disks are the disks that are in the point; nil in one that was remembered
+	// before disks were. Together are the parts of a machine whose disks lie on
+	// several drives, this point among them; empty where all disks are in it.
+	Disks    []PointDisk     `json:"disks,omitempty"`
+	Together []lifeboat.Part `json:"together,omitempty"`
+}
+
+// PointDisk is a disk in a point.
+type PointDisk struct {
+	Key       string `json:"key"`
+	DataBytes int64  `json:"dataBytes"`
 }
 
 // WholeAt is when the block of it was read that was read longest ago, if all of
@@ -111,7 +123,7 @@ func (c *Catalog) Points(ctx context.Context, f PointFilter) ([]Point, error) {
 	rows, err := c.db.QueryContext(ctx, `SELECT drive_id, point_id, sequence, machine_id, machine_name, run_id,
 			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, verified_at, read_since, change_score, whole_density, copied_from,
 			(SELECT max(at) FROM proofs WHERE proofs.drive_id = points.drive_id AND proofs.point_id = points.point_id AND revoked_at IS NULL),
-			coalesce(holds.reason, ''), holds.until
+			coalesce(holds.reason, ''), holds.until, disks, together
 		FROM points LEFT JOIN holds USING (point_id) WHERE (? = '' OR drive_id = ?) AND (? = '' OR machine_id = ?)
 		ORDER BY taken_at, drive_id, sequence, point_id`, f.DriveID, f.DriveID, f.MachineID, f.MachineID)
 	points, err := collect(rows, err, scanPoint)
@@ -144,7 +156,9 @@ func (c *Catalog) Newest(ctx context.Context, driveID string) (map[string]Point,
 
 func putPoint(ctx context.Context, tx *sql.Tx, driveID string, p lifeboat.RestorePoint) error {
 	var size, data, fresh int64
+	var disks []PointDisk
 	for _, d := range p.Disks {
+		disks = append(disks, PointDisk{d.Key, d.DataBytes})
 		if disk, ok := p.Machine.Disk(d.Key); ok {
 			size += disk.SizeBytes
 		}
@@ -152,15 +166,17 @@ func putPoint(ctx context.Context, tx *sql.Tx, driveID string, p lifeboat.Restor
 		fresh += d.NewBytes
 	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO points (drive_id, point_id, sequence, machine_id, machine_name, run_id,
-			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, change_score, whole_density, copied_from)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			taken_at, committed_at, consistency, size_bytes, data_bytes, new_bytes, change_score, whole_density, copied_from, disks, together)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (drive_id, point_id) DO UPDATE SET sequence = excluded.sequence,
 			machine_id = excluded.machine_id, machine_name = excluded.machine_name, run_id = excluded.run_id,
 			taken_at = excluded.taken_at, committed_at = excluded.committed_at, consistency = excluded.consistency,
 			size_bytes = excluded.size_bytes, data_bytes = excluded.data_bytes, new_bytes = excluded.new_bytes,
-			change_score = excluded.change_score, whole_density = excluded.whole_density, copied_from = excluded.copied_from`,
+			change_score = excluded.change_score, whole_density = excluded.whole_density, copied_from = excluded.copied_from,
+			disks = excluded.disks, together = excluded.together`,
 		driveID, p.ID, p.Sequence, p.Machine.ID, p.Machine.Name, p.RunID,
-		text(p.TakenAt), text(p.CommittedAt), string(p.Consistency), size, data, fresh, p.Change.ScoreOrZero(), p.Change.WholeOrZero(), p.CopiedFrom)
+		text(p.TakenAt), text(p.CommittedAt), string(p.Consistency), size, data, fresh, p.Change.ScoreOrZero(), p.Change.WholeOrZero(), p.CopiedFrom,
+		listText(disks), listText(p.Together))
 	if err == nil {
 		err = putMachine(ctx, tx, Machine{ID: p.Machine.ID, Name: p.Machine.Name, Host: p.Host, LastSeenAt: p.CommittedAt})
 	}
@@ -171,12 +187,31 @@ func putPoint(ctx context.Context, tx *sql.Tx, driveID string, p lifeboat.Restor
 	return err
 }
 
+// listText is a list as a column keeps it; an empty one is "".
+func listText[T any](list []T) string {
+	if len(list) == 0 {
+		return ""
+	}
+	text, err := json.Marshal(list)
+	if err != nil {
+		panic(err) // lists of texts and numbers
+	}
+	return string(text)
+}
+
 func scanPoint(scan func(...any) error) (Point, error) {
 	var p Point
 	var taken, committed, verified, since, proven, held moment
+	var disks, together string
 	err := scan(&p.DriveID, &p.PointID, &p.Sequence, &p.MachineID, &p.MachineName, &p.RunID, &taken, &committed,
 		&p.Consistency, &p.SizeBytes, &p.DataBytes, &p.NewBytes, &verified, &since, &p.ChangeScore, &p.WholeDensity, &p.CopiedFrom,
-		&proven, &p.Held, &held)
+		&proven, &p.Held, &held, &disks, &together)
+	if err == nil && disks != "" {
+		err = json.Unmarshal([]byte(disks), &p.Disks)
+	}
+	if err == nil && together != "" {
+		err = json.Unmarshal([]byte(together), &p.Together)
+	}
 	p.TakenAt, p.CommittedAt, p.VerifiedAt, p.ReadSince = taken.Time, committed.Time, verified.Time, since.Time
 	p.ProvenAt, p.HeldUntil = proven.Time, held.Time
 	return p, err
