@@ -31,12 +31,12 @@ type Source interface {
 
 // Capture is one machine, held still, to be stored as a restore point.
 type Capture struct {
-	Machine     lifeboat.Machine
-	RunID       string
+	Machine lifeboat.Machine
+	RunID   string
 	// Together lists the parts of a machine whose disks go to several drives, and
 	// PointID which of them this one is; both are empty for a whole machine.
-	Together []lifeboat.Part
-	PointID  string
+	Together    []lifeboat.Part
+	PointID     string
 	TakenAt     time.Time
 	Consistency lifeboat.Consistency
 	// Host is the host the machine runs on; Program the version of Lifeboat.
