@@ -9,7 +9,7 @@ import (
 func (a *app) rotateCommand() *cobra.Command {
 	c := group("rotate", "Show what is due with the drives: this week's checklist",
 		"  lifeboat rotate\n  lifeboat rotate status", "keep",
-		a.rotateStatusCommand())
+		a.rotateStatusCommand(), a.rotateChecklistCommand())
 	c.Long = "Shows this week's checklist: which drive is written, taken away and brought home, by whom and\n" +
 		"when, in an order in which no step leaves you without a good copy outside the house."
 	c.Annotations = exits(exitPartial, exitPerson)
