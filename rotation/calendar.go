@@ -76,14 +76,15 @@ func (d Date) Week() string {
 	return fmt.Sprintf("%04d-W%02d", year, week)
 }
 
-// firstMonday is a Monday before all times that matter; weeks are counted from it.
+// firstMonday is a Monday before all times that matter; days and weeks are counted
+// from it.
 var firstMonday = Date{1970, time.January, 5}
 
 // days counts the days from the first Monday; it is negative before it.
-func (d Date) days() int { return int(d.noon().Sub(firstMonday.noon()) / (24 * time.Hour)) }
-
-// weekIndex counts the ISO weeks from the first Monday on.
-func (d Date) weekIndex() int { return floorDiv(d.days(), 7) }
+func (d Date) days() int {
+	const secondsOfDay = 24 * 60 * 60
+	return floorDiv(int(d.noon().Unix()-firstMonday.noon().Unix()), secondsOfDay)
+}
 
 func floorDiv(a, b int) int {
 	if a < 0 {

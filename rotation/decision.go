@@ -63,6 +63,11 @@ const (
 	StepArrive  StepKind = "arrive"
 )
 
+// stepID is the id of a step: 2026-W47/deposit/A.
+func stepID(period string, kind StepKind, label string) string {
+	return period + "/" + string(kind) + "/" + label
+}
+
 // Step is one line of a checklist.
 type Step struct {
 	// ID is stable for the period: 2026-W47/deposit/A.

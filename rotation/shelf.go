@@ -87,6 +87,9 @@ type ShelfPoint struct {
 	Copied bool
 }
 
+// partial says that disks of the machine lie on other drives.
+func (p *ShelfPoint) partial() bool { return len(p.Together) > 0 }
+
 // ShelfMachine is a machine that is, or was, protected.
 type ShelfMachine struct {
 	ID, Name string

@@ -1,0 +1,374 @@
+package rotation
+
+import (
+	"math/bits"
+	"slices"
+	"time"
+)
+
+// period is the time that one set is written: from the day after a swap to the
+// next swap, both included. Periods follow each other without a gap.
+type period struct {
+	name        string
+	start, swap Date
+	// index counts periods as the pattern of the calendar has them, holidays or
+	// not: a turn that falls on a holiday is skipped and moves no other.
+	index int
+}
+
+func (p period) before(q period) bool { return p.swap.Before(q.swap) }
+
+// periodOf is the period that a day belongs to. It ends on the swap day, or on
+// the last workday before it; a week without a workday has no swap, and belongs
+// to the next one. Where sets change daily, each workday is a period, together
+// with the free days before it.
+func (p Policy) periodOf(day Date) period {
+	if !p.Scheme.Weekly {
+		swap := p.Calendar.WorkdayFrom(day)
+		return period{name: swap.String(), start: p.Calendar.WorkdayBefore(swap).AddDays(1), swap: swap, index: p.workedDays(swap)}
+	}
+	week := floorDiv(day.days()-p.swapOffset()+6, 7)
+	last, swap := p.swapFrom(week, day)
+	return period{name: p.nominalSwap(last).Week(), start: p.swapBefore(last).AddDays(1), swap: swap, index: last - p.startWeek()}
+}
+
+func (p Policy) next(q period) period { return p.periodOf(q.swap.AddDays(1)) }
+
+func (p Policy) previous(q period) period { return p.periodOf(q.start.AddDays(-1)) }
+
+// swapOffset is how many days after its Monday the swap day of a week is.
+func (p Policy) swapOffset() int { return (int(p.Scheme.SwapDay%7) + 6) % 7 }
+
+func (p Policy) nominalSwap(week int) Date { return firstMonday.AddDays(7*week + p.swapOffset()) }
+
+// swapOf is the day on which sets change at the end of a week that ends on the
+// swap day; ok is false for a week without a workday.
+func (p Policy) swapOf(week int) (day Date, ok bool) {
+	for i := range 7 {
+		if day := p.nominalSwap(week).AddDays(-i); p.Calendar.Workday(day) {
+			return day, true
+		}
+	}
+	return Date{}, false
+}
+
+// swapFrom is the first swap on or after day, from that week on. A calendar
+// without workdays has its swaps on the swap day itself.
+func (p Policy) swapFrom(week int, day Date) (int, Date) {
+	for w := week; w <= week+longestBreak/7; w++ {
+		if swap, ok := p.swapOf(w); ok && !swap.Before(day) {
+			return w, swap
+		}
+	}
+	return week, p.nominalSwap(week)
+}
+
+func (p Policy) swapBefore(week int) Date {
+	for w := week - 1; w >= week-longestBreak/7; w-- {
+		if swap, ok := p.swapOf(w); ok {
+			return swap
+		}
+	}
+	return p.nominalSwap(week - 1)
+}
+
+func (p Policy) startWeek() int {
+	if p.Scheme.Start.IsZero() {
+		return 0
+	}
+	return floorDiv(p.Scheme.Start.days()-p.swapOffset()+6, 7)
+}
+
+// workedDays counts the days that are worked by their weekday, from the start of
+// the scheme to day. It leaves holidays aside, or a holiday that is added to the
+// policy would change whose turn every other day is.
+func (p Policy) workedDays(day Date) int {
+	start := firstMonday
+	if !p.Scheme.Start.IsZero() {
+		start = p.Scheme.Start
+	}
+	return p.workedUntil(day.days()) - p.workedUntil(start.days())
+}
+
+// workedUntil counts the worked weekdays before the day with that number.
+func (p Policy) workedUntil(number int) int {
+	weeks := floorDiv(number, 7)
+	count, inWeek := 0, 0
+	for i := range 7 {
+		if p.Calendar.workedWeekday(firstMonday.AddDays(i).Weekday()) {
+			inWeek++
+			if i < number-7*weeks {
+				count++
+			}
+		}
+	}
+	return weeks*inWeek + count
+}
+
+// rank says how rarely a set is written: the rarer it is, the worse it would be
+// to leave its turn out.
+func (s Scheme) rank(set int) int {
+	switch {
+	case s.Kind == SchemeHanoi:
+		return set
+	case s.Kind == SchemeGFS && s.Sets[set].Role == RoleFather:
+		return 1
+	case s.Kind == SchemeGFS && s.Sets[set].Role == RoleGrandfather:
+		return 2
+	}
+	return 0
+}
+
+// plannedRank is the rank whose turn a period is by the calendar alone.
+func (p Policy) plannedRank(q period) int {
+	switch p.Scheme.Kind {
+	case SchemeHanoi:
+		return ruler(q.index, len(p.Scheme.Sets))
+	case SchemeGFS:
+		next := p.next(q).swap
+		switch {
+		case next.Year != q.swap.Year && p.hasRank(2):
+			return 2
+		case next.Year != q.swap.Year || next.Month != q.swap.Month:
+			return 1
+		}
+	}
+	return 0
+}
+
+func (p Policy) hasRank(rank int) bool {
+	for i := range p.Scheme.Sets {
+		if p.Scheme.rank(i) == rank {
+			return true
+		}
+	}
+	return false
+}
+
+// ruler is the tower of Hanoi: the first of n sets every second turn, the next
+// every fourth, and so on; the last one takes turn 0.
+func ruler(turn, n int) int {
+	if n <= 1 {
+		return 0
+	}
+	if turn == 0 {
+		return n - 1
+	}
+	return min(bits.TrailingZeros64(uint64(turn)), n-1)
+}
+
+// longestMemory is how far back missed turns are looked for.
+const longestMemory = 750 // days: two years and a little
+
+// turn is what runs now: which period, which set goes out at its end, and which
+// is written after it.
+type turn struct {
+	period period
+	// out and in are indexes of sets; -1 is none. left says that out has gone.
+	out, in int
+	left    bool
+	missed  int
+}
+
+// turnNow finds the turn. The rule is in DESIGN.md: a turn that nobody ended runs
+// on, however many swaps were missed, and is then ended once.
+func (j *judge) turnNow() turn {
+	cur := j.p.periodOf(j.day)
+	none := turn{period: cur, out: -1, in: -1}
+	if !j.anyUsable() {
+		return none
+	}
+	deposits := j.deposits()
+	closed, by := j.lastClosed(deposits)
+	switch {
+	case by >= 0 && !closed.before(cur):
+		return turn{period: closed, out: by, in: j.setAfter(cur, by), left: true}
+	case by >= 0 && j.p.next(closed) == cur:
+		// The way home of the last turn may still be open.
+		if in := j.setAfter(closed, by); in >= 0 && !j.home(in) && !j.leavesAgain(in, j.sets[by].depositedAt, cur) {
+			return turn{period: closed, out: by, in: in, left: true, missed: j.missedSince(closed, cur)}
+		}
+	}
+	first := j.firstOpen(closed, by, cur)
+	last := -1
+	if len(deposits) > 0 {
+		last = deposits[len(deposits)-1].set
+	}
+	out := j.setFor(first, last, -1)
+	return turn{period: first, out: out, in: j.setAfter(cur, out), missed: j.missedSince(first, cur)}
+}
+
+// leavesAgain tells a set that is carried out again from one that was never
+// brought home since a moment: something was written to it, or it departed in q.
+func (j *judge) leavesAgain(set int, since time.Time, q period) bool {
+	for _, d := range j.sets[set].drives {
+		if _, ok := j.s.Done[stepID(q.name, StepDepart, d.Label)]; ok {
+			return true
+		}
+		if slices.ContainsFunc(d.Points, func(p ShelfPoint) bool { return p.CommittedAt.After(since) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// firstOpen is the first period whose swap did not happen: the one after the last
+// that was ended, or the one in which the drives were made.
+func (j *judge) firstOpen(closed period, by int, cur period) period {
+	first := j.day
+	if by >= 0 {
+		first = closed.swap.AddDays(1)
+	} else {
+		for _, d := range j.s.Drives {
+			if day := j.p.Calendar.Day(d.CreatedAt); j.inScheme(d) && day.Before(first) {
+				first = day
+			}
+		}
+		if first.Before(j.p.Scheme.Start) {
+			first = j.p.Scheme.Start
+		}
+	}
+	if oldest := j.day.AddDays(-longestMemory); first.Before(oldest) {
+		first = oldest
+	}
+	if open := j.p.periodOf(first); open.before(cur) {
+		return open
+	}
+	return cur
+}
+
+func (j *judge) missedSince(first, cur period) (missed int) {
+	for q := first; q.before(cur); q = j.p.next(q) {
+		missed++
+	}
+	return missed
+}
+
+// deposit says when a set was last brought away, as a whole.
+type deposit struct {
+	set int
+	at  time.Time
+}
+
+// lastClosed is the last period that was ended by a set leaving the house, and
+// the set; by is -1 if there is none. A set that leaves on the swap day, or on
+// the workday before, ends that period; one that leaves earlier was late for the
+// period before, if that was still open.
+func (j *judge) lastClosed(deposits []deposit) (closed period, by int) {
+	by = -1
+	for _, d := range deposits {
+		day := j.p.Calendar.Day(d.at)
+		q := j.p.periodOf(day)
+		if day.Before(j.p.Calendar.WorkdayBefore(q.swap)) {
+			if before := j.p.previous(q); by < 0 || closed.before(before) {
+				q = before
+			}
+		}
+		if by < 0 || !q.before(closed) {
+			closed, by = q, d.set
+		}
+	}
+	return closed, by
+}
+
+// setAfter is the set that is written after set out has gone at the end of q or,
+// if q is long past, now. It is -1 where no other set is left.
+func (j *judge) setAfter(q period, out int) int {
+	set := j.setFor(j.p.next(q), out, out)
+	if set == out {
+		return -1
+	}
+	return set
+}
+
+// setFor is the set whose turn period q is, after last was the last one to leave
+// (-1: none ever did). gone is the set that is taken as gone at this moment.
+func (j *judge) setFor(q period, last, gone int) int {
+	if j.p.Scheme.Kind != SchemeGFS && j.p.Scheme.Kind != SchemeHanoi {
+		return j.nextInOrder(last)
+	}
+	return j.ofRank(max(j.p.plannedRank(q), j.owed(q, gone)), gone)
+}
+
+func (j *judge) nextInOrder(last int) int {
+	n := len(j.sets)
+	for i := 1; i <= n; i++ {
+		if set := (last + i) % n; j.sets[set].usable() {
+			return set
+		}
+	}
+	return -1
+}
+
+// owed is the highest rank whose turn came before q and was never taken: missed
+// turns do not pile up, and the rarest of them is made up for, once.
+func (j *judge) owed(q period, gone int) (highest int) {
+	left := j.rankLeft(gone)
+	top := len(left) - 1
+	oldest := j.day.AddDays(-longestMemory)
+	for before := j.p.previous(q); highest < top && oldest.Before(before.start) && left[top].Before(before.start); before = j.p.previous(before) {
+		if rank := min(j.p.plannedRank(before), top); rank > highest && left[rank].Before(before.start) {
+			highest = rank
+		}
+	}
+	return highest
+}
+
+// rankLeft says when a set of each rank, or of a higher one, last left the house.
+// A rank owes nothing from before its sets were made.
+func (j *judge) rankLeft(gone int) []Date {
+	left := make([]Date, j.ranks())
+	for i := range j.sets {
+		rank, at := j.p.Scheme.rank(i), j.sets[i].depositedAt
+		lowest := 0
+		if at.IsZero() {
+			lowest, at = rank, j.sets[i].createdAt
+		}
+		day := j.p.Calendar.Day(at)
+		if i == gone {
+			lowest, day = 0, j.day
+		}
+		for r := lowest; r <= rank; r++ {
+			if left[r].Before(day) {
+				left[r] = day
+			}
+		}
+	}
+	return left
+}
+
+func (j *judge) ranks() (n int) {
+	for i := range j.sets {
+		n = max(n, j.p.Scheme.rank(i)+1)
+	}
+	return n
+}
+
+// ofRank is the set of a rank that left longest ago. Where none of it can be
+// used, a set of the next rank below takes the turn, or of the next above.
+func (j *judge) ofRank(rank, gone int) int {
+	for r := rank; r >= 0; r-- {
+		if set := j.longestAgo(r, gone); set >= 0 {
+			return set
+		}
+	}
+	for r := rank + 1; r < j.ranks(); r++ {
+		if set := j.longestAgo(r, gone); set >= 0 {
+			return set
+		}
+	}
+	return gone
+}
+
+func (j *judge) longestAgo(rank, gone int) int {
+	found := -1
+	for i := range j.sets {
+		if j.p.Scheme.rank(i) != rank || i == gone || !j.sets[i].usable() {
+			continue
+		}
+		if found < 0 || j.sets[i].depositedAt.Before(j.sets[found].depositedAt) {
+			found = i
+		}
+	}
+	return found
+}
