@@ -35,7 +35,7 @@ type setOnShelf struct {
 func (s setOnShelf) usable() bool { return len(s.drives) > 0 }
 
 func newJudge(now time.Time, p Policy, s Shelf) *judge {
-	s = believed(s)
+	s = eachOnce(s)
 	j := &judge{now: now, p: p, s: s, day: p.Calendar.Day(now)}
 	for _, set := range p.Scheme.Sets {
 		j.sets = append(j.sets, j.onShelf(set))
@@ -45,9 +45,9 @@ func newJudge(now time.Time, p Policy, s Shelf) *judge {
 	return j
 }
 
-// believed is the shelf with each drive id once. A drive that is listed twice is
+// eachOnce is the shelf with each drive id once. A drive that is listed twice is
 // two media with one id: neither is believed.
-func believed(s Shelf) Shelf {
+func eachOnce(s Shelf) Shelf {
 	s.Drives = slices.Clone(s.Drives)
 	seen := map[string]int{}
 	for _, d := range s.Drives {

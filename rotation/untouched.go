@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"lifeboat"
-	"lifeboat/custody"
 )
 
 // Untouched returns the ids of the points on a drive of which nothing may be
@@ -20,7 +19,7 @@ func Untouched(s Shelf, driveID string) (ids []string) {
 			switch {
 			case d.ID == driveID:
 				here[p.MachineID] = append(here[p.MachineID], p)
-			case believed(d) && !p.VerifiedAt.IsZero() && s.wholeWithout(p, driveID):
+			case Uncounted(d) == "" && !p.VerifiedAt.IsZero() && s.wholeWithout(p, driveID):
 				elsewhere[p.MachineID] = append(elsewhere[p.MachineID], p)
 			}
 		}
@@ -43,21 +42,12 @@ func Untouched(s Shelf, driveID string) (ids []string) {
 	return ids
 }
 
-// believed says that what is on a drive may be counted on.
-func believed(d ShelfDrive) bool {
-	switch d.Place.State {
-	case custody.Lost, custody.Quarantined, custody.Retired:
-		return false
-	}
-	return d.Suspect == ""
-}
-
 // wholeWithout says whether a point can be recovered without a drive: all drives
 // that make it whole count, and that drive is none of them.
 func (s Shelf) wholeWithout(p ShelfPoint, driveID string) bool {
 	for _, id := range p.Together {
 		i := slices.IndexFunc(s.Drives, func(d ShelfDrive) bool { return d.ID == id })
-		if id == driveID || i < 0 || !believed(s.Drives[i]) {
+		if id == driveID || i < 0 || Uncounted(s.Drives[i]) != "" {
 			return false
 		}
 	}
