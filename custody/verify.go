@@ -127,6 +127,9 @@ func unlinked(read []readLine, i int) []Finding {
 	switch {
 	case before.err != nil || before.entry.Sequence+1 != e.Sequence:
 		return nil // said already
+	case e.Previous != before.hash && i+1 < len(read) && read[i+1].err == nil && read[i+1].entry.Previous != read[i].hash:
+		// Neither of its neighbours knows it.
+		return []Finding{{e.Sequence, FaultChanged, fmt.Sprintf("entry %d was changed: neither the entry before it nor the one behind it fits", e.Sequence)}}
 	case e.Previous != before.hash:
 		return []Finding{{before.entry.Sequence, FaultChanged, fmt.Sprintf("entry %d was changed after entry %d was written, or entry %d was put in the place of another", e.Sequence-1, e.Sequence, e.Sequence)}}
 	case e.RecordedAt.Before(before.entry.RecordedAt):
