@@ -62,7 +62,11 @@ func swapped(d *openedDrive, id string) error {
 // never lost for its bookkeeping. The caller has compared it with what is
 // remembered of it (recallDrive), and cat is not nil.
 func (a *app) arrived(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
-	return a.onlyOfItsID(ctx, d)
+	if err := a.onlyOfItsID(ctx, d); err != nil {
+		return err
+	}
+	// After the ledgers are joined: an entry that was written before would be a fork.
+	return a.inUse(ctx, cat, d)
 }
 
 // onlyOfItsID refuses a drive that is attached twice: one is a copy of the other,

@@ -197,6 +197,7 @@ func (a *app) exportRun(ctx context.Context, o exportOrder, cat *catalog.Catalog
 		if err := cat.EndRun(context.WithoutCancel(ctx), o.run.ID, a.now(), exitCode(exportOutcome(ctx, results)), a.exportSummary(results)); err != nil {
 			a.warn("the catalogue does not learn how this run ended: %v", err)
 		}
+		a.enterExport(ctx, cat, d, o.run.ID, results)
 	}
 	return results
 }

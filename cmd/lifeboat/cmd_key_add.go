@@ -67,6 +67,7 @@ func (a *app) keyAdd(ctx context.Context, drive string, k newKey) error {
 	if err := d.store.AddSlot(ctx, slot); err != nil {
 		return slotProblem(d, err)
 	}
+	a.enterKeys(ctx, d, "added", k.name)
 	if a.json {
 		a.printJSON(slotChange{k.name, d.store.Drive().ID, shown})
 	} else if shown != "" {

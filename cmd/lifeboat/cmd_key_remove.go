@@ -58,6 +58,7 @@ func (a *app) keyRemove(ctx context.Context, drive, name string, yes, dryRun boo
 	if err := d.store.RemoveSlot(ctx, name); err != nil {
 		return slotProblem(d, err)
 	}
+	a.enterKeys(ctx, d, "removed", name)
 	if a.json {
 		a.printJSON(slotChange{Name: name, Drive: d.store.Drive().ID})
 	}

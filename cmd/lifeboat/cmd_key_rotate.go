@@ -92,6 +92,7 @@ func (a *app) keyRotate(ctx context.Context, drive string, r keyRotation) error 
 	if err := a.rotateKey(ctx, d, r, imagestore.RotateOptions{Secrets: secrets, Drop: r.drop}); err != nil {
 		return err
 	}
+	a.enterKeys(ctx, d, "rotated", "")
 	plan.Generations = d.store.Generations()
 	if a.json && r.allData {
 		a.printJSON(event{Event: "result", Time: a.now().UTC(), Result: plan})

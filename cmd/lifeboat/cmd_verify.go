@@ -221,7 +221,11 @@ func (a *app) rememberReadingIn(ctx context.Context, d *openedDrive, report imag
 	if err != nil {
 		return err
 	}
-	return cat.RecordReading(ctx, d.store.Drive().ID, readingOf(report, points))
+	if err := cat.RecordReading(ctx, d.store.Drive().ID, readingOf(report, points)); err != nil {
+		return err
+	}
+	a.enterReading(ctx, cat, d, report)
+	return nil
 }
 
 // readingOf tells the points that were read whole from those that are hurt. One

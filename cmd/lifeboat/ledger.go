@@ -43,9 +43,12 @@ func (a *app) record(ctx context.Context, cat *catalog.Catalog, e custody.Entry)
 
 // enter records what has happened already, and only warns where that fails: an
 // export is never lost for its bookkeeping. Without a catalogue, which was said
-// before, there is no ledger.
+// before, there is no ledger, and none on a computer without a site.
 func (a *app) enter(ctx context.Context, cat *catalog.Catalog, e custody.Entry) {
 	if cat == nil {
+		return
+	}
+	if site, err := a.siteOrNone(); err == nil && (site == nil || site.Site.ID == "") {
 		return
 	}
 	if _, err := a.record(context.WithoutCancel(ctx), cat, e); err != nil {
