@@ -136,6 +136,7 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 	}
 	if err == nil {
 		results, err = b.all(ctx)
+		b.prove(ctx, results)
 	}
 	running := b.running(context.WithoutCancel(ctx))
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lifeboat"
+	"lifeboat/catalog"
 	"lifeboat/diskfile"
 	"lifeboat/imagestore"
 )
@@ -222,6 +223,9 @@ func (a *app) runRestore(ctx context.Context, d *openedDrive, plan *restorePlan)
 	err = a.writeRestore(ctx, d, r, plan)
 	if err == nil && len(plan.Damaged) > 0 {
 		err = leftDamaged(d, plan)
+	}
+	if errors.Is(err, lifeboat.ErrDamaged) {
+		a.damaged(ctx, d.store.Drive(), catalog.Fault{PointID: plan.Point.ID, RunID: r.ID, What: fmt.Sprintf("a restore of %s met damage: %v", plan.Point.Machine.Name, damageOf(err))})
 	}
 	summary := fmt.Sprintf("%s, point %s", plan.Point.Machine.Name, short(plan.Point.ID))
 	r.end(summary, err)

@@ -130,7 +130,7 @@ func (a *app) verify(ctx context.Context, f verifyFlags, o imagestore.VerifyOpti
 		a.warn("this verification proves nothing about the medium: %s; verify as root, or on the computer that has the drive", report.FromMemory)
 	}
 	if err == nil || errors.Is(err, lifeboat.ErrDamaged) {
-		a.rememberReading(ctx, d, report)
+		a.rememberReading(ctx, d, r.ID, report)
 		if report.Slow != "" {
 			a.warn("%s: %s", d.name(), report.Slow)
 		}
@@ -201,17 +201,17 @@ func verifyPoints(ctx context.Context, d *openedDrive, names []string) ([]string
 
 // rememberReading notes in the catalogue what was read when, and takes it back
 // of points that are hurt.
-func (a *app) rememberReading(ctx context.Context, d *openedDrive, report imagestore.VerifyReport) {
+func (a *app) rememberReading(ctx context.Context, d *openedDrive, runID string, report imagestore.VerifyReport) {
 	if !a.hasState() {
 		return
 	}
-	err := a.rememberReadingIn(ctx, d, report)
+	err := a.rememberReadingIn(ctx, d, runID, report)
 	if err != nil {
 		a.warn("the catalogue does not learn of this verification: %v", err)
 	}
 }
 
-func (a *app) rememberReadingIn(ctx context.Context, d *openedDrive, report imagestore.VerifyReport) error {
+func (a *app) rememberReadingIn(ctx context.Context, d *openedDrive, runID string, report imagestore.VerifyReport) error {
 	cat, err := a.openCatalog(ctx)
 	if err != nil {
 		return err
@@ -221,7 +221,9 @@ func (a *app) rememberReadingIn(ctx context.Context, d *openedDrive, report imag
 	if err != nil {
 		return err
 	}
-	if err := cat.RecordReading(ctx, d.store.Drive().ID, readingOf(report, points)); err != nil {
+	reading := readingOf(report, points)
+	reading.RunID, reading.FoundAt = runID, a.now()
+	if err := cat.RecordReading(ctx, d.store.Drive().ID, reading); err != nil {
 		return err
 	}
 	a.enterReading(ctx, cat, d, report)

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
+	"lifeboat/catalog"
 	"lifeboat/nbd"
 )
 
@@ -64,6 +65,8 @@ type diskServer struct {
 	opening chan struct{}
 	// saying keeps two writers of disks.json apart.
 	saying sync.Mutex
+	// faulty is done once damage was met, which is recorded beside the serving.
+	faulty sync.Once
 }
 
 func (s *diskServer) run(ctx context.Context, guard process) error {
@@ -317,6 +320,7 @@ func (s *diskServer) failed(export string, err error) {
 	}
 	text := err.Error()
 	s.log.log(event{Event: "damage", Machine: export, Text: text})
+	s.faulty.Do(func() { go s.a.damaged(context.Background(), s.booted.Drive, s.fault(export, text)) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, known := range s.serving.Damage {
@@ -328,6 +332,19 @@ func (s *diskServer) failed(export string, err error) {
 	if len(s.serving.Damage) < 100 {
 		s.serving.Damage = append(s.serving.Damage, text)
 	}
+}
+
+// fault says which machine met damage, and in which point.
+func (s *diskServer) fault(export, text string) catalog.Fault {
+	f := catalog.Fault{RunID: s.booted.Run, What: "a booted machine met damage: " + text}
+	for _, m := range s.booted.Machines {
+		for _, name := range m.Exports {
+			if name == export {
+				f.PointID, f.What = m.Point, fmt.Sprintf("%s, which was booted, met damage: %s", m.Name, text)
+			}
+		}
+	}
+	return f
 }
 
 // openRunLog opens a run's log to add to it from another process.
