@@ -10,17 +10,13 @@ import (
 	"lifeboat/rotation"
 )
 
-// defaultDayEnds is late enough for a night job and early enough for a person: a
-// run after midnight belongs to the evening before.
-const defaultDayEnds = 6 * time.Hour
-
 var defaultWorkdays = []time.Weekday{time.Monday, time.Tuesday, time.Wednesday, time.Thursday, time.Friday}
 
 // calendar reads the calendar; without one it is this computer's zone, Monday to
 // Friday, and a day ends at six.
 func (r *rotationReader) calendar(n *yaml.Node) rotation.Calendar {
 	f := r.fields(n, "calendar", "zone", "dayEnds", "workdays", "holidays")
-	c := rotation.Calendar{Zone: time.Local, DayEnds: defaultDayEnds, Workdays: r.weekdays(f["workdays"], "workdays"), Holidays: r.dates(f["holidays"], "holidays")}
+	c := rotation.Calendar{Zone: time.Local, DayEnds: rotation.DefaultDayEnds, Workdays: r.weekdays(f["workdays"], "workdays"), Holidays: r.dates(f["holidays"], "holidays")}
 	if len(c.Workdays) == 0 {
 		c.Workdays = slices.Clone(defaultWorkdays)
 	}
@@ -85,16 +81,11 @@ func (r *rotationReader) date(n *yaml.Node, what string) rotation.Date {
 }
 
 func (r *rotationReader) dateOf(n *yaml.Node, what, text string) rotation.Date {
-	t, err := time.Parse(time.DateOnly, text)
+	d, err := rotation.ParseDate(text)
 	if err != nil {
-		r.wrong(n, "%s: %q is not a date, such as 2026-12-24", what, text)
+		r.wrong(n, "%s: %v", what, err)
 	}
-	return dateOf(t)
-}
-
-// dateOf is the day of a moment, in the moment's own zone.
-func dateOf(t time.Time) rotation.Date {
-	return rotation.Date{Year: t.Year(), Month: t.Month(), Day: t.Day()}
+	return d
 }
 
 // holidayLimit bounds one range of holidays.
@@ -109,14 +100,12 @@ func (r *rotationReader) dates(n *yaml.Node, what string) (all []rotation.Date) 
 		if isRange {
 			to = r.dateOf(item, what, last)
 		}
-		begin := time.Date(from.Year, from.Month, from.Day, 12, 0, 0, 0, time.UTC)
-		end := time.Date(to.Year, to.Month, to.Day, 12, 0, 0, 0, time.UTC)
-		if end.Before(begin) || end.Sub(begin) > holidayLimit*day {
+		if to.Before(from) || from.AddDays(holidayLimit).Before(to) {
 			r.wrong(item, "%s: %q is not a range from one day to a later one, within a year", what, item.Value)
 			continue
 		}
-		for t := begin; !t.After(end); t = t.AddDate(0, 0, 1) {
-			all = append(all, dateOf(t))
+		for d := from; !to.Before(d); d = d.AddDays(1) {
+			all = append(all, d)
 		}
 	}
 	return all

@@ -67,7 +67,7 @@ func (r *rotationReader) span(n *yaml.Node, what string) time.Duration {
 }
 
 func (r *rotationReader) scheme(n *yaml.Node) rotation.Scheme {
-	f := r.fields(n, "scheme", "kind", "sets", "change", "swapDay")
+	f := r.fields(n, "scheme", "kind", "sets", "change", "swapDay", "start")
 	s := rotation.Scheme{
 		Kind: rotation.SchemeKind(r.choice(f["kind"], "scheme.kind",
 			string(rotation.SchemeRoundRobin), string(rotation.SchemeGFS), string(rotation.SchemeHanoi))),
@@ -79,6 +79,9 @@ func (r *rotationReader) scheme(n *yaml.Node) rotation.Scheme {
 		if !s.Weekly {
 			r.wrong(f["swapDay"], "scheme.swapDay goes with change: weekly")
 		}
+	}
+	if f["start"] != nil {
+		s.Start = r.date(f["start"], "scheme.start")
 	}
 	names, labels := map[string]bool{}, map[string]bool{}
 	for _, item := range r.items(f["sets"], "scheme.sets") {
@@ -102,9 +105,6 @@ func (r *rotationReader) scheme(n *yaml.Node) rotation.Scheme {
 func (r *rotationReader) set(n *yaml.Node, kind rotation.SchemeKind) rotation.Set {
 	if n.Kind == yaml.ScalarNode {
 		label := r.name(n, "scheme.sets")
-		if kind == rotation.SchemeGFS {
-			r.wrong(n, "scheme.sets: in a gfs scheme each set needs a role: write {drives: [%s], role: son}", label)
-		}
 		return rotation.Set{Name: label, Drives: []string{label}}
 	}
 	f := r.fields(n, "a set", "name", "drives", "role")
@@ -118,10 +118,8 @@ func (r *rotationReader) set(n *yaml.Node, kind rotation.SchemeKind) rotation.Se
 		set.Name = r.name(f["name"], "the name of a set")
 	}
 	switch {
-	case kind == rotation.SchemeGFS && f["role"] == nil:
-		r.wrong(n, "set %q needs a role: son, father or grandfather", set.Name)
-	case kind == rotation.SchemeGFS:
-		set.Role = r.choice(f["role"], "role", "son", "father", "grandfather")
+	case kind == rotation.SchemeGFS && f["role"] != nil:
+		set.Role = r.choice(f["role"], "role", rotation.RoleSon, rotation.RoleFather, rotation.RoleGrandfather)
 	case f["role"] != nil:
 		r.wrong(f["role"], "role goes with kind: gfs")
 	}
@@ -203,7 +201,7 @@ func (r *rotationReader) objectives(n *yaml.Node) rotation.Objectives {
 }
 
 // retentionFields are the rules of one retention.
-var retentionFields = []string{"last", "daily", "weekly", "monthly", "yearly", "within", "maxAge"}
+var retentionFields = []string{"last", "daily", "weekly", "monthly", "yearly", "within", "maxAge", "over"}
 
 // retentions reads the rules for all, and those of machines and of drives.
 func (r *rotationReader) retentions(n *yaml.Node, p *rotation.Policy) {
@@ -222,5 +220,6 @@ func (r *rotationReader) retention(f map[string]*yaml.Node) rotation.Retention {
 		Last: r.number(f["last"], "last"), Daily: r.number(f["daily"], "daily"), Weekly: r.number(f["weekly"], "weekly"),
 		Monthly: r.number(f["monthly"], "monthly"), Yearly: r.number(f["yearly"], "yearly"),
 		Within: r.span(f["within"], "within"), MaxAge: r.span(f["maxAge"], "maxAge"),
+		AllDrives: r.choice(f["over"], "over", "each drive", "all drives") == "all drives",
 	}
 }

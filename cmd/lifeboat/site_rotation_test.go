@@ -18,6 +18,7 @@ const wholeRotation = `scheme:
     - {name: pair, drives: [B1, B2]}
   change: weekly
   swapDay: thu
+  start: 2026-11-02
 calendar:
   zone: Europe/Berlin
   dayEnds: "05:30"
@@ -46,7 +47,7 @@ retention:
   weekly: 8
   maxAge: 18mo
   machines:
-    db: {daily: 30}
+    db: {daily: 30, over: all drives}
   drives:
     pair: {within: 2y}
 wrongDrive: export
@@ -81,14 +82,14 @@ func TestARotationIsReadWhole(t *testing.T) {
 			Workdays: []time.Weekday{time.Monday, time.Tuesday, time.Wednesday, time.Thursday, time.Saturday},
 			Holidays: []rotation.Date{{Year: 2026, Month: 12, Day: 24}, {Year: 2026, Month: 12, Day: 25}, {Year: 2026, Month: 12, Day: 26}, {Year: 2027, Month: 1, Day: 1}},
 		},
-		Scheme: rotation.Scheme{Kind: rotation.SchemeRoundRobin, Weekly: true, SwapDay: time.Thursday,
+		Scheme: rotation.Scheme{Kind: rotation.SchemeRoundRobin, Weekly: true, SwapDay: time.Thursday, Start: rotation.Date{Year: 2026, Month: 11, Day: 2},
 			Sets: []rotation.Set{{Name: "A", Drives: []string{"A"}}, {Name: "pair", Drives: []string{"B1", "B2"}}}},
 		Locations: []rotation.Location{{Name: "office"}, {Name: "bank", Offsite: true, Contact: "+49 30 555", Hours: "9 to 16",
 			OpenDays: []time.Weekday{time.Monday, time.Tuesday, time.Wednesday, time.Thursday, time.Friday}, LeadTime: 4 * time.Hour, Authorised: []string{"Anna"}}},
 		People:             []rotation.Person{{Name: "Anna", Contact: "+49 171 1", Deputies: []string{"Ben"}}, {Name: "Ben", Left: rotation.Date{Year: 2026, Month: 10, Day: 31}}},
 		Objectives:         rotation.Objectives{Offsite: 9 * day, Of: map[string]time.Duration{"db": 36 * time.Hour}},
 		Retention:          rotation.Retention{Last: 3, Weekly: 8, MaxAge: 18 * 31 * day},
-		RetentionOf:        map[string]rotation.Retention{"db": {Daily: 30}},
+		RetentionOf:        map[string]rotation.Retention{"db": {Daily: 30, AllDrives: true}},
 		RetentionOn:        map[string]rotation.Retention{"pair": {Within: 2 * 366 * day}},
 		ExportToWrongDrive: true, Standing: "/srv/nas", VerifyEvery: 56 * day, ProveEvery: 6 * 31 * day,
 	}
@@ -99,7 +100,7 @@ func TestARotationIsReadWhole(t *testing.T) {
 
 func TestASiteWithoutARotationKeepsEverything(t *testing.T) {
 	p, err := readRotation(nil)
-	if err != nil || len(p.Scheme.Sets) != 0 || p.Retention != (rotation.Retention{}) || p.Calendar.Zone != time.Local || p.Calendar.DayEnds != 6*time.Hour {
+	if err != nil || len(p.Scheme.Sets) != 0 || p.Retention != (rotation.Retention{}) || p.Calendar.Zone != time.Local || p.Calendar.DayEnds != rotation.DefaultDayEnds {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
@@ -107,11 +108,12 @@ func TestASiteWithoutARotationKeepsEverything(t *testing.T) {
 // Each slip of the pen is named with its line, and with what may have been meant.
 func TestAMistakeInTheRotationIsNamedWithItsLine(t *testing.T) {
 	for _, c := range []struct{ change, to, want string }{
-		{"wrongDrive: export", "wrongdrive: export", `line 40: rotation has no field "wrongdrive" (did you mean "wrongDrive"?)`},
-		{"wrongDrive: export", "wrongDrive: exprot", `line 40: wrongDrive: "exprot" is not one of: refuse, export (did you mean "export"?)`},
+		{"wrongDrive: export", "wrongdrive: export", `line 41: rotation has no field "wrongdrive" (did you mean "wrongDrive"?)`},
+		{"wrongDrive: export", "wrongDrive: exprot", `line 41: wrongDrive: "exprot" is not one of: refuse, export (did you mean "export"?)`},
 		{"swapDay: thu", "swapDay: thurday", `line 8: scheme.swapDay: "thurday" is not a day of the week (did you mean "thursday"?)`},
 		{"kind: round-robin", "kind: roundrobin", `line 3: scheme.kind: "roundrobin" is not one of: round-robin, gfs, hanoi (did you mean "round-robin"?)`},
-		{"kind: round-robin", "kind: gfs", "needs a role"},
+		{"drives: [B1, B2]}", "drives: [B1, B2], role: father}", "role goes with kind: gfs"},
+		{"last: 3", "over: every drive", `over: "every drive" is not one of: each drive, all drives`},
 		{"- {name: pair, drives: [B1, B2]}", "- {name: pair, drives: [B1, A]}", `line 6: scheme.sets: drive "A" is in two sets`},
 		{"    - {name: pair, drives: [B1, B2]}\n", "", "needs at least two"},
 		{"    offsite: true\n", "", "none of the locations is offsite"},
@@ -119,17 +121,17 @@ func TestAMistakeInTheRotationIsNamedWithItsLine(t *testing.T) {
 		{"\"05:30\"", "\"25:30\"", "is not a time of the morning"},
 		{"2026-12-24 to 2026-12-26", "2026-12-24 to 2026-12-20", "is not a range"},
 		{"2026-12-24 to 2026-12-26", "0001-01-01 to 9999-01-01", "is not a range"},
-		{"2027-01-01", "2027-02-30", `"2027-02-30" is not a date`},
+		{"2027-01-01", "2027-02-30", `holidays: "2027-02-30" is not a day`},
 		{"authorised: [Anna]", "authorised: [Ana]", `there is nobody called "Ana" under people (did you mean "Anna"?)`},
 		{"deputies: [Ben]", "deputies: [Bob]", `the deputies of Anna: there is nobody called "Bob"`},
 		{"- name: Ben", "- name: Anna", `people: "Anna" stands twice`},
 		{"- name: office", "- name: bank", `locations: "bank" stands twice`},
-		{"offsite: 9d", "offsite: 9 days", `line 30: objectives.offsite: "9 days" is not a span of time`},
+		{"offsite: 9d", "offsite: 9 days", `line 31: objectives.offsite: "9 days" is not a span of time`},
 		{"maxAge: 18mo", "maxAge: -1mo", "is not a span of time"},
 		{"maxAge: 18mo", "maxAge: 99999999999999999999y", "longer than 200 years"},
 		{"last: 3", "last: -3", `last: "-3" is not a number`},
 		{"last: 3", "last: [3]", "has to be a word or a line of text"},
-		{"db: {daily: 30}", "db: {dayly: 30}", `did you mean "daily"?`},
+		{"db: {daily: 30", "db: {dayly: 30", `did you mean "daily"?`},
 		{"standing: /srv/nas", "standing: srv/nas", "a whole path"},
 		{"contact: \"+49 30 555\"", `contact: "a\u001b[2J"`, "one line of plain text"},
 		{"contact: \"+49 30 555\"", "contact: " + strings.Repeat("x", 200), "at most 120 characters"},
