@@ -2,16 +2,27 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"lifeboat"
 )
 
 func (a *app) rotateCommand() *cobra.Command {
 	c := group("rotate", "Show what is due with the drives: this week's checklist",
-		"  lifeboat rotate\n  lifeboat rotate status", "keep",
-		a.rotateStatusCommand(), a.rotateChecklistCommand())
+		"  lifeboat rotate\n  lifeboat rotate sign deposit/A --by Anna", "keep",
+		a.rotateStatusCommand(),
+		a.rotateSignCommand(),
+		a.rotateRevokeCommand(),
+		a.rotateCalendarCommand(),
+		a.rotateChecklistCommand(),
+		a.rotateExampleCommand())
 	c.Long = "Shows this week's checklist: which drive is written, taken away and brought home, by whom and\n" +
-		"when, in an order in which no step leaves you without a good copy outside the house."
+		"when, in an order in which no step leaves you without a good copy outside the house. What the\n" +
+		"program can see it ticks by itself; the rest is signed: lifeboat rotate sign STEP --by NAME.\n\n" +
+		"It ends with 13 while something is due and with 3 while an objective is missed, so that a line\n" +
+		"for cron is a reminder already."
 	c.Annotations = exits(exitPartial, exitPerson)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
@@ -22,25 +33,99 @@ func (a *app) rotateCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) rotate(ctx context.Context) error {
+// judged decides for a command that only looks and tells.
+func (a *app) judged(ctx context.Context) (judgement, error) {
 	cat, err := a.needCatalog(ctx)
 	if err != nil {
-		return err
+		return judgement{}, err
 	}
 	defer cat.Close()
-	j, err := a.decide(ctx, cat)
+	return a.decide(ctx, cat)
+}
+
+func (a *app) rotate(ctx context.Context) error {
+	j, err := a.judged(ctx)
 	if err != nil {
 		return err
 	}
-	a.printJSON(j.decision.Steps)
+	if !j.rotates() {
+		return a.noRotation()
+	}
+	due := j.outcome()
+	if a.json {
+		a.printJSON(j.checklistJSON(exitCode(due)))
+	} else {
+		a.print("%s", j.checklist())
+	}
+	return due
+}
+
+const howToBegin = "lifeboat rotate example prints a section for site.yaml, with the drives that you have"
+
+// noRotation tells a site whose drives take no turns how to begin.
+func (a *app) noRotation() error {
+	if a.json {
+		a.printJSON(map[string]any{"next": "this site has no rotation; " + howToBegin, "steps": []stepJSON{}, "exit": exitDone})
+		return nil
+	}
+	a.print("This site has no rotation: its drives take no turns, and no step is due.\nTo begin: %s.\n", howToBegin)
 	return nil
+}
+
+// outcome turns what is due into the three lines and the exit code: 3 where an
+// objective is missed, 13 where a person has to do something.
+func (j judgement) outcome() error {
+	due := j.due()
+	switch missed := j.missed(); {
+	case len(missed) > 0:
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("the newest verified copy offsite is older than its objective: %s", list(missed)),
+			Safe: j.answer(), Next: j.headline(), Err: lifeboat.ErrPartial,
+		}
+	case len(due) > 0:
+		return &lifeboat.Problem{What: fmt.Sprintf("%s due: %s", areSteps(len(due)), shortID(due[0].ID)), Safe: j.answer(), Next: j.headline(), Err: errNeedsPerson}
+	case j.decision.Doubt != "":
+		return &lifeboat.Problem{What: "the clock is doubted: " + j.decision.Doubt, Safe: j.answer(), Next: "when it is right: lifeboat rotate sign clock --by NAME", Err: errNeedsPerson}
+	case len(j.decision.Blocked) > 0:
+		return &lifeboat.Problem{What: "blocked: " + j.decision.Blocked[0], Safe: j.answer(), Next: j.headline(), Err: errNeedsPerson}
+	case len(j.decision.Reminders) > 0:
+		return &lifeboat.Problem{What: j.decision.Reminders[0], Safe: j.answer(), Next: "see the list: lifeboat rotate", Err: errNeedsPerson}
+	}
+	return nil
+}
+
+func areSteps(n int) string {
+	if n == 1 {
+		return "1 step is"
+	}
+	return fmt.Sprintf("%d steps are", n)
 }
 
 func (a *app) rotateStatusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Say what would be lost if the building burned down now",
+		Long: "Answers first in words, then for each machine: the newest verified point on a drive that is\n" +
+			"offsite, its age against the objective, when it was last proven, and when that drive could\n" +
+			"be in your hands.",
 		Example:     "  lifeboat rotate status\n  lifeboat rotate status --json",
 		Annotations: exits(exitPartial, exitPerson), Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.rotate(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.rotateStatus(c.Context()) },
 	}
+}
+
+func (a *app) rotateStatus(ctx context.Context) error {
+	j, err := a.judged(ctx)
+	if err != nil {
+		return err
+	}
+	due := j.outcome()
+	if !j.rotates() && due == nil {
+		due = &lifeboat.Problem{What: "this site has no rotation: nothing leaves the house", Safe: j.answer(), Next: howToBegin, Err: errNeedsPerson}
+	}
+	if a.json {
+		a.printJSON(j.statusJSON(exitCode(due)))
+	} else {
+		a.print("%s", j.statusPage())
+	}
+	return due
 }

@@ -45,7 +45,7 @@ func (a *app) decide(ctx context.Context, cat *catalog.Catalog) (judgement, erro
 		return judgement{}, err
 	}
 	now := a.now()
-	return judgement{now: now, policy: policy, shelf: shelf}, nil
+	return judgement{now: now, policy: policy, shelf: shelf, decision: rotation.Decide(now, policy, shelf)}, nil
 }
 
 // needCatalog opens the catalogue of a command that can do nothing without one.

@@ -23,24 +23,39 @@ func (a *app) shelf(ctx context.Context, cat *catalog.Catalog) (rotation.Shelf, 
 	if err != nil {
 		return rotation.Shelf{}, err
 	}
+	machines, err := cat.Machines(ctx)
+	if err != nil {
+		return rotation.Shelf{}, err
+	}
+	faults, err := cat.Faults(ctx, "")
+	if err != nil {
+		return rotation.Shelf{}, err
+	}
 	found, err := a.attachedDrives(ctx)
 	if err != nil {
 		return rotation.Shelf{}, err
 	}
 	s := rotation.Shelf{Done: map[string]rotation.DoneStep{}}
 	for _, d := range drives {
-		s.Drives = append(s.Drives, shelfDrive(d, found, points))
+		sd := shelfDrive(d, found, points, faults)
+		pending, err := cat.PendingKeyChanges(ctx, d.ID)
+		if err != nil {
+			return s, err
+		}
+		sd.PendingKeys = len(pending)
+		s.Drives = append(s.Drives, sd)
 	}
-	s.Machines = shelfMachines(points)
+	s.Machines = shelfMachines(machines, points)
 	for _, p := range points {
 		s.LastCommit = later(s.LastCommit, p.CommittedAt)
 	}
-	return s, nil
+	a.shelfLedger(ctx, cat, &s)
+	return s, ctx.Err()
 }
 
 // shelfDrive is one drive as the catalogue knows it. Nothing says where it is
 // until the ledger does: in the house, where it counts for least.
-func shelfDrive(d catalog.Drive, found []rotation.Found, points []catalog.Point) rotation.ShelfDrive {
+func shelfDrive(d catalog.Drive, found []rotation.Found, points []catalog.Point, faults []catalog.Fault) rotation.ShelfDrive {
 	sd := rotation.ShelfDrive{Drive: d.Drive, Place: custody.Place{State: custody.Onsite}, Since: d.CreatedAt,
 		TotalBytes: d.TotalBytes, FreeBytes: d.FreeBytes, SeenAt: d.SeenAt, VerifiedAt: d.VerifiedAt}
 	var paths []string
@@ -56,6 +71,13 @@ func shelfDrive(d catalog.Drive, found []rotation.Found, points []catalog.Point)
 	for _, p := range points {
 		if p.DriveID == d.ID {
 			sd.Points = append(sd.Points, shelfPoint(p))
+			sd.ProvenAt = later(sd.ProvenAt, p.ProvenAt)
+		}
+	}
+	for _, f := range faults {
+		// A verification of everything that began later found nothing any more.
+		if f.DriveID == d.ID && f.At.After(d.VerifiedAt) {
+			sd.Damage = fmt.Sprintf("damage was found on %s: %s", f.At.Format(time.DateOnly), f.What)
 		}
 	}
 	return sd
@@ -65,24 +87,99 @@ func shelfDrive(d catalog.Drive, found []rotation.Found, points []catalog.Point)
 // was read longest ago, whether one verification read all or several together.
 func shelfPoint(p catalog.Point) rotation.ShelfPoint {
 	return rotation.ShelfPoint{ID: p.PointID, MachineID: p.MachineID, RunID: p.RunID, Sequence: p.Sequence, TakenAt: p.TakenAt, CommittedAt: p.CommittedAt,
-		VerifiedAt: later(p.VerifiedAt, p.ReadSince), DataBytes: p.DataBytes, Copied: p.CopiedFrom != ""}
+		VerifiedAt: p.WholeAt(), ProvenAt: p.ProvenAt, Held: p.Held, HeldUntil: p.HeldUntil, DataBytes: p.DataBytes, Copied: p.CopiedFrom != ""}
 }
 
-// shelfMachines are the machines that points are of, by name. A machine has the
-// name and the size of its newest point.
-func shelfMachines(points []catalog.Point) []rotation.ShelfMachine {
-	newest := map[string]catalog.Point{}
-	for _, p := range points {
-		if known, ok := newest[p.MachineID]; !ok || p.TakenAt.After(known.TakenAt) {
-			newest[p.MachineID] = p
+// shelfMachines are the machines that points are of. The size of a machine is
+// that of its newest point.
+func shelfMachines(machines []catalog.Machine, points []catalog.Point) []rotation.ShelfMachine {
+	var all []rotation.ShelfMachine
+	for _, m := range machines {
+		sm := rotation.ShelfMachine{ID: m.ID, Name: m.Name, Retired: !m.RetiredAt.IsZero()}
+		var newest time.Time
+		for _, p := range points {
+			if p.MachineID == m.ID && p.TakenAt.After(newest) {
+				newest, sm.DataBytes = p.TakenAt, p.DataBytes
+			}
+		}
+		all = append(all, sm)
+	}
+	return all
+}
+
+// shelfLedger adds what the ledger knows: where things are, and what was done. A
+// ledger that does not hold stops nobody; drives that are away count for nothing
+// then, so that less is forgotten and not more.
+func (a *app) shelfLedger(ctx context.Context, cat *catalog.Catalog, s *rotation.Shelf) {
+	entries, err := cat.Ledger(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return
+		}
+		p := problemOf(err)
+		a.warn("%s; where the drives are is not known (%s)", p.What, p.Next)
+		for i := range s.Drives {
+			if d := &s.Drives[i]; !d.Attached && d.Suspect == "" {
+				d.Suspect = "the ledger does not hold, so where it is is not known"
+			}
+		}
+		return
+	}
+	list := custody.Replay(entries)
+	for id, step := range list.Steps {
+		s.Done[id] = rotation.DoneStep(step)
+	}
+	for i := range s.Drives {
+		d := &s.Drives[i]
+		if kept, known := list.Of(d.ID); known {
+			d.Place, d.Since, d.Due = kept.Place, kept.Since, kept.Due
 		}
 	}
-	var all []rotation.ShelfMachine
-	for _, p := range newest {
-		all = append(all, rotation.ShelfMachine{ID: p.MachineID, Name: p.MachineName, DataBytes: p.DataBytes})
+	for _, k := range list.Items {
+		if k.Kind != custody.KindDrive {
+			s.Items = append(s.Items, rotation.ShelfItem{Item: k.Item, Place: k.Place, Since: k.Since})
+		}
 	}
-	slices.SortFunc(all, func(x, y rotation.ShelfMachine) int { return strings.Compare(x.Name+"\x00"+x.ID, y.Name+"\x00"+y.ID) })
-	return all
+	var recorded []time.Time
+	for _, e := range entries {
+		recorded = append(recorded, e.RecordedAt)
+		if list.Revoked[e.Sequence] == 0 {
+			shelfEntry(s, e)
+		}
+	}
+	s.ClockJumpAt = rotation.ClockJump(recorded)
+}
+
+// clockStep is the id under which a person says that the clock is right.
+const clockStep = "clock"
+
+// shelfEntry adds what one entry of the ledger says of a drive's way, or of the
+// clock.
+func shelfEntry(s *rotation.Shelf, e custody.Entry) {
+	if e.Act == custody.ActSigned && e.Step == clockStep {
+		s.ClockConfirmedAt = e.RecordedAt
+	}
+	if e.Item == nil {
+		return
+	}
+	i := slices.IndexFunc(s.Drives, func(d rotation.ShelfDrive) bool { return d.ID == e.Item.ID })
+	if i < 0 {
+		return
+	}
+	d := &s.Drives[i]
+	switch e.Act {
+	case custody.ActExported:
+		d.EjectedAt = time.Time{}
+		s.LastCommit = later(s.LastCommit, e.RecordedAt)
+	case custody.ActAttached, custody.ActKeys, custody.ActForgot, custody.ActDocument:
+		d.EjectedAt = time.Time{}
+	case custody.ActEjected:
+		d.EjectedAt = e.HappenedAt
+	case custody.ActMoved, custody.ActMade:
+		if e.To != nil && e.To.State == custody.Offsite {
+			d.DepositedAt = e.HappenedAt
+		}
+	}
 }
 
 func later(x, y time.Time) time.Time {
