@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -149,12 +150,9 @@ func (j judgement) headline() string {
 		}
 		return fmt.Sprintf("Nothing is left to do in turn %s.", j.decision.Period)
 	}
-	who := "this program, by itself: "
-	if !s.Seen {
-		who = s.Person + ": "
-		if s.Person == "" {
-			who = "somebody: "
-		}
+	who := cmp.Or(s.Person, "somebody")
+	if s.Seen {
+		who = "the program"
 	}
 	when := "by " + onDay(s.Due, j.decision.Day)
 	switch d := s.Due.Compare(j.decision.Day); {
@@ -163,5 +161,5 @@ func (j judgement) headline() string {
 	case d < 0:
 		when = "overdue since " + onDay(s.Due, j.decision.Day)
 	}
-	return fmt.Sprintf("Next, %s: %s%s.", when, who, doing(s))
+	return fmt.Sprintf("Next: %s, %s: %s.", who, when, doing(s))
 }

@@ -134,6 +134,10 @@ func (a *app) shelfLedger(ctx context.Context, cat *catalog.Catalog, s *rotation
 		if kept, known := list.Of(d.ID); known {
 			d.Place, d.Since, d.Due = kept.Place, kept.Since, kept.Due
 		}
+		// What is attached is here, whatever nobody signed yet.
+		if away := d.Place.State == custody.Courier || d.Place.State == custody.Offsite || d.Place.State == custody.Recall; d.Attached && away {
+			d.Place, d.Since = a.homePlace(), a.now()
+		}
 	}
 	for _, k := range list.Items {
 		if k.Kind != custody.KindDrive {
