@@ -14,6 +14,7 @@ var carried = []carriedTable{
 	{name: "faults"},
 	{name: "documents"},
 	{name: "ledger_forks"},
+	{name: "witnesses"},
 }
 
 // excluded are the tables that no drive carries, each with its reason. A table is

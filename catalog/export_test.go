@@ -41,3 +41,17 @@ func (c *Catalog) Unclassified(t *testing.T) (names []string) {
 	}
 	return names
 }
+
+// ChangeByHand runs a statement as somebody would who has the file and the sqlite3
+// command.
+func ChangeByHand(t *testing.T, path, statement string, args ...any) {
+	t.Helper()
+	db, err := sql.Open("sqlite", source(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(statement, args...); err != nil {
+		t.Fatal(err)
+	}
+}
