@@ -16,10 +16,13 @@ func Decide(now time.Time, p Policy, s Shelf) Decision {
 	d := Decision{Day: j.day, Period: t.period.name, SwapOn: t.period.swap, Missed: t.missed, Doubt: j.doubt(), Exposure: j.exposures()}
 	d.Verdicts = j.verdicts(d.Doubt)
 	if len(j.sets) == 0 {
+		d.Reminders = j.reminders(nil)
 		return d
 	}
 	d.Set, d.Write = j.write(t)
-	d.Take, d.Bring = j.take(t), j.bring(t)
+	list := j.checklist(t)
+	d.Take, d.Bring = list.carried(j.take(t), StepDeposit), list.carried(j.bring(t), StepCollect)
+	d.Steps, d.Blocked, d.Reminders = list.steps, list.blocked, j.reminders(list.steps)
 	for _, set := range j.sets {
 		d.Blocked = append(d.Blocked, set.lacks...)
 	}
@@ -68,6 +71,18 @@ func (j *judge) bring(t turn) (picks []Pick) {
 		for _, d := range j.sets[set].drives {
 			if set == t.in && !atHome(*d) || set == t.out && offsite(*d) {
 				picks = append(picks, j.pick(d, fmt.Sprintf("set %s is the next to be written", j.sets[set].Name)))
+			}
+		}
+	}
+	return picks
+}
+
+// carried fills in who carries drives, and from or to which place.
+func (c checklist) carried(picks []Pick, kind StepKind) []Pick {
+	for i := range picks {
+		for _, s := range c.steps {
+			if s.DriveID == picks[i].DriveID && s.Kind == kind {
+				picks[i].Person, picks[i].Location = s.Person, s.Location
 			}
 		}
 	}

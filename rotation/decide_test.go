@@ -113,3 +113,55 @@ func TestDecideNamesTheDriveThatIsWrittenTakenAndBroughtHome(t *testing.T) {
 		})
 	}
 }
+
+func lines(d rotation.Decision) (all []string) {
+	for _, s := range d.Steps {
+		mark := " "
+		if s.Done != nil {
+			mark = "x"
+		}
+		line := fmt.Sprintf("%s %s", mark, strings.TrimPrefix(s.ID, d.Period+"/"))
+		if s.Waits != "" {
+			line += " waits"
+		}
+		all = append(all, line)
+	}
+	return all
+}
+
+func TestTheOrderOfTheChecklistFollowsFromThePromises(t *testing.T) {
+	attached := func(d rotation.ShelfDrive) rotation.ShelfDrive { d.Attached = true; return d }
+	ejected := func(at time.Time, d rotation.ShelfDrive) rotation.ShelfDrive { d.EjectedAt = at; return d }
+	aHome := drive("A", custody.Onsite, on(13, 17), taken(1, on(19, 22)))
+	bAway := drive("B", custody.Offsite, on(13, 16), taken(1, on(12, 22)))
+	cNewest := drive("C", custody.Offsite, on(6, 16), taken(1, on(14, 23)))
+	cAway := drive("C", custody.Offsite, on(6, 16), taken(1, on(5, 22)))
+	homeward := drive("B", custody.Courier, on(20, 15), taken(1, on(12, 22)))
+	homeward.Homeward = true
+	for name, c := range map[string]struct {
+		policy rotation.Policy
+		drives []rotation.ShelfDrive
+		want   string
+	}{
+		"two drives": {twoDrives(), []rotation.ShelfDrive{attached(aHome), bAway},
+			"x attach/A|x export/A|  eject/A|  depart/A|  deposit/A|  recall/B|  collect/B|  arrive/B"},
+		"two drives, ejected": {twoDrives(), []rotation.ShelfDrive{ejected(on(20, 9), aHome), bAway},
+			"x attach/A|x export/A|x eject/A|  depart/A|  deposit/A|  recall/B|  collect/B|  arrive/B"},
+		"two drives, brought away": {twoDrives(), []rotation.ShelfDrive{drive("A", custody.Offsite, on(20, 14), taken(1, on(19, 22))), bAway},
+			"x attach/A|x export/A|x eject/A|x depart/A|x deposit/A|  recall/B|  collect/B|  arrive/B"},
+		"two drives, on the way home": {twoDrives(), []rotation.ShelfDrive{drive("A", custody.Offsite, on(20, 14), taken(1, on(19, 22))), homeward},
+			"x attach/A|x export/A|x eject/A|x depart/A|x deposit/A|x collect/B|  arrive/B"},
+		"three drives": {roundRobin("A", "B", "C"), []rotation.ShelfDrive{attached(aHome), bAway, cAway},
+			"x attach/A|x export/A|  recall/C|  collect/C|  arrive/C|  eject/A|  depart/A|  deposit/A"},
+		"three drives, the one with the newest comes home": {roundRobin("A", "B", "C"), []rotation.ShelfDrive{attached(aHome), bAway, cNewest},
+			"x attach/A|x export/A|  eject/A|  depart/A|  deposit/A|  recall/C|  collect/C|  arrive/C"},
+		"a machine that could not be exported": {twoDrives(), []rotation.ShelfDrive{drive("A", custody.Offsite, on(20, 14), taken(1, on(11, 22))), bAway},
+			"x attach/A|x export/A|x eject/A|x depart/A|x deposit/A|  recall/B|  collect/B waits|  arrive/B waits"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := strings.Join(lines(rotation.Decide(on(20, 15), c.policy, shelf(c.drives...))), "|"); got != c.want {
+				t.Errorf("the steps are\n%s, not\n%s", got, c.want)
+			}
+		})
+	}
+}

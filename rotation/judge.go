@@ -18,7 +18,8 @@ type judge struct {
 	sets []setOnShelf
 	// machines are those of the shelf, and those that only points know of.
 	machines []ShelfMachine
-	copies   map[string][]*restorable // of a machine, by its id
+	copies   map[string][]*restorable    // of a machine, by its id
+	parts    map[*ShelfPoint]*restorable // the copy that a point belongs to
 }
 
 // setOnShelf is a set of the scheme with the drives that are there for it.
@@ -42,6 +43,14 @@ func newJudge(now time.Time, p Policy, s Shelf) *judge {
 	}
 	j.machines = allMachines(s)
 	j.copies = copiesOf(s)
+	j.parts = map[*ShelfPoint]*restorable{}
+	for _, all := range j.copies {
+		for _, r := range all {
+			for _, p := range r.points {
+				j.parts[p] = r
+			}
+		}
+	}
 	return j
 }
 
@@ -151,6 +160,9 @@ func Uncounted(d ShelfDrive) string {
 // atHome says that a drive is in the house. One that nobody ever moved is.
 func atHome(d ShelfDrive) bool { return d.Place.State == custody.Onsite || d.Place.State == "" }
 
+// carried says that a drive is in a courier's hands: neither here nor away.
+func carried(d ShelfDrive) bool { return d.Place.State == custody.Courier }
+
 // offsite says that a drive lies at a place outside: one that was called back
 // still does, one that is carried does not.
 func offsite(d ShelfDrive) bool {
@@ -159,11 +171,6 @@ func offsite(d ShelfDrive) bool {
 
 func (j *judge) anyUsable() bool {
 	return slices.ContainsFunc(j.sets, setOnShelf.usable)
-}
-
-// home says that all drives of a set that can be used are in the house.
-func (j *judge) home(set int) bool {
-	return !slices.ContainsFunc(j.sets[set].drives, func(d *ShelfDrive) bool { return !atHome(*d) })
 }
 
 func (j *judge) inScheme(d ShelfDrive) bool {

@@ -87,10 +87,10 @@ func (j *judge) promise(d *ShelfDrive, points []*ShelfPoint, i int) string {
 		return hold
 	}
 	machine := j.machine(p.MachineID).Name
-	if at := slices.IndexFunc(points, func(q *ShelfPoint) bool { return j.copyOf(d, q).verified() }); at == i {
+	if at := slices.IndexFunc(points, func(q *ShelfPoint) bool { return j.parts[q].verified() }); at == i {
 		return j.whyVerifiedStays(d, p, machine)
 	}
-	whole := slices.IndexFunc(points, func(q *ShelfPoint) bool { return j.copyOf(d, q).whole })
+	whole := slices.IndexFunc(points, func(q *ShelfPoint) bool { return j.parts[q].whole })
 	switch {
 	case i == 0 && p.partial():
 		return fmt.Sprintf("the newest point of %s on this drive", machine)
@@ -98,7 +98,7 @@ func (j *judge) promise(d *ShelfDrive, points []*ShelfPoint, i int) string {
 		return fmt.Sprintf("the newest point of %s on this drive: the next export reads only what changed since", machine)
 	case i == whole:
 		return fmt.Sprintf("the newest whole point of %s on this drive", machine)
-	case !j.copyOf(d, p).whole && !slices.ContainsFunc(points[:i], func(q *ShelfPoint) bool { return j.copyOf(d, q).verified() }):
+	case !j.parts[p].whole && !slices.ContainsFunc(points[:i], func(q *ShelfPoint) bool { return j.parts[q].verified() }):
 		return fmt.Sprintf("a part of %s whose other parts are not all in reach, and no newer point of it is verified", machine)
 	}
 	return ""
@@ -133,19 +133,6 @@ func (j *judge) whyVerifiedStays(d *ShelfDrive, p *ShelfPoint, machine string) s
 	return fmt.Sprintf("the newest verified point of %s on this drive", machine)
 }
 
-// noCopy stands for a point that is part of no copy.
-var noCopy = &restorable{}
-
-// copyOf is the copy that a point of a drive belongs to.
-func (j *judge) copyOf(d *ShelfDrive, p *ShelfPoint) *restorable {
-	for _, r := range j.copies[p.MachineID] {
-		if slices.Contains(r.points, p) {
-			return r
-		}
-	}
-	return noCopy
-}
-
 // ruling is what the rules say of a point; without a why they say nothing.
 type ruling struct {
 	keep bool
@@ -161,7 +148,7 @@ func (j *judge) keptByRules(d *ShelfDrive, points []*ShelfPoint, r Retention) ma
 	rulings := map[string]ruling{}
 	points = slices.DeleteFunc(slices.Clone(points), func(p *ShelfPoint) bool {
 		// Parts that do not come together fill no place of a rule.
-		return p.partial() && !j.copyOf(d, p).whole
+		return p.partial() && !j.parts[p].whole
 	})
 	if len(points) == 0 {
 		return rulings

@@ -33,7 +33,9 @@ type ShelfDrive struct {
 	Place custody.Place
 	// Since is when it came there; Due is when it was promised back, if it was.
 	Since, Due time.Time
-	Attached   bool
+	// Homeward: a courier brings it home, rather than away.
+	Homeward bool
+	Attached bool
 	// DepositedAt is when it last came to a place that is offsite, wherever it is
 	// now; zero: never.
 	DepositedAt time.Time

@@ -185,31 +185,19 @@ func (j *judge) turnNow() turn {
 		return turn{period: closed, out: by, in: j.setAfter(cur, by), left: true}
 	case by >= 0 && j.p.next(closed) == cur:
 		// The way home of the last turn may still be open.
-		if in := j.setAfter(closed, by); in >= 0 && !j.home(in) && !j.leavesAgain(in, j.sets[by].depositedAt, cur) {
+		if in := j.setAfter(closed, by); in >= 0 && !j.here(in) {
 			return turn{period: closed, out: by, in: in, left: true, missed: j.missedSince(closed, cur)}
 		}
 	}
 	first := j.firstOpen(closed, by, cur)
-	last := -1
-	if len(deposits) > 0 {
-		last = deposits[len(deposits)-1].set
-	}
-	out := j.setFor(first, last, -1)
+	out := j.setFor(first, -1)
 	return turn{period: first, out: out, in: j.setAfter(cur, out), missed: j.missedSince(first, cur)}
 }
 
-// leavesAgain tells a set that is carried out again from one that was never
-// brought home since a moment: something was written to it, or it departed in q.
-func (j *judge) leavesAgain(set int, since time.Time, q period) bool {
-	for _, d := range j.sets[set].drives {
-		if _, ok := j.s.Done[stepID(q.name, StepDepart, d.Label)]; ok {
-			return true
-		}
-		if slices.ContainsFunc(d.Points, func(p ShelfPoint) bool { return p.CommittedAt.After(since) }) {
-			return true
-		}
-	}
-	return false
+// here says that all drives of a set came home, though one may be on its way out
+// again.
+func (j *judge) here(set int) bool {
+	return !slices.ContainsFunc(j.sets[set].drives, func(d *ShelfDrive) bool { return offsite(*d) || carried(*d) && d.Homeward })
 }
 
 // firstOpen is the first period whose swap did not happen: the one after the last
@@ -274,30 +262,27 @@ func (j *judge) lastClosed(deposits []deposit) (closed period, by int) {
 // setAfter is the set that is written after set out has gone at the end of q or,
 // if q is long past, now. It is -1 where no other set is left.
 func (j *judge) setAfter(q period, out int) int {
-	set := j.setFor(j.p.next(q), out, out)
+	set := j.setFor(j.p.next(q), out)
 	if set == out {
 		return -1
 	}
 	return set
 }
 
-// setFor is the set whose turn period q is, after last was the last one to leave
-// (-1: none ever did). gone is the set that is taken as gone at this moment.
-func (j *judge) setFor(q period, last, gone int) int {
-	if j.p.Scheme.Kind != SchemeGFS && j.p.Scheme.Kind != SchemeHanoi {
-		return j.nextInOrder(last)
+// setFor is the set whose turn period q is; gone is taken as gone at this moment
+// (-1: none is). Where sets take turns it is the one that left longest ago, and
+// one that is in the house before one that has to be fetched.
+func (j *judge) setFor(q period, gone int) int {
+	if j.p.Scheme.Kind == SchemeGFS || j.p.Scheme.Kind == SchemeHanoi {
+		return j.ofRank(max(j.p.plannedRank(q), j.owed(q, gone)), gone)
 	}
-	return j.ofRank(max(j.p.plannedRank(q), j.owed(q, gone)), gone)
-}
-
-func (j *judge) nextInOrder(last int) int {
-	n := len(j.sets)
-	for i := 1; i <= n; i++ {
-		if set := (last + i) % n; j.sets[set].usable() {
-			return set
-		}
+	if set := j.longestAgo(gone, j.here); set >= 0 {
+		return set
 	}
-	return -1
+	if set := j.longestAgo(gone, func(int) bool { return true }); set >= 0 {
+		return set
+	}
+	return gone
 }
 
 // owed is the highest rank whose turn came before q and was never taken: missed
@@ -347,23 +332,28 @@ func (j *judge) ranks() (n int) {
 // ofRank is the set of a rank that left longest ago. Where none of it can be
 // used, a set of the next rank below takes the turn, or of the next above.
 func (j *judge) ofRank(rank, gone int) int {
+	at := func(rank int) int {
+		return j.longestAgo(gone, func(set int) bool { return j.p.Scheme.rank(set) == rank })
+	}
 	for r := rank; r >= 0; r-- {
-		if set := j.longestAgo(r, gone); set >= 0 {
+		if set := at(r); set >= 0 {
 			return set
 		}
 	}
 	for r := rank + 1; r < j.ranks(); r++ {
-		if set := j.longestAgo(r, gone); set >= 0 {
+		if set := at(r); set >= 0 {
 			return set
 		}
 	}
 	return gone
 }
 
-func (j *judge) longestAgo(rank, gone int) int {
+// longestAgo is the usable set that suits and left longest ago, or never did; of
+// several the first in the policy's order, and -1 if there is none.
+func (j *judge) longestAgo(gone int, suits func(set int) bool) int {
 	found := -1
 	for i := range j.sets {
-		if j.p.Scheme.rank(i) != rank || i == gone || !j.sets[i].usable() {
+		if i == gone || !j.sets[i].usable() || !suits(i) {
 			continue
 		}
 		if found < 0 || j.sets[i].depositedAt.Before(j.sets[found].depositedAt) {
