@@ -13,6 +13,10 @@ var carried = []carriedTable{
 	{name: "proofs"},
 	{name: "faults"},
 	{name: "documents"},
+	{name: "witnesses"},
+	{name: "key_changes"},
+	{name: "key_changes_on_drives"},
+	{name: "key_slots", driveColumn: "drive_id"},
 	{name: "ledger_forks"},
 	{name: "witnesses"},
 }

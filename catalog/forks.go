@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 )
@@ -21,19 +22,28 @@ type Fork struct {
 	Text string `json:"-"`
 }
 
-// RecordFork remembers a fork; one that is known stays as it is. It says whether
-// it was new.
+// RecordFork remembers a fork, in place of a shorter form of the same one; one
+// that is known stays as it is. It says whether it was new.
 func (c *Catalog) RecordFork(ctx context.Context, f Fork) (fresh bool, err error) {
-	result, err := c.db.ExecContext(ctx, `INSERT INTO ledger_forks (head, sequence, drive_id, first_differs, found_at, text)
-		VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (head) DO NOTHING`, f.Head, f.Sequence, f.DriveID, f.FirstDiffers, text(f.FoundAt), f.Text)
-	var n int64
-	if err == nil {
-		n, err = result.RowsAffected()
-	}
+	err = c.write(ctx, func(tx *sql.Tx) error {
+		known := 0
+		err := tx.QueryRowContext(ctx, `SELECT count(*) FROM ledger_forks WHERE substr(text, 1, length(?1)) = ?1 OR substr(?1, 1, length(text)) = text`, f.Text).Scan(&known)
+		if err != nil {
+			return err
+		}
+		fresh = known == 0
+		if _, err := tx.ExecContext(ctx, `DELETE FROM ledger_forks WHERE substr(?1, 1, length(text)) = text AND head <> ?2`, f.Text, f.Head); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO ledger_forks (head, sequence, drive_id, first_differs, found_at, text)
+			SELECT ?, ?, ?, ?, ?, ?6 WHERE NOT EXISTS (SELECT 1 FROM ledger_forks WHERE substr(text, 1, length(?6)) = ?6)`,
+			f.Head, f.Sequence, f.DriveID, f.FirstDiffers, text(f.FoundAt), f.Text)
+		return err
+	})
 	if err != nil {
 		return false, fmt.Errorf("remember another ledger: %w", err)
 	}
-	return n > 0, nil
+	return fresh, nil
 }
 
 // Forks returns the other ledgers that were found, the oldest first.

@@ -43,3 +43,23 @@ func (i *Identity) Unseal(sealed []byte) ([]byte, error) {
 	}
 	return plain, nil
 }
+
+// SealTo returns a writer whose bytes only this identity reads again, for what
+// does not fit in memory. It has to be closed.
+func (i *Identity) SealTo(w io.Writer) (io.WriteCloser, error) {
+	sealed, err := age.Encrypt(w, i.key.Recipient())
+	if err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	return sealed, nil
+}
+
+// UnsealFrom reads what SealTo wrote. Bytes that were changed are an error, and
+// so is an end that comes too early.
+func (i *Identity) UnsealFrom(r io.Reader) (io.Reader, error) {
+	plain, err := age.Decrypt(r, i.key)
+	if err != nil {
+		return nil, fmt.Errorf("open a sealed file: %w", err)
+	}
+	return plain, nil
+}

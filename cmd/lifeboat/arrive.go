@@ -41,6 +41,7 @@ func (a *app) writeDrive(ctx context.Context, want, id string, accept bool, work
 		if serr := a.sawDrive(context.WithoutCancel(ctx), cat, d); serr != nil {
 			a.warn("the catalogue does not learn what is on %s now: %v", d.name(), serr)
 		}
+		a.leaveOn(ctx, cat, d)
 	}
 	return err
 }
@@ -65,7 +66,11 @@ func (a *app) arrived(ctx context.Context, cat *catalog.Catalog, d *openedDrive)
 	if err := a.onlyOfItsID(ctx, d); err != nil {
 		return err
 	}
-	// After the ledgers are joined: an entry that was written before would be a fork.
+	// Before anything is recorded: an entry that is added to a ledger which is
+	// behind the drive's makes two histories of one.
+	if err := a.joinLedger(ctx, cat, d); err != nil {
+		a.warn("the ledger on %s is not compared with this computer's: %v", d.name(), err)
+	}
 	return a.inUse(ctx, cat, d)
 }
 
