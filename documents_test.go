@@ -92,7 +92,7 @@ func read(t *testing.T, path string) string {
 }
 
 // commandRow is a row of docs/reference/commands.md: command, purpose, codes.
-var commandRow = regexp.MustCompile("(?m)^\\| `lifeboat ([a-z ]+)` \\| (.+?) \\| ([0-9 ]+) \\|$")
+var commandRow = regexp.MustCompile("(?m)^\\| `lifeboat ([a-z -]+)` \\| (.+?) \\| ([0-9 ]+) \\|$")
 
 // told is what a command says of itself.
 type told struct{ purpose, codes string }
