@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"slices"
@@ -48,6 +49,10 @@ type Enclosure struct {
 	// Hash is BLAKE3 of the document, as 64 hex digits.
 	Hash string `json:"hash"`
 }
+
+// NewEnclosureHash computes what Enclosure.Hash is of bytes that are on no drive
+// yet.
+func NewEnclosureHash() hash.Hash { return blake3.New() }
 
 func enclosureOf(e format.Enclosure) Enclosure {
 	return Enclosure{Name: e.Name, Note: e.Note, SizeBytes: e.Size, WrittenAt: time.Unix(0, e.WrittenAt).UTC(), Hash: hex.EncodeToString(e.Hash[:])}
@@ -254,9 +259,9 @@ func (s *Store) readPart(e format.Enclosure, number int) (data []byte, err error
 
 // writeOut gives the bytes of a document.
 func (s *Store) writeOut(ctx context.Context, e format.Enclosure, w io.Writer) error {
-	hash := blake3.New()
+	sum := blake3.New()
 	give := func(b []byte) error {
-		hash.Write(b)
+		sum.Write(b)
 		_, err := w.Write(b)
 		return err
 	}
@@ -280,7 +285,7 @@ func (s *Store) writeOut(ctx context.Context, e format.Enclosure, w io.Writer) e
 			return err
 		}
 	}
-	if format.ID(hash.Sum(nil)) != e.Hash {
+	if format.ID(sum.Sum(nil)) != e.Hash {
 		return fmt.Errorf("%w: its bytes are not those that were stored", format.ErrCorrupt)
 	}
 	return nil
@@ -396,7 +401,7 @@ func (s *Store) removeStrayParts() error {
 // Where that does not come to its end the parts are removed, now or by the next
 // writer: without a record they are nothing.
 func (s *Store) writeParts(ctx context.Context, e format.Enclosure, r io.Reader) (format.Enclosure, error) {
-	hash := blake3.New()
+	sum := blake3.New()
 	buffer := make([]byte, format.EnclosurePartSize)
 	for number := 0; ; number++ {
 		n, err := io.ReadFull(r, buffer)
@@ -404,7 +409,7 @@ func (s *Store) writeParts(ctx context.Context, e format.Enclosure, r io.Reader)
 		if err != nil && !last {
 			return e, errors.Join(err, s.wrote(s.removeParts(e.ID)))
 		}
-		hash.Write(buffer[:n])
+		sum.Write(buffer[:n])
 		e.Size += int64(n)
 		why := ctx.Err()
 		if e.Size > EnclosureLimit {
@@ -423,7 +428,7 @@ func (s *Store) writeParts(ctx context.Context, e format.Enclosure, r io.Reader)
 			}
 		}
 		if last {
-			e.Hash = format.ID(hash.Sum(nil))
+			e.Hash = format.ID(sum.Sum(nil))
 			return e, nil
 		}
 	}

@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/zeebo/blake3"
-
 	"lifeboat"
 	"lifeboat/catalog"
 	"lifeboat/imagestore"
@@ -35,7 +33,7 @@ func (a *app) keepDocument(id *imagestore.Identity, r io.Reader) (string, int64,
 		return "", 0, err
 	}
 	defer closeDir(dir)
-	sum, size := blake3.New(), int64(0)
+	sum, size := imagestore.NewEnclosureHash(), int64(0)
 	sealed, in := io.Pipe()
 	go func() {
 		in.CloseWithError(func() error {
