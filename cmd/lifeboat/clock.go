@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -66,6 +67,9 @@ func (a *app) setClock(c *cobra.Command) error {
 func (a *app) isTrial() error {
 	refused := func(what string) error { return usagef("--now sets the clock of a trial, and %s", what) }
 	site, err := a.loadSite()
+	if err != nil && !errors.Is(err, errNoSite) {
+		return err
+	}
 	if err != nil {
 		return refused("no site of a trial is in " + a.stateDir)
 	}

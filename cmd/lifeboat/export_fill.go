@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"lifeboat"
 	"lifeboat/catalog"
+	"lifeboat/custody"
 	"lifeboat/imagestore"
 )
 
@@ -74,6 +76,8 @@ func (a *app) fillDrive(ctx context.Context, o exportOrder, t exportTarget) (rep
 		}
 		if len(report.Copied) > 0 {
 			a.rememberPoints(context.WithoutCancel(ctx), d)
+			a.enter(ctx, cat, custody.Entry{Act: custody.ActExported, Item: item(d.store.Drive()), Facts: map[string]string{
+				"run": o.run.ID, "machines": strconv.Itoa(len(report.Copied)), "from": "standing store"}})
 		}
 		return err
 	})

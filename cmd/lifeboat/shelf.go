@@ -125,7 +125,7 @@ func (a *app) shelfLedger(ctx context.Context, cat *catalog.Catalog, s *rotation
 		}
 		return
 	}
-	list := custody.Replay(entries)
+	list, home := custody.Replay(entries), a.homePlace()
 	for id, step := range list.Steps {
 		s.Done[id] = rotation.DoneStep(step)
 	}
@@ -136,7 +136,11 @@ func (a *app) shelfLedger(ctx context.Context, cat *catalog.Catalog, s *rotation
 		}
 		// What is attached is here, whatever nobody signed yet.
 		if away := d.Place.State == custody.Courier || d.Place.State == custody.Offsite || d.Place.State == custody.Recall; d.Attached && away {
-			d.Place, d.Since = a.homePlace(), a.now()
+			d.Place, d.Since = home, a.now()
+		}
+		// A drive that was made before the site had locations.
+		if d.Place.State == custody.Onsite && d.Place.Location == "" {
+			d.Place.Location = home.Location
 		}
 	}
 	for _, k := range list.Items {
