@@ -14,8 +14,8 @@ import (
 // changes in it, where nobody says another.
 const DefaultGrowth = 0.2
 
-// placeReserve is the part of a drive that placing leaves alone: the store keeps
-// some room for itself, and a file system that is full to the brim is slow.
+// placeReserve is the part of a drive that placing leaves alone: a file system
+// that is full to the brim is slow.
 const placeReserve = 0.05
 
 // Placing is what a placement is decided from.
@@ -27,6 +27,9 @@ type Placing struct {
 	// Growth is the part of its data by which each machine may grow before its
 	// drive is full; 0 means [DefaultGrowth].
 	Growth float64
+	// Reserve is what is left free on each drive at the least: a store keeps room
+	// for a prune to work in.
+	Reserve int64
 }
 
 // Placement says on which drives of a set the machines lie.
@@ -97,7 +100,7 @@ func (p Placement) Refused() []PlacedMachine {
 // Sizes are those of the data before it is compressed, which nobody knows before
 // it was written once: what compression saves is room for older points.
 func Place(p Placing) Placement {
-	pl := &placer{growth: cmp.Or(p.Growth, DefaultGrowth), out: Placement{Set: p.Set.Name}, set: p.Set}
+	pl := &placer{growth: cmp.Or(p.Growth, DefaultGrowth), reserve: p.Reserve, out: Placement{Set: p.Set.Name}, set: p.Set}
 	pl.addDrives(p)
 	machines := slices.SortedFunc(slices.Values(p.Machines), func(a, b ShelfMachine) int {
 		return cmp.Or(cmp.Compare(dataOf(b), dataOf(a)), strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
@@ -121,8 +124,10 @@ func Place(p Placing) Placement {
 type placer struct {
 	set    Set
 	growth float64
-	drives []*placedDrive
-	out    Placement
+	// reserve is what each drive keeps free at the least.
+	reserve int64
+	drives  []*placedDrive
+	out     Placement
 }
 
 type placedDrive struct {
@@ -151,13 +156,13 @@ func (pl *placer) addDrives(p Placing) {
 		if i < 0 {
 			d = &placedDrive{PlacedDrive: PlacedDrive{Label: label, Unusable: "no such drive was made yet"}}
 		} else {
-			d = newPlacedDrive(p.Drives[i])
+			d = newPlacedDrive(p.Drives[i], p.Reserve)
 		}
 		pl.drives = append(pl.drives, d)
 	}
 }
 
-func newPlacedDrive(s ShelfDrive) *placedDrive {
+func newPlacedDrive(s ShelfDrive, least int64) *placedDrive {
 	d := &placedDrive{PlacedDrive: PlacedDrive{DriveID: s.ID, Label: s.Label}}
 	switch s.Place.State {
 	case custody.Lost, custody.Retired, custody.Quarantined:
@@ -168,8 +173,8 @@ func newPlacedDrive(s ShelfDrive) *placedDrive {
 		d.Unusable = "its size is not known: attach it once"
 		return d
 	}
-	reserve := int64(float64(s.TotalBytes) * placeReserve)
-	d.RoomBytes, d.empty = max(0, s.FreeBytes-reserve), s.TotalBytes-reserve
+	reserve := max(least, int64(float64(s.TotalBytes)*placeReserve))
+	d.RoomBytes, d.empty = max(0, s.FreeBytes-reserve), max(0, s.TotalBytes-reserve)
 	return d
 }
 
@@ -366,7 +371,7 @@ func (pl *placer) refusal(p placing, need int64) string {
 		largest = max(largest, pl.needs(disk))
 	}
 	text := fmt.Sprintf("%s needs %s (its data and %.0f%% to grow); ", p.machine.Name, inBytes(need), pl.growth*100) + strings.Join(rooms, ", ")
-	size := int64(float64(need) / (1 - placeReserve))
+	size := max(int64(float64(need)/(1-placeReserve)), need+pl.reserve)
 	if largest > empty && len(p.disks) > 1 {
 		return text + fmt.Sprintf("; one of its disks alone needs %s, and a disk is never divided: a drive of %s would do", inBytes(largest), inBytes(size))
 	}

@@ -15,6 +15,7 @@ import (
 	"lifeboat/hypervisor"
 	"lifeboat/hypervisor/vsphere"
 	"lifeboat/imagestore"
+	"lifeboat/rotation"
 )
 
 // exportFlags are the answers that `export` takes.
@@ -28,7 +29,9 @@ type exportFlags struct {
 	// method forces one of a host's ways of reading.
 	method string
 	drive  string
-	until  string
+	// set is the set of the rotation whose drives are written.
+	set   string
+	until string
 	// acceptDrive takes a drive whose history is not the one that is remembered.
 	acceptDrive bool
 	dryRun      bool
@@ -66,6 +69,8 @@ func (a *app) exportCommand() *cobra.Command {
 	c.Flags().BoolVar(&f.detach, "detach", false, "go on without this terminal; follow with: lifeboat run attach")
 	c.Flags().BoolVar(&f.acceptDrive, "accept-drive", false, "write to a drive that is in an older or another state than when it was last seen: after you found out why")
 	a.driveFlag(c, &f.drive)
+	c.Flags().StringVar(&f.set, "set", "", "write the drives of this set of the rotation, whose turn it may be or not")
+	c.RegisterFlagCompletionFunc("set", a.completeSets)
 	c.RegisterFlagCompletionFunc("method", cobra.FixedCompletions([]string{vsphere.MethodRanges, vsphere.MethodNFC}, cobra.ShellCompDirectiveNoFileComp))
 	return c
 }
@@ -87,6 +92,8 @@ func (f exportFlags) check(args []string) error {
 		return usagef("--file needs --as NAME: the machine that the disks belong to")
 	case len(f.files) == 0 && f.as != "":
 		return usagef("--as goes with --file")
+	case f.set != "" && f.drive != "":
+		return usagef("--set and --drive exclude each other")
 	case len(f.files) > 0 && f.method != "":
 		return usagef("--method goes with machines of hosts, not with --file")
 	}
@@ -160,7 +167,7 @@ func (a *app) exportTo(ctx context.Context, o exportOrder) ([]exportResult, erro
 	if len(o.jobs) == 0 {
 		return nil, nil
 	}
-	t, err := a.exportTarget(ctx, o.flags.drive)
+	t, err := a.exportTarget(ctx, o.flags)
 	if err != nil {
 		return nil, err
 	}
@@ -180,24 +187,36 @@ func (a *app) exportOnto(ctx context.Context, o exportOrder, want, id string) (r
 // exportRun exports the jobs to a drive that is open. cat is nil where nothing is
 // remembered.
 func (a *app) exportRun(ctx context.Context, o exportOrder, cat *catalog.Catalog, d *openedDrive) []exportResult {
-	if cat != nil {
-		if err := cat.StartRun(ctx, o.run.ID, "export", a.now()); err != nil {
-			a.warn("the catalogue does not learn of this run: %v", err)
-		}
-	}
+	return a.rememberedRun(ctx, o, cat, func() []exportResult {
+		e := a.newExportRun(o, cat, d, a.newExportProgress(o.run, len(o.jobs)))
+		e.measure(ctx, o.jobs)
+		results := e.all(ctx, o.jobs)
+		e.progress.p.end()
+		return results
+	})
+}
+
+func (a *app) newExportRun(o exportOrder, cat *catalog.Catalog, d *openedDrive, progress *exportProgress) *exportRun {
 	e := &exportRun{a: a, run: o.run, drive: d, cat: cat, until: o.until, parallel: o.site.Limits.Machines, perHost: o.site.machinesPerHost(),
-		disksAtOnce: o.site.Limits.Disks, checkEvery: o.site.Limits.CheckEvery, method: o.flags.method, progress: a.newExportProgress(o.run, len(o.jobs))}
+		disksAtOnce: o.site.Limits.Disks, checkEvery: o.site.Limits.CheckEvery, method: o.flags.method, progress: progress}
 	if e.parallel == 0 {
 		e.parallel = 2
 	}
-	e.measure(ctx, o.jobs)
-	results := e.all(ctx, o.jobs)
-	e.progress.p.end()
-	if cat != nil {
-		if err := cat.EndRun(context.WithoutCancel(ctx), o.run.ID, a.now(), exitCode(exportOutcome(ctx, results)), a.exportSummary(results)); err != nil {
-			a.warn("the catalogue does not learn how this run ended: %v", err)
-		}
-		a.enterExport(ctx, cat, d, o.run.ID, results)
+	return e
+}
+
+// rememberedRun lets the catalogue know of a run, and how it ended. cat is nil
+// where nothing is remembered.
+func (a *app) rememberedRun(ctx context.Context, o exportOrder, cat *catalog.Catalog, export func() []exportResult) []exportResult {
+	if cat == nil {
+		return export()
+	}
+	if err := cat.StartRun(ctx, o.run.ID, "export", a.now()); err != nil {
+		a.warn("the catalogue does not learn of this run: %v", err)
+	}
+	results := export()
+	if err := cat.EndRun(context.WithoutCancel(ctx), o.run.ID, a.now(), exitCode(exportOutcome(ctx, results)), a.exportSummary(results)); err != nil {
+		a.warn("the catalogue does not learn how this run ended: %v", err)
 	}
 	return results
 }
@@ -250,11 +269,17 @@ func machineJob(m machineOn) exportJob {
 	j.freeze = func(ctx context.Context, o hypervisor.FreezeOptions) (hypervisor.Still, error) {
 		return m.host.Freeze(ctx, m.HostID, o)
 	}
+	j.size = func(context.Context) (disks []rotation.ShelfDisk, err error) {
+		for _, d := range m.Machine.Disks {
+			disks = append(disks, rotation.ShelfDisk{Key: d.Key, DataBytes: d.SizeBytes})
+		}
+		return disks, nil
+	}
 	return j
 }
 
 func (a *app) exportPlan(ctx context.Context, f exportFlags, jobs []exportJob, early []exportResult) error {
-	t, err := a.exportTarget(ctx, f.drive)
+	t, err := a.exportTarget(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -263,6 +288,9 @@ func (a *app) exportPlan(ctx context.Context, f exportFlags, jobs []exportJob, e
 	}
 	if t.warning != "" {
 		a.warn("%s", t.warning)
+	}
+	if len(t.set.Drives) > 0 {
+		return a.planOnSet(ctx, t.set, jobs, early)
 	}
 	drive, err := a.openDrive(ctx, cmp.Or(t.standing, t.drive), imagestore.Read)
 	if err != nil {
@@ -343,5 +371,7 @@ func (a *app) fileJob(ctx context.Context, f exportFlags) (exportJob, error) {
 	o := diskfile.Options{Format: diskfile.Format(f.format), AllowBacking: f.backing}
 	return exportJob{name: f.as, id: id, freeze: func(ctx context.Context, _ hypervisor.FreezeOptions) (hypervisor.Still, error) {
 		return openFileStill(ctx, id, f.as, abs, o)
+	}, size: func(ctx context.Context) ([]rotation.ShelfDisk, error) {
+		return fileSizes(ctx, id, f.as, abs, o)
 	}}, nil
 }

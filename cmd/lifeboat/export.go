@@ -12,6 +12,7 @@ import (
 	"lifeboat/catalog"
 	"lifeboat/hypervisor"
 	"lifeboat/imagestore"
+	"lifeboat/rotation"
 )
 
 // exportJob is one machine to be exported: how to hold it still.
@@ -27,6 +28,11 @@ type exportJob struct {
 	// silent are the hosts that did not say which machines they have: one of them
 	// may have the machine that this one is a copy of.
 	silent map[string]bool
+	// size says how much its disks hold at most, before it is held still.
+	size func(ctx context.Context) ([]rotation.ShelfDisk, error)
+	// on are the ids of the drives that its disks go to, by the keys of the disks,
+	// where they do not all go to the run's own drive.
+	on map[string]string
 }
 
 // exportResult is what became of one machine.
@@ -34,6 +40,9 @@ type exportResult struct {
 	Machine string                 `json:"machine"`
 	Host    string                 `json:"host,omitempty"`
 	Point   *lifeboat.RestorePoint `json:"point,omitempty"`
+	// Parts are the points on all its drives, where its disks lie on several; Point
+	// is the first of them.
+	Parts []lifeboat.RestorePoint `json:"parts,omitempty"`
 	// Skipped says why nothing was tried.
 	Skipped string       `json:"skipped,omitempty"`
 	Problem *problemJSON `json:"problem,omitempty"`
@@ -60,6 +69,14 @@ type exportResult struct {
 	// stuck says that letting go of the machine failed, and stopped that somebody
 	// ended the run before it was done.
 	stuck, stopped bool
+}
+
+// points are the points of the machine: one, or a part on each of its drives.
+func (r *exportResult) points() []lifeboat.RestorePoint {
+	if len(r.Parts) > 0 || r.Point == nil {
+		return r.Parts
+	}
+	return []lifeboat.RestorePoint{*r.Point}
 }
 
 // noteThat adds to what an operator should know, and to the table's few words.
@@ -97,6 +114,9 @@ type exportRun struct {
 	// method forces one way of reading, where a host has several.
 	method   string
 	progress *exportProgress
+	// beside are the runs of this export's other drives, this one too, by the ids
+	// of their drives: for machines whose disks go to several.
+	beside map[string]*exportRun
 	// writeSpeed is what the drive was measured to write, in bytes per second;
 	// 0 when that is not known.
 	writeSpeed float64
@@ -138,7 +158,7 @@ func (e *exportRun) all(ctx context.Context, jobs []exportJob) []exportResult {
 			t.ended(d.job)
 			left--
 			results[order[d.job.host+"/"+d.job.id]] = d.result
-			if err := d.result.err; errors.Is(err, lifeboat.ErrDriveFull) || errors.Is(err, lifeboat.ErrDriveGone) {
+			if err := d.result.err; e.failedBy(err) == e && (errors.Is(err, lifeboat.ErrDriveFull) || errors.Is(err, lifeboat.ErrDriveGone)) {
 				stopped = "not tried: " + e.drive.name() + " failed before"
 			}
 			continue
@@ -192,8 +212,13 @@ func (e *exportRun) one(ctx context.Context, j exportJob) exportResult {
 		e.run.log(event{Event: "problem", Machine: j.name, Text: j.name + ": " + p.Problem, Result: p})
 		return r
 	}
-	e.run.log(event{Event: "point", Machine: j.name, Text: fmt.Sprintf("%s: committed point %s", j.name, short(r.Point.ID)), Result: r.Point})
-	if r.Anomaly = r.Point.Change.IfUnusual(); r.Anomaly != nil {
+	for _, p := range r.points() {
+		e.run.log(event{Event: "point", Machine: j.name, Text: fmt.Sprintf("%s: committed point %s", j.name, short(p.ID)), Result: p})
+		if c := p.Change.IfUnusual(); c != nil && c.Score > r.Anomaly.ScoreOrZero() {
+			r.Anomaly = c
+		}
+	}
+	if r.Anomaly != nil {
 		e.sayUnusual(j, r.Anomaly)
 	}
 	return r
@@ -213,26 +238,17 @@ func (e *exportRun) sayNote(j exportJob, r *exportResult) {
 	e.a.note("%s", text)
 }
 
-// capture is one machine's way onto the drive: hold it still, store it, and
-// only then let the host forget the older base of its change tracking.
+// capture is one machine's way onto its drive, or its drives: hold it still, store
+// it, and only then let the host forget the older base of its change tracking.
 func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (err error) {
-	o := hypervisor.FreezeOptions{DriveID: e.drive.store.Drive().ID, Method: e.method, Since: map[string]string{}, Exclude: map[string]bool{}}
-	for key := range j.exclude {
-		o.Exclude[key] = true
-	}
-	newest, err := e.drive.store.Newest(ctx, j.id)
-	switch {
-	case err == nil:
-		for _, d := range newest.Disks {
-			if d.Token != "" {
-				o.Since[d.Key] = d.Token
-			}
-		}
-	case !errors.Is(err, imagestore.ErrNoPoint):
+	parts, o, err := e.parts(ctx, j)
+	if err != nil {
 		return err
 	}
-	if newest.Host != j.host && j.silent[newest.Host] {
-		return silentOriginal(j, newest, e.drive.name())
+	for _, p := range parts {
+		if p.newest.Host != j.host && j.silent[p.newest.Host] {
+			return silentOriginal(j, p.newest, p.run.drive.name())
+		}
 	}
 	still, err := j.freeze(ctx, o)
 	if err != nil {
@@ -255,28 +271,31 @@ func (e *exportRun) capture(ctx context.Context, j exportJob, r *exportResult) (
 	if err != nil {
 		return err
 	}
-	c.Machine.NICs = withAddresses(c.Machine.NICs, newest.Machine.NICs)
 	consistency, note := still.Consistency()
 	c.Consistency = consistency
 	r.noteThat(firstClause(note), note)
-	c.Progress = func(p imagestore.Progress) {
-		r.ReadBytes, r.NewBytes, r.WrittenBytes = p.ReadBytes, p.NewBytes, p.WrittenBytes
-		e.progress.show(j.name, p)
+	if err := divide(parts, c); err != nil {
+		return err
 	}
-	e.estimate(ctx, j, newest.ID == "", c)
-	if newest.ID == "" {
-		c.WholeDensity = e.densityElsewhere(ctx, j.id)
-	}
-	point, err := e.drive.store.Capture(ctx, c)
+	points, err := e.store(ctx, j, parts, r)
 	if err != nil {
 		return err
 	}
-	r.Point = &point
-	r.Warnings = e.readingWarnings(j, point, o.Since)
+	r.Point = &points[0]
+	if len(points) > 1 {
+		r.Parts = points
+		r.noteThat("in parts: "+togetherWords(points[0].Together), "its disks lie on several drives ("+togetherWords(points[0].Together)+"); all of them are needed to recover it")
+	}
+	for i, p := range points {
+		r.Warnings = append(r.Warnings, parts[i].run.readingWarnings(j, p, o.Since)...)
+	}
 	if err := still.Committed(context.WithoutCancel(ctx)); err != nil {
 		r.noteThat("the next export reads everything", "the point is committed; the next export of this machine reads everything: "+err.Error())
 	}
-	return e.remember(ctx, point)
+	for i, p := range points {
+		parts[i].run.remember(ctx, p)
+	}
+	return nil
 }
 
 // sourceAfter says what is known of a machine whose export failed.
@@ -324,14 +343,13 @@ func (e *exportRun) captureOf(j exportJob, still hypervisor.Still, o hypervisor.
 
 // remember notes the point in the catalogue. The drive is the truth, so a
 // catalogue that cannot be written costs convenience, not the point.
-func (e *exportRun) remember(ctx context.Context, p lifeboat.RestorePoint) error {
+func (e *exportRun) remember(ctx context.Context, p lifeboat.RestorePoint) {
 	if e.cat == nil {
-		return nil
+		return
 	}
 	if err := e.cat.AddPoint(context.WithoutCancel(ctx), e.drive.store.Drive().ID, p); err != nil {
 		e.a.warn("%s: the point is on the drive, but not in the catalogue: %v", p.Machine.Name, err)
 	}
-	return nil
 }
 
 // exportProblem says what a failed export means for its machine.
@@ -339,6 +357,7 @@ func (e *exportRun) exportProblem(ctx context.Context, j exportJob, r *exportRes
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: stopped: %w", j.name, err)
 	}
+	e = e.failedBy(err)
 	// What became of the drive is said here, where the machine is known.
 	var p *lifeboat.Problem
 	if errors.As(err, &p) && !r.stuck && !errors.Is(err, lifeboat.ErrDriveFull) && !errors.Is(err, lifeboat.ErrDriveGone) {
@@ -348,6 +367,9 @@ func (e *exportRun) exportProblem(ctx context.Context, j exportJob, r *exportRes
 	safe := fmt.Sprintf("%s; %s holds no point of it yet", source, e.drive.name())
 	if newest, nerr := e.drive.store.Newest(context.WithoutCancel(ctx), j.id); nerr == nil {
 		safe = fmt.Sprintf("%s; its point of %s on %s is whole", source, stamp(newest.TakenAt), e.drive.name())
+	}
+	if len(j.on) > 1 {
+		safe = source + "; a part of it on another drive counts for nothing without this one, and its older points are as they were"
 	}
 	next := "run the export again; what was written already is used"
 	what := fmt.Sprintf("%s: its export to %s failed: %v", j.name, e.drive.name(), err)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"lifeboat"
 	"lifeboat/rotation"
 )
@@ -19,6 +21,9 @@ type exportTarget struct {
 	drive string
 	// driveID is the drive that has to be found there; empty: any of the site.
 	driveID string
+	// set is the set that is written, where it has several drives or was named;
+	// drive is empty then.
+	set rotation.Set
 	// standing is the path of the standing store; empty: there is none, or it was
 	// named as the drive itself.
 	standing string
@@ -31,8 +36,12 @@ type exportTarget struct {
 // exportTarget finds out where an export goes. Without a rotation that is the
 // drive that was named, or the one that is attached. With one it is today's; a
 // drive that was named is taken at the person's word.
-func (a *app) exportTarget(ctx context.Context, want string) (exportTarget, error) {
+func (a *app) exportTarget(ctx context.Context, f exportFlags) (exportTarget, error) {
+	want := f.drive
 	policy, err := a.policy()
+	if err == nil && f.set != "" {
+		return namedSet(policy, f.set)
+	}
 	if err != nil || len(policy.Scheme.Sets) == 0 {
 		return exportTarget{drive: want}, err
 	}
@@ -78,6 +87,10 @@ func (t *exportTarget) named(j judgement, found []rotation.Found) {
 // today is for an export that names no drive.
 func (t *exportTarget) today(j judgement, found []rotation.Found) {
 	others := otherDrives(j, found)
+	if set, ok := findSet(j.policy, j.decision.Set); ok && len(set.Drives) > 1 && anyAttached(j.decision.Write, found) {
+		t.set = set
+		return
+	}
 	for _, pick := range j.decision.Write {
 		for _, f := range found {
 			if f.Usable() && f.Drive.ID == pick.DriveID {
@@ -92,6 +105,46 @@ func (t *exportTarget) today(j judgement, found []rotation.Found) {
 		return
 	}
 	t.refused = notToday(j, others)
+}
+
+// namedSet is for a set that a person named.
+func namedSet(policy rotation.Policy, name string) (exportTarget, error) {
+	set, ok := findSet(policy, name)
+	if !ok {
+		var names []string
+		for _, s := range policy.Scheme.Sets {
+			names = append(names, s.Name)
+		}
+		return exportTarget{}, usagef("--set: site.yaml has no set %q; it has: %s", name, list(names))
+	}
+	return exportTarget{set: set, standing: policy.Standing}, nil
+}
+
+func findSet(policy rotation.Policy, name string) (rotation.Set, bool) {
+	i := slices.IndexFunc(policy.Scheme.Sets, func(s rotation.Set) bool { return s.Name == name })
+	if i < 0 {
+		return rotation.Set{}, false
+	}
+	return policy.Scheme.Sets[i], true
+}
+
+func anyAttached(picks []rotation.Pick, found []rotation.Found) bool {
+	return slices.ContainsFunc(found, func(f rotation.Found) bool {
+		return f.Usable() && slices.ContainsFunc(picks, func(p rotation.Pick) bool { return p.DriveID == f.Drive.ID })
+	})
+}
+
+// completeSets offers the sets of the rotation.
+func (a *app) completeSets(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	policy, err := a.policy()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []cobra.Completion
+	for _, s := range policy.Scheme.Sets {
+		names = append(names, s.Name+"\t"+strings.Join(s.Drives, " "))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // otherDrives are the attached drives of this site that are not today's, and not
@@ -164,7 +217,7 @@ func (a *app) exportOnDrives(ctx context.Context, o exportOrder, t exportTarget)
 		if t.refused != nil {
 			return nil, t.refused
 		}
-		return a.exportOnto(ctx, o, t.drive, t.driveID)
+		return a.exportAway(ctx, o, t)
 	}
 	results, err := a.exportOnto(ctx, o, t.standing, "")
 	switch {
@@ -173,11 +226,24 @@ func (a *app) exportOnDrives(ctx context.Context, o exportOrder, t exportTarget)
 	case err != nil:
 		p := problemOf(err)
 		a.warn("the standing store %s cannot be used (%s); the export goes to the drive alone", t.standing, p.What)
-		return a.exportOnto(ctx, o, t.drive, t.driveID)
+		return a.exportAway(ctx, o, t)
 	case t.refused != nil:
 		return results, t.standingAlone(a)
+	case len(t.set.Drives) > 0:
+		// A machine that is in one point of the standing store may have to be in
+		// parts on the drives: it is read again.
+		away, err := a.exportOnSet(ctx, o, t.set)
+		return append(results, away...), err
 	}
 	return results, a.fill(ctx, o, t)
+}
+
+// exportAway exports to what leaves the house: a drive, or the drives of a set.
+func (a *app) exportAway(ctx context.Context, o exportOrder, t exportTarget) ([]exportResult, error) {
+	if len(t.set.Drives) > 0 {
+		return a.exportOnSet(ctx, o, t.set)
+	}
+	return a.exportOnto(ctx, o, t.drive, t.driveID)
 }
 
 // standingAlone says that no drive has tonight's points. That is as planned where

@@ -12,6 +12,7 @@ import (
 	"lifeboat"
 	"lifeboat/diskfile"
 	"lifeboat/hypervisor"
+	"lifeboat/rotation"
 )
 
 // fileMachineID is the id of a machine that is nothing but disk files: the same
@@ -63,6 +64,27 @@ func openFileStill(ctx context.Context, id, name string, paths []string, o diskf
 	}
 	s.machine.Native = &lifeboat.NativeDescription{Format: "lifeboat-files/1", Text: strings.Join(paths, "\n")}
 	return s, nil
+}
+
+// fileSizes says how much the disk files of a machine hold.
+func fileSizes(ctx context.Context, id, name string, paths []string, o diskfile.Options) (disks []rotation.ShelfDisk, err error) {
+	s, err := openFileStill(ctx, id, name, paths, o)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Release(ctx)
+	for _, d := range s.machine.Disks {
+		runs, err := s.files[d.Key].Extents(ctx, lifeboat.Extent{Length: d.SizeBytes})
+		if err != nil {
+			return nil, err
+		}
+		disk := rotation.ShelfDisk{Key: d.Key}
+		for _, r := range runs {
+			disk.DataBytes += r.Length
+		}
+		disks = append(disks, disk)
+	}
+	return disks, nil
 }
 
 func (s *fileStill) Machine() lifeboat.Machine { return s.machine }

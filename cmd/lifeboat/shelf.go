@@ -35,6 +35,10 @@ func (a *app) shelf(ctx context.Context, cat *catalog.Catalog) (rotation.Shelf, 
 	if err != nil {
 		return rotation.Shelf{}, err
 	}
+	policy, err := a.policy()
+	if err != nil {
+		return rotation.Shelf{}, err
+	}
 	s := rotation.Shelf{Done: map[string]rotation.DoneStep{}}
 	for _, d := range drives {
 		sd := shelfDrive(d, found, points, faults)
@@ -46,6 +50,7 @@ func (a *app) shelf(ctx context.Context, cat *catalog.Catalog) (rotation.Shelf, 
 		s.Drives = append(s.Drives, sd)
 	}
 	s.Machines = shelfMachines(machines, points)
+	addHomes(&s, policy.Scheme.Sets, points)
 	for _, p := range points {
 		s.LastCommit = later(s.LastCommit, p.CommittedAt)
 	}
@@ -70,7 +75,7 @@ func shelfDrive(d catalog.Drive, found []rotation.Found, points []catalog.Point,
 	}
 	for _, p := range points {
 		if p.DriveID == d.ID {
-			sd.Points = append(sd.Points, shelfPoint(p))
+			sd.Points = append(sd.Points, shelfPoint(p, points))
 			sd.ProvenAt = later(sd.ProvenAt, p.ProvenAt)
 		}
 	}
@@ -84,10 +89,13 @@ func shelfDrive(d catalog.Drive, found []rotation.Found, points []catalog.Point,
 }
 
 // shelfPoint is one point. Its date of verification is that of the block that
-// was read longest ago, whether one verification read all or several together.
-func shelfPoint(p catalog.Point) rotation.ShelfPoint {
-	return rotation.ShelfPoint{ID: p.PointID, MachineID: p.MachineID, RunID: p.RunID, Sequence: p.Sequence, TakenAt: p.TakenAt, CommittedAt: p.CommittedAt,
-		VerifiedAt: p.WholeAt(), ProvenAt: p.ProvenAt, Held: p.Held, HeldUntil: p.HeldUntil, DataBytes: p.DataBytes, Copied: p.CopiedFrom != ""}
+// was read longest ago, whether one verification read all or several together;
+// that of a part is that of the machine: of all parts, or none.
+func shelfPoint(p catalog.Point, all []catalog.Point) rotation.ShelfPoint {
+	sp := rotation.ShelfPoint{ID: p.PointID, MachineID: p.MachineID, RunID: p.RunID, Sequence: p.Sequence, TakenAt: p.TakenAt, CommittedAt: p.CommittedAt,
+		VerifiedAt: partsVerified(p, all), ProvenAt: p.ProvenAt, Held: p.Held, HeldUntil: p.HeldUntil, DataBytes: p.DataBytes, Copied: p.CopiedFrom != ""}
+	sp.Together, sp.Parts = partsOf(p)
+	return sp
 }
 
 // shelfMachines are the machines that points are of. The size of a machine is
