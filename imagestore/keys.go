@@ -113,7 +113,37 @@ func (s *Store) RemoveSlot(ctx context.Context, name string) error {
 	if !slices.ContainsFunc(files.own, func(f slotFile) bool { return f.note.Name != name }) {
 		return errors.New("the last key slot cannot be removed: nothing would open the drive any more")
 	}
-	// A rotation that was cut off may have made it twice.
+	return s.removeSlots(name, files)
+}
+
+// ReplaceSlot gives the slot of a name another secret or recipient, or makes it
+// where there is none. A power cut leaves the old way, both, or the new one, and
+// never none: then it can be done again.
+func (s *Store) ReplaceSlot(ctx context.Context, n NewSlot) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	files, err := s.slotFiles()
+	if err != nil {
+		return err
+	}
+	own := firstOfEachName(files.own)
+	if len(own) >= maxSlots && !slices.ContainsFunc(own, named(n.Name)) {
+		return fmt.Errorf("the drive has %d key slots, which is the limit", len(own))
+	}
+	name, slot, err := newSlot(s.driveID, s.presentKeys(), n, s.now())
+	if err != nil {
+		return err
+	}
+	if err := s.wrote(writeTwin(s.dir, name, slot)); err != nil {
+		return err
+	}
+	return s.removeSlots(n.Name, files)
+}
+
+// removeSlots removes all slots of a name that were read before: a rotation or a
+// replacement that was cut off may have made it twice.
+func (s *Store) removeSlots(name string, files slotFiles) error {
 	for _, f := range slices.Concat(files.ahead, files.own) {
 		if f.note.Name != name {
 			continue

@@ -96,6 +96,9 @@ func TestChangesOfTheKeysSurviveAPowerCutAtEveryCall(t *testing.T) {
 			return s.AddSlot(context.Background(), NewSlot{Name: "carl", Recipient: carl.Recipient()})
 		}},
 		"remove": {Write, func(s *Store) error { return s.RemoveSlot(context.Background(), "bert") }},
+		"replace": {Write, func(s *Store) error {
+			return s.ReplaceSlot(context.Background(), NewSlot{Name: "bert", Recipient: carl.Recipient()})
+		}},
 		"rotate": {Alone, rotateWithoutBert},
 	}
 	for name, c := range changes {
@@ -119,10 +122,13 @@ func TestChangesOfTheKeysSurviveAPowerCutAtEveryCall(t *testing.T) {
 					if _, err := openAs(after, Read, people()["bert"]); name != "add" && done == nil && !errors.Is(err, lifeboat.ErrWrongSecret) {
 						t.Errorf("who was shut out: %v", err)
 					}
-					if s, err := openAs(after, Read, carl); name == "add" && done == nil && err != nil {
+					s, err := openAs(after, Read, carl)
+					if (name == "add" || name == "replace") && done == nil && err != nil {
 						t.Errorf("who was let in: %v", err)
 					} else if err == nil {
 						s.Close()
+					} else if name == "replace" {
+						opensFor(t, n, after, done, "bert", before)
 					}
 				}
 				for seed := range crashSeeds() / 2 {
