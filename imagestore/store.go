@@ -140,6 +140,9 @@ func Open(ctx context.Context, dir durable.Dir, secrets []Secret, o OpenOptions)
 	return s, nil
 }
 
+// Mode is how the store was opened.
+func (s *Store) Mode() Mode { return s.mode }
+
 // abandon ends a store that did not come to be ready: nothing more is written,
 // and no file of the drive stays open, so that it can be unmounted.
 func (s *Store) abandon(why error) {

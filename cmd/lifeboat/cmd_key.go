@@ -9,25 +9,32 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
+	"lifeboat/catalog"
+	"lifeboat/custody"
 	"lifeboat/imagestore"
 )
 
 func (a *app) keyCommand() *cobra.Command {
 	return group("key", "Say who can open a drive, and print the recovery sheet",
 		"  lifeboat key list --drive A\n  lifeboat key sheet --drive A", "look",
-		a.keyListCommand(), a.keyAddCommand(), a.keyRemoveCommand(), a.keyRotateCommand(), a.keySheetCommand(), a.keyIdentityCommand())
+		a.keyListCommand(), a.keyAddCommand(), a.keyRemoveCommand(), a.keyReplaceCommand(), a.keyRotateCommand(), a.keySheetCommand(), a.keyIdentityCommand())
 }
 
 func (a *app) keyListCommand() *cobra.Command {
 	var drive string
 	c := &cobra.Command{
-		Use: "list", Short: "List the key slots of a drive",
-		Long: "Lists what opens the drive, each alone: passphrases, and the public keys of computers and\n" +
-			"people. KEYS are the generations of the drive's master key that the slot opens; the last one\n" +
-			"seals what is written from now on.",
+		Use: "list", Short: "List who can open the drives, as of when",
+		Long: "Lists what opens each drive of the site, each alone: passphrases, and the public keys of\n" +
+			"computers and people. Drives that are attached are read now; of those that are away it is what\n" +
+			"was seen last, and what waits for their return. KEYS are the generations of the drive's master\n" +
+			"key that the slot opens; the last one seals what is written from now on. With --drive, and on a\n" +
+			"computer without a site, it is one drive as it is now.",
 		Example:     "  lifeboat key list\n  lifeboat key list --drive A --json",
 		Annotations: exits(exitNoDrive), Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if drive == "" && a.hasState() {
+				return a.keyListEverywhere(c.Context())
+			}
 			d, err := a.openDrive(c.Context(), drive, imagestore.Read)
 			if err != nil {
 				return err
@@ -83,21 +90,38 @@ func (a *app) warnOfStraySlots(ctx context.Context, d *openedDrive) error {
 
 // changeKeys opens a drive to change who opens it. A control machine first
 // compares it with what it remembers: nobody is let into, or shut out of, a
-// drive that was put back into an older state.
+// drive that was put back into an older state. Then the drive gets what waited
+// for its return, so that the order of changes is that of asking.
 func (a *app) changeKeys(ctx context.Context, want string, mode imagestore.Mode) (*openedDrive, error) {
 	d, err := a.openDrive(ctx, want, mode)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.knowDrive(ctx, d); err != nil {
+	err = a.withMemory(ctx, func(cat *catalog.Catalog) error {
+		if err := a.sawDrive(ctx, cat, d); err != nil {
+			return err
+		}
+		return a.applyPendingKeys(ctx, cat, d)
+	})
+	if err != nil {
 		d.Close()
 		return nil, err
 	}
 	return d, nil
 }
 
-// knowDrive remembers the drive as it is now, where there is a memory.
-func (a *app) knowDrive(ctx context.Context, d *openedDrive) error {
+// changedKeys remembers that a person changed the slots of one drive.
+func (a *app) changedKeys(ctx context.Context, d *openedDrive, c catalog.KeyChange) error {
+	return a.withMemory(ctx, func(cat *catalog.Catalog) error {
+		facts := keyFacts(c)
+		delete(facts, "changeId")
+		a.enter(ctx, cat, custody.Entry{Act: custody.ActKeys, Item: item(d.store.Drive()), Facts: facts})
+		return a.sawDrive(ctx, cat, d)
+	})
+}
+
+// withMemory does something with the catalogue, where there is one.
+func (a *app) withMemory(ctx context.Context, work func(cat *catalog.Catalog) error) error {
 	if !a.hasState() {
 		return nil
 	}
@@ -106,7 +130,7 @@ func (a *app) knowDrive(ctx context.Context, d *openedDrive) error {
 		return err
 	}
 	defer cat.Close()
-	return a.sawDrive(ctx, cat, d)
+	return work(cat)
 }
 
 // slotChange is the JSON of a key slot that was added or removed.
@@ -145,6 +169,9 @@ func passphraseSlots(slots []imagestore.Slot) (names []string) {
 // a question.
 func (a *app) completeSlots(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	want, _ := c.Flags().GetString("drive")
+	if want == "" && a.hasState() {
+		return a.slotsAnywhere(c.Context()), cobra.ShellCompDirectiveNoFileComp
+	}
 	d, err := a.openDriveQuietly(c.Context(), want)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
+	"lifeboat/catalog"
 	"lifeboat/imagestore"
 )
 
@@ -20,18 +21,25 @@ type newKey struct {
 
 func (a *app) keyAddCommand() *cobra.Command {
 	var drive string
+	var everywhere bool
 	var k newKey
 	c := &cobra.Command{
-		Use: "add NAME", Short: "Let another secret open a drive",
+		Use: "add NAME", Short: "Let another secret open the drives",
 		Long: "Adds a key slot: a passphrase that is typed twice, read from --new-passphrase-file, or made up\n" +
 			"by --generate and shown once; or a public key: a person's, a hardware key's, or another control\n" +
-			"machine's (there: lifeboat key identity). The drive itself is opened with this computer's\n" +
-			"identity or with --passphrase-file.",
-		Example:     "  lifeboat key add board --generate --drive A\n  lifeboat key add anna --recipient age1... --drive A",
-		Annotations: exits(exitNoDrive, exitHeld, exitPerson, exitStopped), Args: exactArgs("a name for the slot"),
+			"machine's (there: lifeboat key identity). A control machine adds it to every drive of the site:\n" +
+			"at once where the drive is attached, and when it returns where it is away. With --drive it is\n" +
+			"that drive alone. Drives are opened with this computer's identity or with --passphrase-file, so\n" +
+			"that a lost secret can be replaced.",
+		Example:     "  lifeboat key add board --generate\n  lifeboat key add anna --recipient age1... --drive A",
+		Annotations: exits(exitPartial, exitNoDrive, exitHeld, exitPerson, exitStopped), Args: exactArgs("a name for the slot"),
 		RunE: func(c *cobra.Command, args []string) error {
 			k.name = args[0]
-			return a.keyAdd(c.Context(), drive, k)
+			all, err := a.everyDrive(drive, everywhere)
+			if err != nil {
+				return err
+			}
+			return a.keyAdd(c.Context(), drive, all, k)
 		},
 	}
 	c.Flags().StringVar(&k.recipient, "recipient", "", "public key (age1...) of a person, a hardware key or a control machine")
@@ -39,10 +47,11 @@ func (a *app) keyAddCommand() *cobra.Command {
 	c.Flags().BoolVar(&k.generate, "generate", false, "make a passphrase up and show it once")
 	c.Flags().BoolVar(&k.dryRun, "dry-run", false, "say what would be added")
 	a.driveFlag(c, &drive)
+	everywhereFlag(c, &everywhere)
 	return c
 }
 
-func (a *app) keyAdd(ctx context.Context, drive string, k newKey) error {
+func (a *app) keyAdd(ctx context.Context, drive string, everywhere bool, k newKey) error {
 	ways := 0
 	for _, given := range []bool{k.recipient != "", k.file != "", k.generate} {
 		if given {
@@ -52,10 +61,13 @@ func (a *app) keyAdd(ctx context.Context, drive string, k newKey) error {
 	if ways > 1 {
 		return usagef("give one of --recipient, --new-passphrase-file and --generate")
 	}
+	if everywhere {
+		return a.addEverywhere(ctx, k)
+	}
 	if k.dryRun {
 		return a.planAddSlot(ctx, drive, k)
 	}
-	slot, shown, err := a.newSlot(ctx, k)
+	slot, _, shown, err := a.newSlot(ctx, k)
 	if err != nil {
 		return err
 	}
@@ -74,7 +86,7 @@ func (a *app) keyAdd(ctx context.Context, drive string, k newKey) error {
 		a.print("%s\n", shown)
 	}
 	a.note("%s opens %s from now on", k.name, d.name())
-	return nil
+	return a.changedKeys(ctx, d, catalog.KeyChange{Kind: catalog.KeyAdd, Slot: k.name})
 }
 
 // planAddSlot says what adding a slot would do.
@@ -106,32 +118,32 @@ func (a *app) planAddSlot(ctx context.Context, drive string, k newKey) error {
 	return nil
 }
 
-// newSlot makes the slot to add; shown is a passphrase that was made up.
-func (a *app) newSlot(ctx context.Context, k newKey) (slot imagestore.NewSlot, shown string, err error) {
+// newSlot makes the slot to add; text is its passphrase if it has one, and shown
+// is the same where it was made up.
+func (a *app) newSlot(ctx context.Context, k newKey) (slot imagestore.NewSlot, text, shown string, err error) {
 	slot.Name = k.name
-	text := ""
 	switch {
 	case k.recipient != "":
 		if slot.Recipient, err = imagestore.ParseRecipient(k.recipient); err != nil {
-			return slot, "", usagef("--recipient: %v", err)
+			return slot, "", "", usagef("--recipient: %v", err)
 		}
-		return slot, "", nil
+		return slot, "", "", nil
 	case k.generate:
 		shown = imagestore.GeneratePassphrase()
 		text = shown
 	case k.file != "":
 		data, err := os.ReadFile(k.file)
 		if err != nil {
-			return slot, "", usagef("--new-passphrase-file: %v", err)
+			return slot, "", "", usagef("--new-passphrase-file: %v", err)
 		}
 		text = string(data)
 	default:
 		if text, err = a.typeNewPassphrase(ctx, k.name); err != nil {
-			return slot, "", err
+			return slot, "", "", err
 		}
 	}
 	if err := imagestore.CheckPassphrase(text); err != nil {
-		return slot, "", &lifeboat.Problem{
+		return slot, "", "", &lifeboat.Problem{
 			What: fmt.Sprintf("that secret is too weak: %v", err),
 			Safe: "nothing was done",
 			Next: "choose a longer one, or have one made up: --generate",
@@ -139,7 +151,7 @@ func (a *app) newSlot(ctx context.Context, k newKey) (slot imagestore.NewSlot, s
 		}
 	}
 	slot.Secret, err = imagestore.Passphrase(text)
-	return slot, shown, err
+	return slot, lineOf(text), shown, err
 }
 
 // typeNewPassphrase lets a person type a new passphrase twice, so that nobody

@@ -9,28 +9,40 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
+	"lifeboat/catalog"
 	"lifeboat/imagestore"
 )
 
 func (a *app) keyRemoveCommand() *cobra.Command {
 	var drive string
-	var yes, dryRun bool
+	var yes, dryRun, everywhere bool
 	c := &cobra.Command{
-		Use: "remove NAME", Short: "Close a drive to a secret",
-		Long: "Removes a key slot: that secret no longer opens the drive as it is now. It helps against nobody\n" +
-			"who copied the drive before, nor against who opened it and kept its master key: for that see\n" +
-			"`lifeboat key rotate`. The last passphrase goes only after the drive's label was typed: a drive\n" +
-			"that only this computer opens is lost with this computer.",
-		Example:     "  lifeboat key remove anna --drive A\n  lifeboat key remove anna --drive A --yes",
-		Annotations: exits(exitNoDrive, exitHeld, exitPerson, exitStopped), Args: exactArgs("the name of a slot"),
+		Use: "remove NAME", Short: "Close the drives to a secret",
+		Long: "Removes a key slot: that secret no longer opens the drive as it is now. A control machine removes\n" +
+			"it from every drive of the site: at once where the drive is attached, and when it returns where\n" +
+			"it is away. With --drive it is that drive alone. It helps against nobody who copied a drive\n" +
+			"before, nor against who opened it and kept its master key: for that see `lifeboat key rotate`.\n" +
+			"The last passphrase goes from one drive at a time, and only after its label was typed: a drive\n" +
+			"that only this computer opens is lost with this computer. This computer's own slot goes only\n" +
+			"after a word was typed, too.",
+		Example:     "  lifeboat key remove anna\n  lifeboat key remove anna --drive A --yes",
+		Annotations: exits(exitPartial, exitNoDrive, exitHeld, exitPerson, exitStopped), Args: exactArgs("the name of a slot"),
 		ValidArgsFunction: a.completeSlots,
 		RunE: func(c *cobra.Command, args []string) error {
+			all, err := a.everyDrive(drive, everywhere)
+			switch {
+			case err != nil:
+				return err
+			case all:
+				return a.removeEverywhere(c.Context(), args[0], yes, dryRun)
+			}
 			return a.keyRemove(c.Context(), drive, args[0], yes, dryRun)
 		},
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be closed to whom")
 	a.driveFlag(c, &drive)
+	everywhereFlag(c, &everywhere)
 	return c
 }
 
@@ -63,6 +75,9 @@ func (a *app) keyRemove(ctx context.Context, drive, name string, yes, dryRun boo
 		a.printJSON(slotChange{Name: name, Drive: d.store.Drive().ID})
 	}
 	a.note("%s no longer opens %s as it is now; copies of it that were taken before it still opens", name, d.name())
+	if err := a.changedKeys(ctx, d, catalog.KeyChange{Kind: catalog.KeyRemove, Slot: name}); err != nil {
+		return err
+	}
 	return a.warnOfStraySlots(ctx, d)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
+	"lifeboat/catalog"
 	"lifeboat/imagestore"
 )
 
@@ -22,6 +23,7 @@ type keyRotation struct {
 	// allData seals anew what is there; resume goes on with that under the key
 	// that an earlier try made.
 	allData, resume bool
+	everywhere      bool
 }
 
 func (a *app) keyRotateCommand() *cobra.Command {
@@ -35,12 +37,23 @@ func (a *app) keyRotateCommand() *cobra.Command {
 			"slot behind. What was stored before stays sealed with the older key; --all-data reads it, seals\n" +
 			"it anew and drops the older key, which takes as long as copying the drive twice. Nobody else\n" +
 			"may use the drive meanwhile. It can be stopped, and goes on with --resume.\n" +
+			"With --everywhere every drive of the site gets a new key, without --all-data: at once where it\n" +
+			"is attached, and when it returns where it is away.\n" +
 			"Nothing of this helps against copies that were taken already.",
 		Example:     "  lifeboat key rotate --drive A --drop anna\n  lifeboat key rotate --drive A --all-data --dry-run",
-		Annotations: exits(exitNoDrive, exitHeld, exitDamage, exitPerson, exitStopped), Args: noArgs,
+		Annotations: exits(exitPartial, exitNoDrive, exitHeld, exitDamage, exitPerson, exitStopped), Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if r.resume && !r.allData {
 				return usagef("--resume goes with --all-data")
+			}
+			if r.everywhere {
+				if _, err := a.everyDrive(drive, true); err != nil {
+					return err
+				}
+				if r.allData || len(r.secretOf) > 0 {
+					return usagef("--everywhere goes without --all-data and --secret-of: those are for one drive")
+				}
+				return a.rotateEverywhere(c.Context(), r)
 			}
 			return a.keyRotate(c.Context(), drive, r)
 		},
@@ -53,6 +66,7 @@ func (a *app) keyRotateCommand() *cobra.Command {
 	c.Flags().BoolVar(&r.dryRun, "dry-run", false, "say what would be done")
 	c.RegisterFlagCompletionFunc("drop", a.completeSlots)
 	a.driveFlag(c, &drive)
+	everywhereFlag(c, &r.everywhere)
 	return c
 }
 
@@ -113,7 +127,7 @@ func (a *app) rotateKey(ctx context.Context, d *openedDrive, r keyRotation, o im
 			return slotProblem(d, err)
 		}
 		// This computer follows its own rotation; others follow by the drive's proof.
-		if err := a.knowDrive(ctx, d); err != nil {
+		if err := a.changedKeys(ctx, d, catalog.KeyChange{Kind: catalog.KeyRotate}); err != nil {
 			return err
 		}
 		o.Drop = nil

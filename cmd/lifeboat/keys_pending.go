@@ -2,14 +2,24 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
 
+	"lifeboat"
 	"lifeboat/catalog"
+	"lifeboat/custody"
+	"lifeboat/imagestore"
 )
 
+// passphraseSlot is the slot of the site's secret, or of a drive's own one.
+const passphraseSlot = "passphrase"
+
 // pendingKeys says how many changes of key slots each known drive lacks, by the
-// drive's id; one that lacks none is left out.
+// drive's id; one that lacks none, or is retired, is left out.
 func (a *app) pendingKeys(ctx context.Context, cat *catalog.Catalog) (map[string]int, error) {
-	drives, err := cat.Drives(ctx)
+	drives, err := a.keyDrives(ctx, cat)
 	if err != nil {
 		return nil, err
 	}
@@ -24,4 +34,317 @@ func (a *app) pendingKeys(ctx context.Context, cat *catalog.Catalog) (map[string
 		}
 	}
 	return pending, nil
+}
+
+// keyDrives are the drives of this site that changes of key slots are meant for:
+// all that were ever seen and are not retired. A ledger that does not hold
+// retires none.
+func (a *app) keyDrives(ctx context.Context, cat *catalog.Catalog) ([]catalog.Drive, error) {
+	site, err := a.loadSite()
+	if err != nil {
+		return nil, err
+	}
+	drives, err := cat.Drives(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list custody.List
+	if entries, err := cat.Ledger(ctx); err == nil {
+		list = custody.Replay(entries)
+	}
+	return slices.DeleteFunc(drives, func(d catalog.Drive) bool {
+		kept, known := list.Of(d.ID)
+		return d.SiteID != site.Site.ID || known && kept.Place.State == custody.Retired
+	}), nil
+}
+
+// applyPendingKeys gives a drive that has returned the changes of its key slots
+// that were made while it was away, in their order. It can be cut off anywhere and
+// done again. What cannot be applied is warned of and stays pending; only what
+// makes the drive unusable is an error. The drive may be open Write or Alone.
+func (a *app) applyPendingKeys(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
+	changes, err := cat.PendingKeyChanges(ctx, d.store.Drive().ID)
+	if err != nil || len(changes) == 0 {
+		return err
+	}
+	_, secrets, err := a.loadPendingSecrets()
+	if err != nil {
+		p := problemOf(err)
+		a.warn("%s. Next: %s", p.What, p.Next)
+	}
+	waiting := map[string]bool{}
+	for _, c := range changes {
+		err := errWaitsForEarlier
+		if !waiting[c.Slot] || c.Slot == "" {
+			err = a.applyKeyChange(ctx, d, c, secrets)
+		}
+		if ctx.Err() != nil || errors.Is(err, lifeboat.ErrDriveGone) || errors.Is(err, errDriveClosed) {
+			return err
+		}
+		if err != nil {
+			waiting[c.Slot] = true
+			err = a.keyChangeWaits(ctx, cat, d, c, err)
+		} else {
+			err = a.keyChangeDone(ctx, cat, d, c.KeyChange)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := a.sawDrive(ctx, cat, d); err != nil {
+		return err
+	}
+	return a.dropSettledSecrets(ctx, cat)
+}
+
+// errWaitsForEarlier: changes of one slot are applied in their order.
+var errWaitsForEarlier = errors.New("an earlier change of this key slot waits")
+
+func (a *app) keyChangeWaits(ctx context.Context, cat *catalog.Catalog, d *openedDrive, c catalog.PendingKeyChange, why error) error {
+	p := problemOf(why)
+	a.warn("%s: %s is still pending: %s", d.name(), changeWords(c.KeyChange), p.What)
+	return cat.KeyChangeTrouble(ctx, c.ID, d.store.Drive().ID, oneLine(plainText(p.What)))
+}
+
+func (a *app) keyChangeDone(ctx context.Context, cat *catalog.Catalog, d *openedDrive, c catalog.KeyChange) error {
+	if err := cat.KeyChangeApplied(ctx, c.ID, d.store.Drive().ID, a.now()); err != nil {
+		return err
+	}
+	a.enter(ctx, cat, custody.Entry{Act: custody.ActKeys, Item: item(d.store.Drive()), Facts: keyFacts(c)})
+	a.note("%s: %s is applied", d.name(), changeWords(c))
+	return nil
+}
+
+// keyFacts are what the ledger says of a change.
+func keyFacts(c catalog.KeyChange) map[string]string {
+	facts := map[string]string{"change": string(c.Kind), "changeId": c.ID}
+	if c.Slot != "" {
+		facts["slot"] = custody.Clean(c.Slot)
+	}
+	return facts
+}
+
+// changeWords names a change for people.
+func changeWords(c catalog.KeyChange) string {
+	text := map[catalog.KeyChangeKind]string{
+		catalog.KeyAdd: "key slot %q that was added", catalog.KeyRemove: "the removal of key slot %q",
+		catalog.KeyReplace: "the new passphrase of key slot %q", catalog.KeyRotate: "the new master key%.0s",
+	}[c.Kind]
+	return fmt.Sprintf(text, c.Slot) + " on " + c.MadeAt.Local().Format(time.DateOnly)
+}
+
+// applyKeyChange makes one change on a drive. It is nil for one that the drive has
+// already.
+func (a *app) applyKeyChange(ctx context.Context, d *openedDrive, c catalog.PendingKeyChange, known pendingSecrets) error {
+	if c.Kind == catalog.KeyRotate {
+		return a.rotatePending(ctx, d, known)
+	}
+	slots, err := d.store.Slots(ctx)
+	if err != nil {
+		return err
+	}
+	var slot *imagestore.Slot
+	if i := slices.IndexFunc(slots, func(s imagestore.Slot) bool { return s.Name == c.Slot }); i >= 0 {
+		slot = &slots[i]
+	}
+	switch c.Kind {
+	case catalog.KeyAdd:
+		return a.addPending(ctx, d, slot, c, known)
+	case catalog.KeyRemove:
+		return a.removePending(ctx, d, slot, slots, c)
+	case catalog.KeyReplace:
+		return a.replacePending(ctx, d, slot, c, known)
+	}
+	return fmt.Errorf("a change of the kind %q is of a newer version of this program", c.Kind)
+}
+
+func (a *app) addPending(ctx context.Context, d *openedDrive, slot *imagestore.Slot, c catalog.PendingKeyChange, known pendingSecrets) error {
+	collides := fmt.Errorf("it has another key slot named %q; remove that one: lifeboat key remove %s --drive %s", c.Slot, shellWord(c.Slot), shellWord(d.found.Drive.Label))
+	if len(c.Recipients) > 0 {
+		to, err := imagestore.ParseRecipient(c.Recipients[0])
+		switch {
+		case err != nil:
+			return err
+		case slot == nil:
+			return d.store.AddSlot(ctx, imagestore.NewSlot{Name: c.Slot, Recipient: to})
+		case slot.Recipient != to.String():
+			return collides
+		}
+		return nil
+	}
+	secret, err := pendingPassphrase(c, known)
+	switch {
+	case err != nil:
+		return err
+	case slot == nil:
+		return d.store.AddSlot(ctx, imagestore.NewSlot{Name: c.Slot, Secret: secret})
+	case d.store.CheckSecret(ctx, c.Slot, secret) != nil:
+		return collides
+	}
+	return nil
+}
+
+// pendingPassphrase is the new passphrase of a change.
+func pendingPassphrase(c catalog.PendingKeyChange, known pendingSecrets) (imagestore.Secret, error) {
+	s, ok := known.Secrets[c.ID]
+	if !ok {
+		return imagestore.Secret{}, fmt.Errorf("its passphrase is not known on this computer (asked for by %s); give it again: lifeboat key replace %s", c.MadeBy, shellWord(c.Slot))
+	}
+	return imagestore.Passphrase(s.New)
+}
+
+func (a *app) removePending(ctx context.Context, d *openedDrive, slot *imagestore.Slot, slots []imagestore.Slot, c catalog.PendingKeyChange) error {
+	if slot == nil {
+		return nil
+	}
+	ours, err := a.identity()
+	if err != nil {
+		return err
+	}
+	meant := slices.Contains(c.Recipients, slot.Recipient)
+	switch {
+	case ours != nil && slot.Recipient == ours.String() && !meant:
+		// On a drive that this computer made, the name is its own.
+		return nil
+	case len(c.Recipients) > 0 && !meant:
+		return fmt.Errorf("its key slot %q holds another key than the one that was removed; look who that is: lifeboat key list --drive %s", c.Slot, shellWord(d.found.Drive.Label))
+	case slot.Kind == "passphrase" && len(passphraseSlots(slots)) == 1:
+		return fmt.Errorf("%q is its last passphrase; add another one first: lifeboat key add NAME --generate", c.Slot)
+	}
+	return d.store.RemoveSlot(ctx, c.Slot)
+}
+
+// replacePending gives a passphrase slot its new secret. The site's secret is
+// replaced on drives that it opens: a drive with a secret of its own keeps that.
+func (a *app) replacePending(ctx context.Context, d *openedDrive, slot *imagestore.Slot, c catalog.PendingKeyChange, known pendingSecrets) error {
+	secret, err := pendingPassphrase(c, known)
+	if err != nil {
+		return err
+	}
+	s := known.Secrets[c.ID]
+	if slot != nil && slot.Kind != "passphrase" {
+		return fmt.Errorf("its key slot %q is a public key, not a passphrase", c.Slot)
+	}
+	if slot != nil && s.Old != "" {
+		_, err := firstThatOpens(ctx, d, c.Slot, []string{s.Old, s.New})
+		if errors.Is(err, lifeboat.ErrWrongSecret) {
+			a.note("%s has a secret of its own in %q, and keeps it", d.name(), c.Slot)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	// Again even where it opens already: a replacement that was cut off leaves the
+	// old one beside it.
+	return d.store.ReplaceSlot(ctx, imagestore.NewSlot{Name: c.Slot, Secret: secret})
+}
+
+// errDriveClosed: a drive was closed to be opened alone, and did not open again.
+var errDriveClosed = errors.New("the drive could not be opened again")
+
+// rotatePending gives a drive its new master key, which nobody may be beside.
+func (a *app) rotatePending(ctx context.Context, d *openedDrive, known pendingSecrets) error {
+	slots, err := d.store.Slots(ctx)
+	if err != nil {
+		return err
+	}
+	texts := []string{d.keys.Passphrase}
+	if _, site, err := a.loadSiteSecrets(); err == nil {
+		texts = append(texts, site.Passphrase)
+	}
+	for _, s := range known.Secrets {
+		texts = append(texts, s.New, s.Old)
+	}
+	secrets := map[string]imagestore.Secret{}
+	for _, name := range passphraseSlots(slots) {
+		secret, err := firstThatOpens(ctx, d, name, texts)
+		if errors.Is(err, lifeboat.ErrWrongSecret) {
+			return fmt.Errorf("the passphrase of its key slot %q is not known here; rotate it by hand: lifeboat key rotate --drive %s --secret-of %s=FILE", name, shellWord(d.found.Drive.Label), shellWord(name))
+		}
+		if err != nil {
+			return err
+		}
+		secrets[name] = secret
+	}
+	return a.alone(ctx, d, func() error { return d.store.Rotate(ctx, imagestore.RotateOptions{Secrets: secrets}) })
+}
+
+// alone does work on a drive that nobody else has open, and leaves it open for
+// writing as before. An error that wraps errDriveClosed leaves it closed.
+func (a *app) alone(ctx context.Context, d *openedDrive, work func() error) error {
+	if d.store.Mode() == imagestore.Alone {
+		return work()
+	}
+	held := a.reopen(ctx, d, imagestore.Alone)
+	if held == nil {
+		held = work()
+	}
+	// Also after a refusal: somebody reads the drive, and may go on reading.
+	return errors.Join(held, a.reopen(context.WithoutCancel(ctx), d, imagestore.Write))
+}
+
+// reopen closes a drive and opens the same one in another mode.
+func (a *app) reopen(ctx context.Context, d *openedDrive, mode imagestore.Mode) error {
+	keys := a.allKeys(d.keys)
+	err := d.Close()
+	if err == nil || mode == imagestore.Write {
+		var again *openedDrive
+		if again, err = a.openFound(ctx, d.found, keys, mode, nil); err == nil {
+			d.store, d.dir = again.store, again.dir
+			return nil
+		}
+	}
+	if mode == imagestore.Write {
+		return errors.Join(errDriveClosed, err)
+	}
+	return err
+}
+
+// allKeys are what opened a drive, and this computer's identity beside it: the
+// passphrase may just have been changed.
+func (a *app) allKeys(keys secretKeys) secretKeys {
+	if id, err := a.identity(); err == nil && id != nil {
+		keys.Identity = id.SecretText()
+	}
+	return keys
+}
+
+// dropSettledSecrets forgets the passphrases that no drive waits for any more.
+// Those of changes that the catalogue does not know stay: it may be a new one.
+func (a *app) dropSettledSecrets(ctx context.Context, cat *catalog.Catalog) error {
+	unlock, err := a.lockState()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, secrets, err := a.loadPendingSecrets()
+	if err != nil || len(secrets.Secrets) == 0 {
+		return nil // what is damaged was said
+	}
+	changes, err := cat.KeyChanges(ctx)
+	if err != nil {
+		return err
+	}
+	drives, err := a.keyDrives(ctx, cat)
+	if err != nil {
+		return err
+	}
+	waited := map[string]bool{}
+	for _, d := range drives {
+		pending, err := cat.PendingKeyChanges(ctx, d.ID)
+		if err != nil {
+			return err
+		}
+		for _, c := range pending {
+			waited[c.ID] = true
+		}
+	}
+	return a.changePendingSecrets(func(all map[string]pendingSecret) {
+		for _, c := range changes {
+			if !waited[c.ID] {
+				delete(all, c.ID)
+			}
+		}
+	})
 }

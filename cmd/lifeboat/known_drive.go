@@ -19,6 +19,9 @@ func (a *app) sawDrive(ctx context.Context, cat *catalog.Catalog, d *openedDrive
 	}
 	err := cat.RecordDrive(ctx, seen)
 	var suspect *catalog.SuspectError
+	if err == nil {
+		return a.sawSlots(ctx, cat, d)
+	}
 	if !errors.As(err, &suspect) {
 		return err
 	}
@@ -32,6 +35,19 @@ func (a *app) sawDrive(ctx context.Context, cat *catalog.Catalog, d *openedDrive
 		p.Next = "find out who made it anew with this label and id; use another drive"
 	}
 	return p
+}
+
+// sawSlots remembers who opens a drive as it is now.
+func (a *app) sawSlots(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
+	slots, err := d.store.Slots(ctx)
+	if err != nil {
+		return err
+	}
+	var seen []catalog.KeySlot
+	for _, s := range slots {
+		seen = append(seen, catalog.KeySlot{Name: s.Name, Kind: s.Kind, Recipient: s.Recipient, CreatedAt: s.CreatedAt, Generations: spanOf(s.Generations)})
+	}
+	return cat.RecordKeySlots(ctx, d.store.Drive().ID, seen, a.now())
 }
 
 // recallDrive compares a drive with what is remembered of it, before it is
