@@ -15,10 +15,9 @@ var carried = []carriedTable{
 	{name: "documents"},
 	{name: "witnesses"},
 	{name: "key_changes"},
-	{name: "key_changes_on_drives"},
+	{name: "key_changes_on_drives", driveColumn: "drive_id"},
 	{name: "key_slots", driveColumn: "drive_id"},
 	{name: "ledger_forks"},
-	{name: "witnesses"},
 }
 
 // excluded are the tables that no drive carries, each with its reason. A table is

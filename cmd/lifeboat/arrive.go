@@ -71,7 +71,12 @@ func (a *app) arrived(ctx context.Context, cat *catalog.Catalog, d *openedDrive)
 	if err := a.joinLedger(ctx, cat, d); err != nil {
 		a.warn("the ledger on %s is not compared with this computer's: %v", d.name(), err)
 	}
-	return a.inUse(ctx, cat, d)
+	if err := a.inUse(ctx, cat, d); err != nil {
+		return err
+	}
+	// After the joining: another control machine may have changed who opens the
+	// drives.
+	return a.keysArrived(ctx, cat, d)
 }
 
 // onlyOfItsID refuses a drive that is attached twice: one is a copy of the other,

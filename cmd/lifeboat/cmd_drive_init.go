@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
+	"lifeboat/catalog"
 	"lifeboat/imagestore"
 	"lifeboat/internal/durable"
 	"lifeboat/rotation"
@@ -102,6 +103,8 @@ type newDrive struct {
 	site    *siteFile
 	options rotation.InitOptions
 	missing []missingProgram
+	// changes of the site's key slots are those that it is made with.
+	changes []catalog.KeyChange
 }
 
 func (a *app) newDrive(ctx context.Context, label string) (*newDrive, error) {
@@ -120,17 +123,18 @@ func (a *app) newDrive(ctx context.Context, label string) (*newDrive, error) {
 	if err := a.labelIsFree(ctx, site, label); err != nil {
 		return nil, err
 	}
-	n := &newDrive{site: site}
+	slots, changes, err := a.slotsOfNewDrive(ctx, id, secret)
+	if err != nil {
+		return nil, err
+	}
+	n := &newDrive{site: site, changes: changes}
 	n.options = rotation.InitOptions{Label: label, SiteID: secrets.Site.ID, Contact: site.Site.Contact, Now: a.now()}
 	n.options.Programs, n.missing = a.programs()
 	if site.Site.NameOnDrives {
 		n.options.CompanyName = site.Site.Name
 	}
 	n.options.CreateStore = func(ctx context.Context, dir durable.Dir, drive lifeboat.Drive) error {
-		return imagestore.Create(ctx, dir, imagestore.CreateOptions{Drive: drive, Site: secrets.Site, Program: version, Now: a.now(), Slots: []imagestore.NewSlot{
-			{Name: "passphrase", Secret: secret},
-			{Name: "control machine", Recipient: id.Recipient()},
-		}})
+		return imagestore.Create(ctx, dir, imagestore.CreateOptions{Drive: drive, Site: secrets.Site, Program: version, Now: a.now(), Slots: slots})
 	}
 	return n, nil
 }
@@ -142,6 +146,9 @@ func (a *app) driveIsMade(ctx context.Context, drive lifeboat.Drive, path string
 	}
 	if err := a.rememberDrive(ctx, path); err != nil {
 		a.warn("drive %s is made, but the catalogue does not know it yet: %v", drive.Label, err)
+	}
+	if err := a.newDriveHas(ctx, drive.ID, n.changes); err != nil {
+		a.warn("drive %s is made, but the catalogue does not know who was let into it: %v", drive.Label, err)
 	}
 	if a.json {
 		a.printJSON(struct {

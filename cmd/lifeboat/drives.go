@@ -45,6 +45,8 @@ type openedDrive struct {
 	dir   durable.Dir
 	// keys opened it, and may open it again.
 	keys secretKeys
+	// keepsOwn: a change of the site's passphrase was not meant for it.
+	keepsOwn bool
 	// now is the clock of the command that opened it.
 	now func() time.Time
 	// speed is what the drive was measured to write, in bytes per second; several

@@ -17,13 +17,15 @@ import (
 
 func everywhereFlag(c *cobra.Command, everywhere *bool) {
 	c.Flags().BoolVar(everywhere, "everywhere", false, "on every drive of the site, now or when it returns")
-	c.MarkFlagsMutuallyExclusive("everywhere", "drive")
 }
 
 // everyDrive says whether a change of key slots is meant for every drive of the
 // site: what a control machine means where no drive is named.
 func (a *app) everyDrive(drive string, everywhere bool) (bool, error) {
-	if !everywhere && drive != "" {
+	if everywhere && drive != "" {
+		return false, usagef("--everywhere and --drive exclude each other")
+	}
+	if drive != "" {
 		return false, nil
 	}
 	_, err := a.loadSite()
@@ -115,12 +117,14 @@ func (a *app) order(ctx context.Context, o keyOrder) error {
 	if o.shown != "" && !a.json {
 		a.print("%s\n", o.shown)
 	}
+	own := map[string]bool{}
 	for _, d := range open {
 		if err := a.applyPendingKeys(ctx, cat, d); err != nil {
 			refused[d.store.Drive().ID] = problemOf(err).What
 		}
+		own[d.store.Drive().ID] = d.keepsOwn
 	}
-	result, err := a.orderResult(ctx, cat, o, refused)
+	result, err := a.orderResult(ctx, cat, o, refused, own)
 	if err != nil {
 		return err
 	}
@@ -245,8 +249,9 @@ func plannedOrder(drives []driveKeys) keyOrderResult {
 	return r
 }
 
-// orderResult says which drives have a change, as the catalogue knows it.
-func (a *app) orderResult(ctx context.Context, cat *catalog.Catalog, o keyOrder, refused map[string]string) (keyOrderResult, error) {
+// orderResult says which drives have a change, as the catalogue knows it. Those
+// that keep a secret of their own are left out.
+func (a *app) orderResult(ctx context.Context, cat *catalog.Catalog, o keyOrder, refused map[string]string, own map[string]bool) (keyOrderResult, error) {
 	r := keyOrderResult{Name: o.change.Slot, Change: o.change.ID, Passphrase: o.shown, Applied: []keyOrderDrive{}, Pending: []keyOrderDrive{}}
 	drives, err := a.keyDrives(ctx, cat)
 	if err != nil {
@@ -260,6 +265,7 @@ func (a *app) orderResult(ctx context.Context, cat *catalog.Catalog, o keyOrder,
 		}
 		i := slices.IndexFunc(pending, func(p catalog.PendingKeyChange) bool { return p.ID == o.change.ID })
 		switch {
+		case own[d.ID]:
 		case i < 0:
 			r.Applied = append(r.Applied, one)
 		case one.Why == "":

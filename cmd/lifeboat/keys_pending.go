@@ -81,10 +81,15 @@ func (a *app) applyPendingKeys(ctx context.Context, cat *catalog.Catalog, d *ope
 		if ctx.Err() != nil || errors.Is(err, lifeboat.ErrDriveGone) || errors.Is(err, errDriveClosed) {
 			return err
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errKeepsOwn):
+			d.keepsOwn = true
+			a.note("%s has a secret of its own in %q, and keeps it", d.name(), c.Slot)
+			err = cat.KeyChangeApplied(ctx, c.ID, d.store.Drive().ID, a.now())
+		case err != nil:
 			waiting[c.Slot] = true
 			err = a.keyChangeWaits(ctx, cat, d, c, err)
-		} else {
+		default:
 			err = a.keyChangeDone(ctx, cat, d, c.KeyChange)
 		}
 		if err != nil {
@@ -96,6 +101,22 @@ func (a *app) applyPendingKeys(ctx context.Context, cat *catalog.Catalog, d *ope
 	}
 	return a.dropSettledSecrets(ctx, cat)
 }
+
+// keysArrived is applyPendingKeys for a command that has other work to do: only a
+// drive that cannot be used any more stops it.
+func (a *app) keysArrived(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
+	err := a.applyPendingKeys(ctx, cat, d)
+	if err == nil || ctx.Err() != nil || errors.Is(err, lifeboat.ErrDriveGone) || errors.Is(err, errDriveClosed) {
+		return err
+	}
+	p := problemOf(err)
+	a.warn("%s: what was changed in who opens it may still be pending: %s (%s)", d.name(), p.What, p.Next)
+	return nil
+}
+
+// errKeepsOwn: the drive has a passphrase of its own, and the site's new one is
+// not meant for it.
+var errKeepsOwn = errors.New("it has a secret of its own, and keeps it")
 
 // errWaitsForEarlier: changes of one slot are applied in their order.
 var errWaitsForEarlier = errors.New("an earlier change of this key slot waits")
@@ -115,9 +136,14 @@ func (a *app) keyChangeDone(ctx context.Context, cat *catalog.Catalog, d *opened
 	return nil
 }
 
+// changeFacts are the ledger's words (docs/reference/ledger.md).
+var changeFacts = map[catalog.KeyChangeKind]string{
+	catalog.KeyAdd: "added", catalog.KeyRemove: "removed", catalog.KeyReplace: "replaced", catalog.KeyRotate: "rotated",
+}
+
 // keyFacts are what the ledger says of a change.
 func keyFacts(c catalog.KeyChange) map[string]string {
-	facts := map[string]string{"change": string(c.Kind), "changeId": c.ID}
+	facts := map[string]string{"change": changeFacts[c.Kind], "changeId": c.ID}
 	if c.Slot != "" {
 		facts["slot"] = custody.Clean(c.Slot)
 	}
@@ -228,8 +254,7 @@ func (a *app) replacePending(ctx context.Context, d *openedDrive, slot *imagesto
 	if slot != nil && s.Old != "" {
 		_, err := firstThatOpens(ctx, d, c.Slot, []string{s.Old, s.New})
 		if errors.Is(err, lifeboat.ErrWrongSecret) {
-			a.note("%s has a secret of its own in %q, and keeps it", d.name(), c.Slot)
-			return nil
+			return errKeepsOwn
 		}
 		if err != nil {
 			return err
