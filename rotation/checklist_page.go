@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"lifeboat/custody"
 )
@@ -25,7 +27,9 @@ var rotationTemplates = template.Must(template.New("").Funcs(template.FuncMap{
 type ChecklistFacts struct {
 	// Site is what the page is headed with. Empty where drives do not say whose
 	// they are either.
-	Site      string
+	Site string
+	// Summary is one sentence: what is lost if the building burns down now.
+	Summary   string
 	PrintedAt time.Time
 	Zone      *time.Location
 	Decision  Decision
@@ -41,8 +45,6 @@ type ChecklistFacts struct {
 type checklistPage struct {
 	ChecklistFacts
 	Printed string
-	// Summary is one sentence: what is lost if the building burns down.
-	Summary string
 	Lines   []checklistLine
 	Stock   []stockLine
 	People  []Person
@@ -76,8 +78,7 @@ func ChecklistHTML(f ChecklistFacts) (string, error) {
 	if f.Zone == nil {
 		f.Zone = time.UTC
 	}
-	p := checklistPage{ChecklistFacts: f, Printed: f.PrintedAt.In(f.Zone).Format("2 January 2006, 15:04 MST"),
-		Summary: ExposureSentence(f.Decision.Exposure), HeadText: headText(f.Head)}
+	p := checklistPage{ChecklistFacts: f, Printed: f.PrintedAt.In(f.Zone).Format("2 January 2006, 15:04 MST"), HeadText: headText(f.Head)}
 	for i, s := range f.Decision.Steps {
 		p.Lines = append(p.Lines, f.line(i+1, s))
 	}
@@ -109,7 +110,7 @@ func ChecklistHTML(f ChecklistFacts) (string, error) {
 }
 
 func (f ChecklistFacts) line(number int, s Step) checklistLine {
-	l := checklistLine{Step: s, Number: number, Text: s.Words(), DueDay: dayWords(s.Due), Signs: !s.Seen,
+	l := checklistLine{Step: s, Number: number, Text: sentence(s.Words()), DueDay: dayWords(s.Due), Signs: !s.Seen,
 		Seal: s.Kind == StepDeposit || s.Kind == StepCollect}
 	if s.Done != nil {
 		l.By = s.Done.At.In(f.Zone).Format("Mon 2 Jan, 15:04")
@@ -150,33 +151,41 @@ func headText(h custody.Head) string {
 	return fmt.Sprintf("%d:%s", h.Sequence, h.Hash)
 }
 
-// Words say what is to be done, to somebody who never did it.
+// Words say a step as what somebody does: "bring drive A to bank".
 func (s Step) Words() string {
-	at := ""
-	if s.Location != "" {
-		at = " at " + s.Location
+	at := func(word, otherwise string) string {
+		if s.Location == "" {
+			return otherwise
+		}
+		return word + " " + s.Location
 	}
 	switch s.Kind {
 	case StepAttach:
-		return fmt.Sprintf("Plug in drive %s", s.Label)
+		return fmt.Sprintf("attach drive %s to the computer", s.Label)
 	case StepExport:
-		return fmt.Sprintf("Export all machines to drive %s", s.Label)
+		return fmt.Sprintf("export to drive %s", s.Label)
 	case StepVerify:
-		return fmt.Sprintf("Verify everything on drive %s", s.Label)
+		return fmt.Sprintf("read everything on drive %s", s.Label)
 	case StepEject:
-		return fmt.Sprintf("Eject drive %s: read back, unmount, then unplug it", s.Label)
+		return fmt.Sprintf("read back and unmount drive %s", s.Label)
 	case StepDepart:
-		return fmt.Sprintf("Take drive %s out of the house", s.Label)
+		return fmt.Sprintf("take drive %s out of the house", s.Label)
 	case StepDeposit:
-		return fmt.Sprintf("Deposit drive %s%s", s.Label, at)
+		return fmt.Sprintf("bring drive %s %s", s.Label, at("to", "to its place offsite"))
 	case StepRecall:
-		return fmt.Sprintf("Ask%s for drive %s", strings.Replace(at, " at ", " ", 1), s.Label)
+		return fmt.Sprintf("call %s: drive %s is to come home", cmp.Or(s.Location, "the place"), s.Label)
 	case StepCollect:
-		return fmt.Sprintf("Collect drive %s%s", s.Label, at)
+		return fmt.Sprintf("fetch drive %s %s", s.Label, at("at", "where it is"))
 	case StepArrive:
-		return fmt.Sprintf("Bring drive %s home", s.Label)
+		return fmt.Sprintf("bring drive %s home%s", s.Label, at(", to", ""))
 	}
-	return string(s.Kind) + " drive " + s.Label
+	return fmt.Sprintf("%s drive %s", s.Kind, s.Label)
+}
+
+// sentence begins with a capital letter.
+func sentence(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(first)) + text[size:]
 }
 
 // dayWords is a day as people write it on a wall.
@@ -200,45 +209,6 @@ func placeWords(p custody.Place) string {
 		words += ", " + p.Holder
 	}
 	return words
-}
-
-// ExposureSentence answers in one sentence what would be lost if the building
-// burned down now.
-func ExposureSentence(all []Exposure) string {
-	if len(all) == 0 {
-		return "No machine is known yet."
-	}
-	oldest, none := time.Duration(0), 0
-	for _, e := range all {
-		if e.DriveID == "" {
-			none++
-			continue
-		}
-		oldest = max(oldest, e.Age)
-	}
-	machines := fmt.Sprintf("%d machines", len(all))
-	if len(all) == 1 {
-		machines = "1 machine"
-	}
-	switch {
-	case none == len(all):
-		return fmt.Sprintf("If the building burned down now, everything would be lost: no drive with a verified copy of the %s is offsite.", machines)
-	case none > 0:
-		return fmt.Sprintf("If the building burned down now, %d of %s would be lost whole, and up to %s of the others.", none, machines, ageWords(oldest))
-	}
-	return fmt.Sprintf("If the building burned down now, up to %s of work on %s would be lost.", ageWords(oldest), machines)
-}
-
-// ageWords rounds up: nobody is told that less is lost than is.
-func ageWords(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d <= time.Hour:
-		return "an hour"
-	case d < 2*day:
-		return fmt.Sprintf("%d hours", (d+time.Hour-1)/time.Hour)
-	}
-	return fmt.Sprintf("%d days", (d+day-1)/day)
 }
 
 func fillPage(name string, data any) (string, error) {

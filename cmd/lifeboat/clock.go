@@ -58,7 +58,7 @@ func (a *app) setClock(c *cobra.Command) error {
 		return err
 	}
 	a.ahead = time.Until(t)
-	a.note("TRIAL: this command takes the time to be %s", stamp(t))
+	a.note("TRIAL: this command takes the time to be %s", t.In(a.zone()).Format("Mon 2 Jan 2006 15:04 MST"))
 	return nil
 }
 

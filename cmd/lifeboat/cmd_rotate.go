@@ -81,14 +81,14 @@ func (j judgement) outcome() error {
 	case len(missed) > 0:
 		return &lifeboat.Problem{
 			What: fmt.Sprintf("the newest verified copy offsite is older than its objective: %s", list(missed)),
-			Safe: j.answer(), Next: j.headline(), Err: lifeboat.ErrPartial,
+			Safe: j.answer(), Next: j.nextWords(), Err: lifeboat.ErrPartial,
 		}
 	case len(due) > 0:
-		return &lifeboat.Problem{What: fmt.Sprintf("%s due: %s", areSteps(len(due)), shortID(due[0].ID)), Safe: j.answer(), Next: j.headline(), Err: errNeedsPerson}
+		return &lifeboat.Problem{What: fmt.Sprintf("%s due: %s", areSteps(len(due)), shortID(due[0].ID)), Safe: j.answer(), Next: j.nextWords(), Err: errNeedsPerson}
 	case j.decision.Doubt != "":
 		return &lifeboat.Problem{What: "the clock is doubted: " + j.decision.Doubt, Safe: j.answer(), Next: "when it is right: lifeboat rotate sign clock --by NAME", Err: errNeedsPerson}
 	case len(j.decision.Blocked) > 0:
-		return &lifeboat.Problem{What: "blocked: " + j.decision.Blocked[0], Safe: j.answer(), Next: j.headline(), Err: errNeedsPerson}
+		return &lifeboat.Problem{What: "blocked: " + j.decision.Blocked[0], Safe: j.answer(), Next: j.nextWords(), Err: errNeedsPerson}
 	case len(j.decision.Reminders) > 0:
 		return &lifeboat.Problem{What: j.decision.Reminders[0], Safe: j.answer(), Next: "see the list: lifeboat rotate", Err: errNeedsPerson}
 	}

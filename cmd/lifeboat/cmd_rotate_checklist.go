@@ -64,7 +64,7 @@ func (a *app) printChecklist(ctx context.Context, out string) error {
 	if err != nil {
 		return err
 	}
-	f := rotation.ChecklistFacts{PrintedAt: j.now, Zone: j.policy.Calendar.Zone, Decision: j.decision, Policy: j.policy,
+	f := rotation.ChecklistFacts{Summary: j.answer(), PrintedAt: j.now, Zone: j.policy.Calendar.Zone, Decision: j.decision, Policy: j.policy,
 		Drives: drivesOfSteps(j), Head: custody.HeadOf([]custody.Entry{printed}), Trial: site.Site.Trial}
 	if site.Site.NameOnDrives {
 		f.Site = site.Site.Name

@@ -159,7 +159,7 @@ func (j judgement) step(name string) (rotation.Step, error) {
 // maySign refuses a step that is done, that the program ticks itself, or whose
 // time has not come.
 func (j judgement) maySign(s rotation.Step, at time.Time) error {
-	p := &lifeboat.Problem{Safe: "nothing was recorded; the ledger is as it was", Next: j.headline(), Err: errNeedsPerson}
+	p := &lifeboat.Problem{Safe: "nothing was recorded; the ledger is as it was", Next: j.nextWords(), Err: errNeedsPerson}
 	left := j.undone(s.Needs)
 	switch {
 	case s.Done != nil:
@@ -304,7 +304,7 @@ func (j judgement) signedEntry(name string) (uint64, error) {
 		return 0, err
 	}
 	if s.Done == nil || s.Done.Entry == 0 {
-		return 0, &lifeboat.Problem{What: fmt.Sprintf("%s is not signed", shortID(s.ID)), Safe: "nothing was recorded; the ledger is as it was", Next: j.headline()}
+		return 0, &lifeboat.Problem{What: fmt.Sprintf("%s is not signed", shortID(s.ID)), Safe: "nothing was recorded; the ledger is as it was", Next: j.nextWords()}
 	}
 	return s.Done.Entry, nil
 }

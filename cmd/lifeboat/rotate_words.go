@@ -10,35 +10,15 @@ import (
 	"lifeboat/rotation"
 )
 
-// doing says a step as what somebody does: "take drive A to bank".
+// doing says a step as what somebody does, with the command that does it.
 func doing(s rotation.Step) string {
-	at := func(word, otherwise string) string {
-		if s.Location == "" {
-			return otherwise
-		}
-		return word + " " + s.Location
-	}
 	switch s.Kind {
-	case rotation.StepAttach:
-		return fmt.Sprintf("attach drive %s to this computer", s.Label)
-	case rotation.StepExport:
-		return fmt.Sprintf("export to drive %s", s.Label)
 	case rotation.StepVerify:
-		return fmt.Sprintf("read everything on drive %s: lifeboat verify --drive %s", s.Label, shellWord(s.Label))
+		return fmt.Sprintf("%s: lifeboat verify --drive %s", s.Words(), shellWord(s.Label))
 	case rotation.StepEject:
-		return fmt.Sprintf("read back and unmount drive %s: lifeboat drive eject %s", s.Label, shellWord(s.Label))
-	case rotation.StepDepart:
-		return fmt.Sprintf("take drive %s out of the house", s.Label)
-	case rotation.StepDeposit:
-		return fmt.Sprintf("bring drive %s %s", s.Label, at("to", "to its place offsite"))
-	case rotation.StepRecall:
-		return fmt.Sprintf("call %s: drive %s is to come home", at("", "the place"), s.Label)
-	case rotation.StepCollect:
-		return fmt.Sprintf("fetch drive %s %s", s.Label, at("at", "where it is"))
-	case rotation.StepArrive:
-		return fmt.Sprintf("bring drive %s home%s", s.Label, at(", to", ""))
+		return fmt.Sprintf("%s: lifeboat drive eject %s", s.Words(), shellWord(s.Label))
 	}
-	return fmt.Sprintf("%s drive %s", s.Kind, s.Label)
+	return s.Words()
 }
 
 // shortID is a step's id without the turn: deposit/A.
@@ -141,12 +121,20 @@ func (j judgement) missed() (names []string) {
 	return names
 }
 
-// headline says in one line what is next, who does it and by when.
+// headline says in one line what is next.
 func (j judgement) headline() string {
+	if _, ok := j.next(); !ok && len(j.decision.Blocked) == 0 {
+		return j.nextWords()
+	}
+	return "Next: " + j.nextWords()
+}
+
+// nextWords say what is next, who does it and by when.
+func (j judgement) nextWords() string {
 	s, ok := j.next()
 	if !ok {
 		if len(j.decision.Blocked) > 0 {
-			return "Next: nothing can be done as planned: " + j.decision.Blocked[0]
+			return "nothing can be done as planned: " + j.decision.Blocked[0]
 		}
 		return fmt.Sprintf("Nothing is left to do in turn %s.", j.decision.Period)
 	}
@@ -161,5 +149,5 @@ func (j judgement) headline() string {
 	case d < 0:
 		when = "overdue since " + onDay(s.Due, j.decision.Day)
 	}
-	return fmt.Sprintf("Next: %s, %s: %s.", who, when, doing(s))
+	return fmt.Sprintf("%s, %s: %s.", who, when, doing(s))
 }
