@@ -12,6 +12,7 @@ var carried = []carriedTable{
 	{name: "holds"},
 	{name: "proofs"},
 	{name: "faults"},
+	{name: "drive_facts"},
 	{name: "documents"},
 	{name: "witnesses"},
 	{name: "key_changes"},
