@@ -129,6 +129,7 @@ func (a *app) beforeEject(ctx context.Context, r *run, d *openedDrive, f ejectFl
 	if cat == nil {
 		return nil, nil
 	}
+	a.leaveOn(ctx, cat, d)
 	return cat, a.sawDrive(ctx, cat, d)
 }
 
@@ -144,7 +145,7 @@ func (a *app) readBack(ctx context.Context, r *run, cat *catalog.Catalog, d *ope
 	report.ReadBytes = read.ReadBytes
 	switch {
 	case errors.Is(err, lifeboat.ErrDamaged):
-		a.rememberReading(ctx, d, read)
+		a.rememberReading(ctx, d, r.ID, read)
 		a.enter(ctx, cat, custody.Entry{Act: custody.ActFault, Item: item(report.Drive), Note: "damage was found when it was read back before ejecting", Facts: map[string]string{"run": r.ID}})
 		return a.ejectDamage(d, read, err)
 	case err != nil && ctx.Err() != nil:
@@ -170,7 +171,7 @@ func (a *app) readBack(ctx context.Context, r *run, cat *catalog.Catalog, d *ope
 		report.NotReadBack = read.FromMemory
 		return nil
 	}
-	a.rememberReading(ctx, d, read)
+	a.rememberReading(ctx, d, r.ID, read)
 	report.ReadBack = true
 	a.enter(ctx, cat, custody.Entry{Act: custody.ActReadBack, Item: item(report.Drive), Facts: map[string]string{"run": r.ID, "bytes": fmt.Sprint(read.ReadBytes)}})
 	return nil

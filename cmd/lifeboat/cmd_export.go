@@ -192,8 +192,19 @@ func (a *app) exportRun(ctx context.Context, o exportOrder, cat *catalog.Catalog
 		e.measure(ctx, o.jobs)
 		results := e.all(ctx, o.jobs)
 		e.progress.p.end()
+		a.exported(ctx, cat, d, o.run.ID, results)
 		return results
 	})
+}
+
+// exported records what a run left on one drive: in the ledger, and what it showed
+// of the drive as hardware.
+func (a *app) exported(ctx context.Context, cat *catalog.Catalog, d *openedDrive, run string, results []exportResult) {
+	if cat == nil {
+		return
+	}
+	a.enterExport(ctx, cat, d, run, results)
+	a.noteHardware(ctx, cat, d, hardwareFacts{writtenBytes: writtenBytes(results), writeSpeed: int64(d.speed)})
 }
 
 func (a *app) newExportRun(o exportOrder, cat *catalog.Catalog, d *openedDrive, progress *exportProgress) *exportRun {

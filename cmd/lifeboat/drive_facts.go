@@ -54,8 +54,45 @@ func (a *app) warnOfLink(d *openedDrive, bytes int64) {
 	a.warn("%s hangs on a slow USB link (%d Mbit/s): %s take %s; use another port or cable", d.name(), disk.LinkMbit, humanBytes(bytes), humanDuration(takes))
 }
 
-// slower says that a drive reads at less than half of what it did at its best, as
-// a median of what was measured before.
+// expectedBytes is about what an export will write to a drive: as much as the last
+// one of each machine did there, and all of one that the drive does not have yet.
+func expectedBytes(ctx context.Context, cat *catalog.Catalog, driveID string, jobs []exportJob) (n int64) {
+	if cat == nil {
+		return 0
+	}
+	for _, j := range jobs {
+		points, err := cat.Points(ctx, catalog.PointFilter{MachineID: j.id})
+		if err != nil {
+			return n
+		}
+		var here, anywhere catalog.Point
+		for _, p := range points {
+			if p.TakenAt.After(anywhere.TakenAt) {
+				anywhere = p
+			}
+			if p.DriveID == driveID && p.TakenAt.After(here.TakenAt) {
+				here = p
+			}
+		}
+		if here.PointID != "" {
+			n += here.NewBytes
+			continue
+		}
+		n += anywhere.DataBytes
+	}
+	return n
+}
+
+// writtenBytes is what a run wrote to its drive.
+func writtenBytes(results []exportResult) (n int64) {
+	for _, r := range results {
+		n += r.WrittenBytes
+	}
+	return n
+}
+
+// slower says that a drive reads at less than half of what it did at its
+// best before.
 func slower(facts []catalog.DriveFact, now int64) (before int64, slow bool) {
 	for _, f := range facts {
 		before = max(before, f.ReadBytesPerSecond)

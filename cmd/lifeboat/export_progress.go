@@ -51,6 +51,7 @@ func (e *exportProgress) done(machine string) {
 // measure learns how fast the drive writes, if any machine is exported to it for
 // the first time: before the first still is held, because it takes a while.
 func (e *exportRun) measure(ctx context.Context, jobs []exportJob) {
+	e.a.warnOfLink(e.drive, expectedBytes(ctx, e.cat, e.drive.store.Drive().ID, jobs))
 	if e.a.quiet {
 		return
 	}

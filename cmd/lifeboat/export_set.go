@@ -123,7 +123,9 @@ func (a *app) exportByDrive(ctx context.Context, o exportOrder, drives []*setDri
 		}
 		id := d.open.store.Drive().ID
 		runs[id].measure(ctx, byDrive[id])
-		results = append(results, runs[id].all(ctx, byDrive[id])...)
+		of := runs[id].all(ctx, byDrive[id])
+		a.exported(ctx, d.cat, d.open, o.run.ID, of)
+		results = append(results, of...)
 	}
 	progress.p.end()
 	return results

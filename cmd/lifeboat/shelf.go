@@ -47,6 +47,11 @@ func (a *app) shelf(ctx context.Context, cat *catalog.Catalog) (rotation.Shelf, 
 			return s, err
 		}
 		sd.PendingKeys = len(pending)
+		facts, err := cat.Facts(ctx, d.ID)
+		if err != nil {
+			return s, err
+		}
+		sd.Fills = fills(facts)
 		s.Drives = append(s.Drives, sd)
 	}
 	s.Machines = shelfMachines(machines, points)
