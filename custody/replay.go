@@ -183,6 +183,20 @@ func fetched(was, to Place) bool {
 	return away && (to.State == Courier || to.State == Onsite) || was.State == Courier && to.State == Onsite
 }
 
+// Unexpected returns, of the drives that are attached now, those that should be
+// elsewhere. An entry about it is only written when such a drive is worked with.
+func (l *List) Unexpected(attached []string, now time.Time) []Discrepancy {
+	var all []Discrepancy
+	for _, id := range attached {
+		if k, known := l.Of(id); known {
+			if why := surprise(k); why != "" {
+				all = append(all, Discrepancy{Item: k.Item, At: now.UTC(), What: fmt.Sprintf("%s is attached here although it %s", k.Label, why)})
+			}
+		}
+	}
+	return all
+}
+
 // surprise says why a drive should not be here; "" where it may be.
 func surprise(k Kept) string {
 	switch k.Place.State {

@@ -15,7 +15,8 @@ func (a *app) driveCommand() *cobra.Command {
 	return group("drive", "Prepare and look at drives",
 		"  lifeboat drive init /media/usb1 --label A\n  lifeboat drive list", "set",
 		a.driveInitCommand(), a.driveEjectCommand(), a.driveListCommand(), a.driveShowCommand(),
-		a.driveDocumentsCommand(), a.driveAttachDocumentCommand(), a.driveRemoveDocumentCommand())
+		a.driveDocumentsCommand(), a.driveAttachDocumentCommand(), a.driveRemoveDocumentCommand(),
+		a.driveQuarantineCommand(), a.driveReleaseCommand(), a.driveLostCommand(), a.driveFoundCommand())
 }
 
 func (a *app) driveListCommand() *cobra.Command {

@@ -120,6 +120,7 @@ func (a *app) keySheet(ctx context.Context, want string, o sheetOrder) error {
 			return err
 		}
 	}
+	a.enterSheet(ctx, found.Drive, o.withSecret)
 	if o.out != "" {
 		if err := writeFile(o.out, []byte(sheet), 0o600); err != nil {
 			return err

@@ -18,7 +18,10 @@ func (a *app) rotateCommand() *cobra.Command {
 		a.rotateCalendarCommand(),
 		a.rotateChecklistCommand(),
 		a.rotateExampleCommand(),
-		a.rotateRecoveryListCommand())
+		a.rotateRecoveryListCommand(),
+		a.rotateReportCommand(),
+		a.rotateItemCommand(),
+		a.rotateAuditCommand())
 	c.Long = "Shows this week's checklist: which drive is written, taken away and brought home, by whom and\n" +
 		"when, in an order in which no step leaves you without a good copy outside the house. What the\n" +
 		"program can see it ticks by itself; the rest is signed: lifeboat rotate sign STEP --by NAME.\n\n" +

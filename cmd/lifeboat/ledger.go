@@ -19,6 +19,31 @@ import (
 // site's people who is still here, and whom the place lets in. The entry comes
 // back as it is stored. What the ledger refuses is a *[lifeboat.Problem].
 func (a *app) record(ctx context.Context, cat *catalog.Catalog, e custody.Entry) (custody.Entry, error) {
+	e, err := a.complete(e)
+	if err != nil {
+		return custody.Entry{}, err
+	}
+	return cat.Append(ctx, e)
+}
+
+// wouldRecord is record without the recording, for a dry run: the entry as it
+// would be stored, or why not. It has no number.
+func (a *app) wouldRecord(entries []custody.Entry, e custody.Entry) (custody.Entry, error) {
+	e, err := a.complete(e)
+	if err != nil {
+		return custody.Entry{}, err
+	}
+	added, err := custody.Append(entries, e)
+	if err != nil {
+		return custody.Entry{}, err
+	}
+	e = added[len(added)-1]
+	e.Sequence, e.Previous = 0, ""
+	return e, nil
+}
+
+// complete fills in what every entry says, and refuses a signer who cannot sign.
+func (a *app) complete(e custody.Entry) (custody.Entry, error) {
 	site, err := a.loadSite()
 	if err != nil {
 		return custody.Entry{}, err
@@ -38,7 +63,7 @@ func (a *app) record(ctx context.Context, cat *catalog.Catalog, e custody.Entry)
 			return custody.Entry{}, err
 		}
 	}
-	return cat.Append(ctx, e)
+	return e, nil
 }
 
 // enter records what has happened already, and only warns where that fails: an
