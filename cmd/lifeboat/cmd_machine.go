@@ -11,7 +11,7 @@ import (
 func (a *app) machineCommand() *cobra.Command {
 	return group("machine", "Look at the machines of all hosts",
 		"  lifeboat machine list\n  lifeboat machine show db", "set",
-		a.machineListCommand(), a.machineShowCommand(), a.machineLinkCommand())
+		a.machineListCommand(), a.machineShowCommand(), a.machineLinkCommand(), a.machineRetireCommand())
 }
 
 type machineJSON struct {

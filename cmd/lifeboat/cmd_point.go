@@ -13,9 +13,9 @@ import (
 )
 
 func (a *app) pointCommand() *cobra.Command {
-	return group("point", "Look at the restore points of a drive, or forget some",
+	return group("point", "Look at the restore points of a drive, keep some, or forget some",
 		"  lifeboat point list --drive A\n  lifeboat point show db", "look",
-		a.pointListCommand(), a.pointShowCommand(), a.pointForgetCommand())
+		a.pointListCommand(), a.pointShowCommand(), a.pointForgetCommand(), a.pointHoldCommand(), a.pointReleaseCommand())
 }
 
 func (a *app) pointListCommand() *cobra.Command {
