@@ -408,7 +408,7 @@ func TestRepairMayUseTheRoomThatIsKeptFree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.drive.FillAfter(s.reserve(total))
+	d.drive.FillAfter(s.Reserve(total))
 	report, err := s.Repair(t.Context(), RepairOptions{Siblings: []*Store{sibling}})
 	if err != nil || len(report.Borrowed) != 1 {
 		t.Errorf("%+v, %v", report, err)

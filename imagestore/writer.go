@@ -266,8 +266,9 @@ func (s *Store) commitEntries(synced *syncedEntries) error {
 	return s.healIndex()
 }
 
-// reserve is what exports leave free: a prune needs room to work in.
-func (s *Store) reserve(total int64) int64 {
+// Reserve is what exports leave free of a drive of that size: a prune needs room to
+// work in.
+func (s *Store) Reserve(total int64) int64 {
 	if !s.limits.reserveFree || s.index.frozen.Load() {
 		return 0 // what is kept free is kept for a prune
 	}
@@ -280,7 +281,7 @@ func (s *Store) checkRoom() error {
 	if err != nil {
 		return fmt.Errorf("ask for the free space: %w", err)
 	}
-	if keep := s.reserve(total); free < keep+s.limits.packBytes+parityRoom(s.limits.packBytes) {
+	if keep := s.Reserve(total); free < keep+s.limits.packBytes+parityRoom(s.limits.packBytes) {
 		return fmt.Errorf("%w: %d MiB are free, and %d MiB are kept free", lifeboat.ErrDriveFull, free>>20, keep>>20)
 	}
 	return nil

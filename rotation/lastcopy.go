@@ -24,7 +24,7 @@ func Loses(s Shelf, driveID string, ids []string) (machines []string) {
 			left.Drives[i].Points = append(left.Drives[i].Points, p)
 		}
 	}
-	now, then := copiesOf(believed(s)), copiesOf(believed(left))
+	now, then := copiesOf(eachOnce(s)), copiesOf(eachOnce(left))
 	slices.Sort(asked)
 	for _, id := range slices.Compact(asked) {
 		good := slices.ContainsFunc(now[id], (*restorable).verified)

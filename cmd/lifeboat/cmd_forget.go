@@ -12,43 +12,49 @@ import (
 	"lifeboat"
 	"lifeboat/catalog"
 	"lifeboat/imagestore"
+	"lifeboat/rotation"
 )
 
 type forgetFlags struct {
 	drive       string
 	lastCopy    []string
+	policy      bool
 	yes, dryRun bool
 }
 
 func (a *app) pointForgetCommand() *cobra.Command {
 	var f forgetFlags
 	c := &cobra.Command{
-		Use: "forget POINT...", Short: "Take restore points off the list of a drive",
-		Long: "Takes restore points off the list of a drive. Their blocks stay until: lifeboat prune.\n" +
-			"A point is named by the beginning of its id, six digits or more. The last copy of a machine\n" +
-			"is forgotten only if the machine's name is given with --last-copy.",
-		Example:     "  lifeboat point forget 3f2a91c0 77c0de12 --drive A\n  lifeboat point forget 3f2a91c0 --dry-run",
-		Annotations: exits(exitNoDrive, exitHeld, exitPerson), Args: someArgs("points"),
+		Use: "forget POINT... | --policy | --dry-run", Short: "Take restore points off the list of a drive",
+		Long: "Takes restore points off the list of a drive. Their blocks stay until: lifeboat prune.\n\n" +
+			"With --policy the rules of site.yaml decide, as they do before every export; --dry-run alone\n" +
+			"shows for each point of the drive whether it is kept or forgotten, and why.\n\n" +
+			"By hand, a point is named by the beginning of its id, six digits or more. A point that is held\n" +
+			"is refused. The last good copy of a machine goes only by hand, and only if the machine's name\n" +
+			"is given with --last-copy: for a machine that is gone for good, or when data must be erased.",
+		Example:           "  lifeboat point forget --dry-run --drive A\n  lifeboat point forget 3f2a91c0 77c0de12 --drive A",
+		Annotations:       exits(exitNoDrive, exitHeld, exitPerson),
 		ValidArgsFunction: a.completePointIDs,
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.forget(c.Context(), args, f)
+			switch {
+			case f.policy && len(args) > 0:
+				return usagef("--policy decides about all points of a drive: name none beside it")
+			case len(args) > 0:
+				return a.forget(c.Context(), args, f)
+			case len(f.lastCopy) > 0:
+				return usagef("--last-copy goes with the points that are to be forgotten, named by their ids")
+			case f.policy || f.dryRun:
+				return a.forgetByPolicy(c.Context(), f)
+			}
+			return usagef("%s takes one or more points, or --policy", commandName(c))
 		},
 	}
-	c.Flags().StringArrayVar(&f.lastCopy, "last-copy", nil, "name of a machine of which the last copy may go; may be given several times")
+	c.Flags().BoolVar(&f.policy, "policy", false, "forget what the rules let go")
+	c.Flags().StringArrayVar(&f.lastCopy, "last-copy", nil, "name of a machine of which the last good copy may go; may be given several times")
 	c.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "show the plan and stop")
 	a.driveFlag(c, &f.drive)
 	return c
-}
-
-// someArgs wants one argument or more.
-func someArgs(name string) cobra.PositionalArgs {
-	return func(c *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return usagef("%s takes one or more %s", commandName(c), name)
-		}
-		return nil
-	}
 }
 
 // forgetPlan is what a forget would do.
@@ -69,12 +75,12 @@ type forgetMachines struct {
 	Machine string `json:"machine"`
 	// Stay counts its points that stay on this drive.
 	Stay int `json:"stay"`
-	// Elsewhere are the points of it on other drives that were verified.
+	// Elsewhere are the points of it on other drives that were verified and count:
+	// those drives are not lost, put aside or doubted.
 	Elsewhere []catalog.Point `json:"elsewhere,omitempty"`
+	// Last: no good copy of the machine would be left anywhere.
+	Last bool `json:"last,omitempty"`
 }
-
-// last says that nothing is known to stay of the machine anywhere.
-func (m forgetMachines) last() bool { return m.Stay == 0 && len(m.Elsewhere) == 0 }
 
 func (a *app) forget(ctx context.Context, names []string, f forgetFlags) error {
 	mode := imagestore.Write
@@ -111,7 +117,7 @@ func (a *app) forget(ctx context.Context, names []string, f forgetFlags) error {
 		return err
 	}
 	for _, m := range plan.Machines {
-		if m.last() && !slices.Contains(f.lastCopy, m.Machine) {
+		if m.Last && !slices.Contains(f.lastCopy, m.Machine) {
 			return lastCopyProblem(d, m, names)
 		}
 	}
@@ -137,17 +143,22 @@ func (a *app) forgetNow(ctx context.Context, d *openedDrive, plan forgetPlan, f 
 		a.print("%s", plan)
 		return nil
 	}
-	if err := a.confirm(ctx, f.yes, plan.String()); err != nil {
+	word := "yes"
+	for _, m := range plan.Machines {
+		if m.Last {
+			word = m.Machine // what is erased is typed
+		}
+	}
+	if err := a.confirmWord(ctx, f.yes, plan.String(), word); err != nil {
 		return err
 	}
 	var ids []string
 	for _, p := range plan.Forget {
 		ids = append(ids, p.ID)
 	}
-	if err := d.store.Forget(ctx, ids...); err != nil {
+	if err := a.forgetPoints(ctx, a.knownSite(ctx), d, ids, "by hand"); err != nil {
 		return err
 	}
-	a.rememberPoints(context.WithoutCancel(ctx), d)
 	if a.json {
 		a.printJSON(plan)
 		return nil
@@ -179,41 +190,93 @@ func (a *app) notBooted(d *openedDrive, picked []lifeboat.RestorePoint) error {
 
 func (a *app) planForget(ctx context.Context, d *openedDrive, points, picked []lifeboat.RestorePoint) (forgetPlan, error) {
 	plan := forgetPlan{Drive: d.store.Drive()}
-	var known []catalog.Point
-	if a.hasState() {
-		cat, err := a.openCatalog(ctx)
-		if err != nil {
-			return plan, err
-		}
-		defer cat.Close()
-		if err := a.sawDrive(ctx, cat, d); err != nil {
-			return plan, err
-		}
-		if known, err = cat.Points(ctx, catalog.PointFilter{}); err != nil {
-			return plan, err
-		}
+	known, shelf, err := a.knownCopies(ctx, d)
+	if err != nil {
+		return plan, err
 	}
+	var ids []string
+	for _, p := range picked {
+		ids = append(ids, p.ID)
+	}
+	last := rotation.Loses(shelf, plan.Drive.ID, ids)
 	seen := map[string]bool{}
 	for _, p := range picked {
 		plan.Forget = append(plan.Forget, forgetPoint{p.ID, p.Machine.Name, p.TakenAt})
+		if i := slices.IndexFunc(known, func(k catalog.Point) bool { return k.PointID == p.ID && a.holds(k) }); i >= 0 {
+			return plan, a.heldProblem(known[i])
+		}
 		if seen[p.Machine.ID] {
 			continue
 		}
 		seen[p.Machine.ID] = true
-		m := forgetMachines{Machine: p.Machine.Name}
+		m := forgetMachines{Machine: p.Machine.Name, Last: slices.Contains(last, p.Machine.ID)}
 		for _, q := range points {
-			if q.Machine.ID == p.Machine.ID && !slices.ContainsFunc(picked, func(g lifeboat.RestorePoint) bool { return g.ID == q.ID }) {
+			if q.Machine.ID == p.Machine.ID && !slices.Contains(ids, q.ID) {
 				m.Stay++
 			}
 		}
 		for _, k := range known {
-			if k.MachineID == p.Machine.ID && k.DriveID != plan.Drive.ID && !k.VerifiedAt.IsZero() {
+			if k.MachineID == p.Machine.ID && k.DriveID != plan.Drive.ID && !k.WholeAt().IsZero() && counts(shelf, k.DriveID) {
 				m.Elsewhere = append(m.Elsewhere, k)
 			}
 		}
 		plan.Machines = append(plan.Machines, m)
 	}
 	return plan, nil
+}
+
+// knownCopies is what is known of all drives, this one as it is now. Without a
+// site this drive is all there is.
+func (a *app) knownCopies(ctx context.Context, d *openedDrive) ([]catalog.Point, rotation.Shelf, error) {
+	if a.hasState() {
+		cat, err := a.openCatalog(ctx)
+		if err != nil {
+			return nil, rotation.Shelf{}, err
+		}
+		defer cat.Close()
+		if _, err := a.rememberPointsIn(ctx, cat, d); err != nil {
+			return nil, rotation.Shelf{}, err
+		}
+		known, err := cat.Points(ctx, catalog.PointFilter{})
+		if err != nil {
+			return nil, rotation.Shelf{}, err
+		}
+		shelf, err := a.shelf(ctx, cat)
+		return known, shelf, err
+	}
+	points, _, err := d.store.Points(ctx)
+	if err != nil {
+		return nil, rotation.Shelf{}, err
+	}
+	checked, err := d.store.Checked(ctx)
+	if err != nil {
+		return nil, rotation.Shelf{}, err
+	}
+	only := rotation.ShelfDrive{Drive: d.store.Drive(), Attached: true}
+	for _, p := range points {
+		c := checked.Points[p.ID]
+		only.Points = append(only.Points, rotation.ShelfPoint{ID: p.ID, MachineID: p.Machine.ID, RunID: p.RunID, Sequence: p.Sequence,
+			TakenAt: p.TakenAt, CommittedAt: p.CommittedAt, VerifiedAt: later(c.VerifiedAt, c.ReadSince), Copied: p.CopiedFrom != ""})
+	}
+	return nil, rotation.Shelf{Drives: []rotation.ShelfDrive{only}}, nil
+}
+
+// counts says that what is on a drive may be relied on.
+func counts(s rotation.Shelf, driveID string) bool {
+	return slices.ContainsFunc(s.Drives, func(d rotation.ShelfDrive) bool { return d.ID == driveID && rotation.Uncounted(d) == "" })
+}
+
+// holds says that a point is held today.
+func (a *app) holds(p catalog.Point) bool {
+	return p.Held != "" && (p.HeldUntil.IsZero() || !a.now().After(p.HeldUntil))
+}
+
+func (a *app) heldProblem(p catalog.Point) error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("point %s of %s is held %s: %s", short(p.PointID), p.MachineName, a.untilWords(p.HeldUntil), p.Held),
+		Safe: "nothing was forgotten",
+		Next: "ask who holds it (lifeboat point hold shows that); then: lifeboat point release " + short(p.PointID),
+	}
 }
 
 // String is the plan as a person reads it.
@@ -229,8 +292,8 @@ func (p forgetPlan) String() string {
 			newest := m.Elsewhere[len(m.Elsewhere)-1]
 			fmt.Fprintf(&out, "; %s on other drives, the newest taken %s, verified %s", count(len(m.Elsewhere), "verified point"), stamp(newest.TakenAt), stamp(newest.VerifiedAt))
 		}
-		if m.last() {
-			out.WriteString("; this is the last copy that is known")
+		if m.Last {
+			out.WriteString("; this is the last good copy that is known")
 		}
 		out.WriteString("\n")
 	}
@@ -246,9 +309,9 @@ func stays(n int) string {
 
 func lastCopyProblem(d *openedDrive, m forgetMachines, names []string) error {
 	return &lifeboat.Problem{
-		What: fmt.Sprintf("this would forget the last copy of %s: no other point of it is on %s, and no other drive is known to hold a verified one", m.Machine, d.name()),
+		What: fmt.Sprintf("this would forget the last copy of %s: what would stay of it was never verified, or nothing would stay", m.Machine),
 		Safe: "nothing was forgotten",
-		Next: "export it first; or if it is not needed any more: lifeboat point forget " + strings.Join(names, " ") + " --last-copy " + shellWord(m.Machine),
+		Next: "verify what stays, or export it first; or if it is not needed any more: lifeboat point forget " + strings.Join(names, " ") + " --last-copy " + shellWord(m.Machine),
 	}
 }
 
