@@ -76,7 +76,10 @@ func (a *app) arrived(ctx context.Context, cat *catalog.Catalog, d *openedDrive)
 	}
 	// After the joining: another control machine may have changed who opens the
 	// drives.
-	return a.keysArrived(ctx, cat, d)
+	if err := a.keysArrived(ctx, cat, d); err != nil {
+		return err
+	}
+	return a.forgetDue(ctx, cat, d)
 }
 
 // onlyOfItsID refuses a drive that is attached twice: one is a copy of the other,
