@@ -158,9 +158,13 @@ func doneAt(kind StepKind, d *ShelfDrive) time.Time {
 	return d.Since
 }
 
+// lastCommit is when the drive was last written with something of that time: what
+// was copied from the standing store is as new as the moment it was taken.
 func lastCommit(d *ShelfDrive) (at time.Time) {
 	for _, p := range d.Points {
-		if !p.Copied {
+		if p.Copied {
+			at = later(at, p.TakenAt)
+		} else {
 			at = later(at, p.CommittedAt)
 		}
 	}

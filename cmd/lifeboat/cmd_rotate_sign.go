@@ -115,14 +115,15 @@ func (a *app) signStep(ctx context.Context, cat *catalog.Catalog, name string, f
 	if err := j.maySign(s, at); err != nil {
 		return custody.Entry{}, err
 	}
+	if s.To.State != "" {
+		if s.To, err = j.destination(s, f); err != nil {
+			return custody.Entry{}, err
+		}
+	}
 	e := custody.Entry{Act: custody.ActSigned, Item: &custody.Item{Kind: custody.KindDrive, ID: s.DriveID, Label: custody.Clean(s.Label)},
 		Signer: f.by, HappenedAt: at, Seal: f.seal, Note: f.note, Step: s.ID}
 	if s.To.State != "" {
-		to, err := j.destination(s, f)
-		if err != nil {
-			return custody.Entry{}, err
-		}
-		e.Act, e.To = custody.ActMoved, &to
+		e.Act, e.To = custody.ActMoved, &s.To
 	}
 	return a.record(ctx, cat, e)
 }

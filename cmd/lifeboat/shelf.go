@@ -39,14 +39,14 @@ func (a *app) shelf(ctx context.Context, cat *catalog.Catalog) (rotation.Shelf, 
 	if err != nil {
 		return rotation.Shelf{}, err
 	}
+	pending, err := a.pendingKeys(ctx, cat)
+	if err != nil {
+		return rotation.Shelf{}, err
+	}
 	s := rotation.Shelf{Done: map[string]rotation.DoneStep{}}
 	for _, d := range drives {
 		sd := shelfDrive(d, found, points, faults)
-		pending, err := cat.PendingKeyChanges(ctx, d.ID)
-		if err != nil {
-			return s, err
-		}
-		sd.PendingKeys = len(pending)
+		sd.PendingKeys = pending[d.ID]
 		facts, err := cat.Facts(ctx, d.ID)
 		if err != nil {
 			return s, err
@@ -145,7 +145,7 @@ func (a *app) shelfLedger(ctx context.Context, cat *catalog.Catalog, s *rotation
 	for i := range s.Drives {
 		d := &s.Drives[i]
 		if kept, known := list.Of(d.ID); known {
-			d.Place, d.Since, d.Due = kept.Place, kept.Since, kept.Due
+			d.Place, d.Since, d.Due, d.Homeward = kept.Place, kept.Since, kept.Due, kept.Homeward
 		}
 		// What is attached is here, whatever nobody signed yet.
 		if away := d.Place.State == custody.Courier || d.Place.State == custody.Offsite || d.Place.State == custody.Recall; d.Attached && away {

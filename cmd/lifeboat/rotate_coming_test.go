@@ -1,0 +1,54 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"lifeboat"
+	"lifeboat/custody"
+	"lifeboat/rotation"
+)
+
+// The calendar looks eight weeks ahead: A and B go out in turn, each by somebody,
+// a holiday moves the swap, and no step stands twice.
+func TestTheCalendarAlternatesTheSetsOverEightWeeks(t *testing.T) {
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := readRotationText(t, wholeRotation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Scheme.Sets, p.Scheme.SwapDay = []rotation.Set{{Name: "A", Drives: []string{"A"}}, {Name: "B", Drives: []string{"B"}}}, time.Friday
+	p.Calendar.Workdays, p.Calendar.Holidays, p.Calendar.Zone = nil, []rotation.Date{{Year: 2026, Month: 12, Day: 25}}, zone
+	now := time.Date(2026, 11, 16, 9, 0, 0, 0, zone)
+	point := func(id string) []rotation.ShelfPoint {
+		return []rotation.ShelfPoint{{ID: id, MachineID: "m", Sequence: 1, TakenAt: now.Add(-3 * day), CommittedAt: now.Add(-3 * day), VerifiedAt: now.Add(-3 * day)}}
+	}
+	shelf := rotation.Shelf{Machines: []rotation.ShelfMachine{{ID: "m", Name: "web"}}, LastCommit: now.Add(-3 * day), Drives: []rotation.ShelfDrive{
+		{Drive: lifeboat.Drive{ID: "a", Label: "A", CreatedAt: now.Add(-90 * day)}, Place: custody.Place{State: custody.Onsite, Location: "office"}, Points: point("pa")},
+		{Drive: lifeboat.Drive{ID: "b", Label: "B", CreatedAt: now.Add(-90 * day)}, Place: custody.Place{State: custody.Offsite, Location: "bank"}, DepositedAt: now.Add(-3 * day), Points: point("pb")},
+	}}
+	j := judgement{now: now, policy: p, shelf: shelf, decision: rotation.Decide(now, p, shelf)}
+	var out []string
+	seen := map[string]bool{}
+	for _, s := range j.coming(56) {
+		if seen[s.ID] || s.Seen || s.Person == "" {
+			t.Errorf("%+v", s)
+		}
+		seen[s.ID] = true
+		if s.Kind == rotation.StepDeposit {
+			out = append(out, s.Due.String()+" "+s.Label)
+		}
+	}
+	want := []string{"2026-11-20 A", "2026-11-27 B", "2026-12-04 A", "2026-12-11 B", "2026-12-18 A", "2026-12-24 B", "2027-01-01 A", "2027-01-08 B"}
+	if len(out) != len(want) {
+		t.Fatalf("%q", out)
+	}
+	for i := range want {
+		if out[i] != want[i] {
+			t.Errorf("%d: %s, want %s", i, out[i], want[i])
+		}
+	}
+}
