@@ -16,20 +16,30 @@ import (
 
 func (a *app) initCommand() *cobra.Command {
 	var names siteNames
+	var fromDrive string
 	c := &cobra.Command{
-		Use: "init --site NAME", Short: "Make this computer the control machine of a site", GroupID: "set",
+		Use: "init --site NAME | --from-drive PATH", Short: "Make this computer the control machine of a site", GroupID: "set",
 		Long: "Makes the state folder: the site's file, this computer's identity (so that night jobs need no\n" +
 			"secret) and the site's secret, which opens every drive. The secret is made up and shown once,\n" +
 			"unless --passphrase-file gives one. Whoever has a drive and this secret has the company.\n" +
 			"Where only the site's file was lost, it is written anew and the secrets stay what they were.\n" +
 			"With --trial it is a trial, to try weeks of rotation in an hour: its commands may be told the time\n" +
-			"with --now, its drives say TRIAL, and no real site takes them.",
+			"with --now, its drives say TRIAL, and no real site takes them.\n" +
+			"Where the control machine itself was lost, --from-drive joins its site from one drive and the\n" +
+			"drive's secret: keys, catalogue, rules and hosts. Passwords of hosts are asked again, and the\n" +
+			"drive gets a key slot for this computer.",
 		Example: "  lifeboat init --site head-office --contact '+49 30 1234567'\n  lifeboat init --site head-office --passphrase-file secret.txt\n" +
-			"  lifeboat init --trial --site try-out --state /tmp/try-out",
-		Annotations: exits(), Args: noArgs,
+			"  lifeboat init --trial --site try-out --state /tmp/try-out\n  lifeboat init --from-drive /media/lifeboat-a",
+		Annotations: exits(exitNoDrive, exitHeld, exitPerson), Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if fromDrive != "" {
+				if names != (siteNames{}) {
+					return usagef("--from-drive takes everything from the drive: leave the other flags away")
+				}
+				return a.joinSite(c.Context(), fromDrive)
+			}
 			if names.Name == "" {
-				return usagef("say what the site is called: --site NAME")
+				return usagef("say what the site is called: --site NAME; or join one that there is: --from-drive PATH")
 			}
 			return a.init(c.Context(), names)
 		},
@@ -38,6 +48,7 @@ func (a *app) initCommand() *cobra.Command {
 	c.Flags().StringVar(&names.Contact, "contact", "", "phone number that stands on every drive, for a finder and for a stranger who recovers")
 	c.Flags().BoolVar(&names.Trial, "trial", false, "make a trial: it may be told the time (--now), and no real site takes its drives")
 	c.Flags().BoolVar(&names.NameOnDrives, "name-on-drives", false, "put the site's name on every drive, for everybody to read")
+	c.Flags().StringVar(&fromDrive, "from-drive", "", "join the site of the drive in this folder, with the drive's secret")
 	return c
 }
 

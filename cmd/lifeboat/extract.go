@@ -93,7 +93,12 @@ func (a *app) ledgerOn(ctx context.Context, d *openedDrive) ([]custody.Entry, er
 // witnessed remembers the head that a drive carries: it finds a chain that is
 // computed anew later.
 func (a *app) witnessed(ctx context.Context, cat *catalog.Catalog, d *openedDrive, entries []custody.Entry) error {
-	return cat.Witness(ctx, custody.Witness{Where: custody.Clean("drive " + d.found.Drive.Label + " (" + short(d.store.Drive().ID) + ")"), Head: custody.HeadOf(entries), SeenAt: a.now()})
+	return cat.Witness(ctx, custody.Witness{Where: witnessName(d), Head: custody.HeadOf(entries), SeenAt: a.now()})
+}
+
+// witnessName is how the ledger's witnesses call a drive.
+func witnessName(d *openedDrive) string {
+	return custody.Clean("drive " + d.found.Drive.Label + " (" + short(d.store.Drive().ID) + ")")
 }
 
 // forked keeps a ledger that says something else than ours, and says so the first

@@ -102,20 +102,29 @@ func (a *app) readSite() (*siteFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the site file: %w", err)
 	}
+	s, err := parseSite(data)
+	if err == nil && s.Site.ID == "" && (s.Site != siteNames{} || a.hasSiteSecrets()) {
+		err = errors.New("site.id is missing")
+	}
+	if err != nil {
+		return nil, badSite(a.sitePath(), err.Error())
+	}
+	return s, nil
+}
+
+// parseSite reads the text of a site.yaml, strictly.
+func parseSite(text []byte) (*siteFile, error) {
 	var s siteFile
-	dec := yaml.NewDecoder(bytes.NewReader(data))
+	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
 	if err := dec.Decode(&s); err != nil && !errors.Is(err, io.EOF) {
-		return nil, badSite(a.sitePath(), err.Error())
+		return nil, err
 	}
 	if s.Version != siteVersion {
-		return nil, badSite(a.sitePath(), fmt.Sprintf("version %d is not one that this program knows (%d)", s.Version, siteVersion))
-	}
-	if s.Site.ID == "" && (s.Site != siteNames{} || a.hasSiteSecrets()) {
-		return nil, badSite(a.sitePath(), "site.id is missing")
+		return nil, fmt.Errorf("version %d is not one that this program knows (%d)", s.Version, siteVersion)
 	}
 	if err := s.check(); err != nil {
-		return nil, badSite(a.sitePath(), err.Error())
+		return nil, err
 	}
 	return &s, nil
 }
