@@ -150,7 +150,7 @@ func explain(path string, err error) error {
 		return &lifeboat.Problem{
 			What: fmt.Sprintf("the catalogue %s is damaged", path),
 			Safe: "the drives and their restore points are not concerned; the catalogue is only a memory of them",
-			Next: "move the file away and run the command again: a new one is begun, and learns of each drive when it is attached",
+			Next: "make it again from the drives, as many as are at hand: lifeboat catalog rebuild",
 			Err:  fmt.Errorf("%w: %w", lifeboat.ErrDamaged, err),
 		}
 	}

@@ -316,7 +316,7 @@ func TestADamagedCatalogueSaysHowToGetItBack(t *testing.T) {
 	must(t, os.WriteFile(path, []byte(strings.Repeat("this is no database ", 1000)), 0o600))
 	_, err := catalog.Open(t.Context(), path)
 	var p *lifeboat.Problem
-	if !errors.As(err, &p) || !errors.Is(err, lifeboat.ErrDamaged) || !strings.Contains(p.Next, "move the file away") {
+	if !errors.As(err, &p) || !errors.Is(err, lifeboat.ErrDamaged) || !strings.Contains(p.Next, "lifeboat catalog rebuild") {
 		t.Errorf("got %v", err)
 	}
 }

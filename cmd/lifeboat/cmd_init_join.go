@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"lifeboat"
+	"lifeboat/catalog"
 	"lifeboat/custody"
 	"lifeboat/imagestore"
 	"lifeboat/rotation"
@@ -169,7 +171,8 @@ func addOwnSlot(ctx context.Context, d *openedDrive, id *imagestore.Identity) (s
 
 // ownSlotName is a name for this computer's key slot beside those that there are.
 func ownSlotName(taken []string) string {
-	base := "control machine " + thisComputer()
+	base := controlMachineSlot + " " + thisComputer()
+	base = strings.ToValidUTF8(base[:min(len(base), slotNameLimit-4)], "") // room for a number
 	name := base
 	for n := 2; slices.Contains(taken, name); n++ {
 		name = fmt.Sprintf("%s %d", base, n)
@@ -185,6 +188,10 @@ func (a *app) tellJoined(ctx context.Context, d *openedDrive, j joined) {
 		return
 	}
 	a.enter(ctx, cat, custody.Entry{Act: custody.ActJoined, Note: custody.Clean("key slot " + j.Slot)})
+	// The site's other drives let this computer in when they come here.
+	if err := a.letIn(ctx, cat, d, j.Slot); err != nil {
+		a.warn("the site's other drives will ask for their secret: %v", err)
+	}
 	if err := a.sawDrive(ctx, cat, d); err != nil {
 		a.warn("the catalogue does not learn what is on %s now: %v", d.name(), err)
 	}
@@ -194,6 +201,28 @@ func (a *app) tellJoined(ctx context.Context, d *openedDrive, j joined) {
 // needsPassword says whether a host is signed in at with a password, which is in
 // no extract.
 func (h hostFile) needsPassword() bool { return h.Kind == "vsphere" }
+
+// letIn makes this computer's key slot a change that is meant for every drive.
+func (a *app) letIn(ctx context.Context, cat *catalog.Catalog, d *openedDrive, slot string) error {
+	id, err := a.identity()
+	if err != nil {
+		return err
+	}
+	known, err := cat.KeyChanges(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(known, func(c catalog.KeyChange) bool {
+		return c.Kind == catalog.KeyAdd && slices.Contains(c.Recipients, id.String())
+	}) {
+		_, err := cat.AddKeyChange(ctx, catalog.KeyChange{ID: imagestore.NewID(), Kind: catalog.KeyAdd, Slot: slot, Recipients: []string{id.String()},
+			MadeAt: a.now(), MadeBy: thisUser() + " on " + thisComputer()})
+		if err != nil {
+			return err
+		}
+	}
+	return a.keysArrived(ctx, cat, d)
+}
 
 func (a *app) showJoined(d *openedDrive, j joined) {
 	if a.json {
@@ -206,7 +235,7 @@ func (a *app) showJoined(d *openedDrive, j joined) {
 	for _, h := range j.Passwords {
 		a.print("host %s: give its password again: lifeboat host password %s\n", h, shellWord(h))
 	}
-	a.note("the site's other drives open with their secret until this computer has written to each (--passphrase-file FILE).\n" +
-		"If the old control machine is gone for good, shut its identity out: lifeboat key list, then lifeboat key remove NAME\n" +
+	a.note("the site's other drives let this computer in when they are written to here. If the old control machine is gone for good, shut its identity out: lifeboat key list, then lifeboat key remove NAME.\n" +
+		"If it was stolen, give the site a new secret as well: lifeboat key replace passphrase\n" +
 		"next: lifeboat export --all")
 }

@@ -121,6 +121,11 @@ func (a *app) openAsking(ctx context.Context, found rotation.Found, mode imagest
 	if !errors.Is(err, lifeboat.ErrWrongSecret) || keys.Passphrase != "" {
 		return d, err
 	}
+	if known, ok := a.siteSecretFor(ctx, found); ok {
+		if d, err := a.openFound(ctx, found, known, mode, nil); !errors.Is(err, lifeboat.ErrWrongSecret) {
+			return d, err
+		}
+	}
 	for try := 1; ; try++ {
 		text, aerr := a.askPassphrase(ctx, "Secret of drive "+found.Drive.Label)
 		if ctx.Err() != nil {
@@ -139,6 +144,24 @@ func (a *app) openAsking(ctx context.Context, found rotation.Found, mode imagest
 		a.asked = nil
 		a.ask("It does not open the drive.\n")
 	}
+}
+
+// siteSecretFor is the secret of the site for a drive that is to let this computer
+// in and was away when it joined: it opens with that secret until it has the slot.
+func (a *app) siteSecretFor(ctx context.Context, found rotation.Found) (secretKeys, bool) {
+	if !a.hasSiteSecrets() || !a.hasMemory() {
+		return secretKeys{}, false
+	}
+	id, s, err := a.loadSiteSecrets()
+	cat := a.remembered(ctx)
+	if err != nil || cat == nil || found.Drive.SiteID != s.Site.ID {
+		return secretKeys{}, false
+	}
+	pending, err := cat.PendingKeyChanges(ctx, found.Drive.ID)
+	waits := slices.ContainsFunc(pending, func(c catalog.PendingKeyChange) bool {
+		return c.Kind == catalog.KeyAdd && slices.Contains(c.Recipients, id.String())
+	})
+	return secretKeys{Passphrase: s.Passphrase}, err == nil && waits
 }
 
 // openDriveByID opens the very drive that machines were booted from, at the path
