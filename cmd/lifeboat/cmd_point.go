@@ -38,6 +38,8 @@ func (a *app) pointListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			k := a.keeping(c.Context(), d)
+			checked = k.trusted(checked)
 			if machine != "" {
 				points = slices.DeleteFunc(points, func(p lifeboat.RestorePoint) bool { return p.Machine.Name != machine && p.Machine.ID != machine })
 			}
@@ -46,9 +48,9 @@ func (a *app) pointListCommand() *cobra.Command {
 					Drive  lifeboat.Drive     `json:"drive"`
 					Points []checkedPoint     `json:"points"`
 					Faults []imagestore.Fault `json:"faults,omitempty"`
-				}{d.store.Drive(), withChecks(points, checked), faults})
+				}{d.store.Drive(), withChecks(points, checked, k), faults})
 			} else {
-				a.print("%s", pointTable(points, checked))
+				a.print("%s", pointTable(points, checked, func(id string) string { return k.note(a, id) }))
 			}
 			return lostPoints(d, faults)
 		},
@@ -63,22 +65,27 @@ type checkedPoint struct {
 	lifeboat.RestorePoint
 	VerifiedAt time.Time `json:"verifiedAt,omitzero"`
 	ReadSince  time.Time `json:"readSince,omitzero"`
+	ProvenAt   time.Time `json:"provenAt,omitzero"`
+	// Held is why somebody wants it kept, until HeldUntil; without that for good.
+	Held      string    `json:"held,omitempty"`
+	HeldUntil time.Time `json:"heldUntil,omitzero"`
 }
 
-func withChecks(points []lifeboat.RestorePoint, checked imagestore.Checked) []checkedPoint {
+func withChecks(points []lifeboat.RestorePoint, checked imagestore.Checked, k keeping) []checkedPoint {
 	all := []checkedPoint{}
 	for _, p := range points {
 		c := checked.Points[p.ID]
-		all = append(all, checkedPoint{p, c.VerifiedAt, c.ReadSince})
+		known := k.here[p.ID]
+		all = append(all, checkedPoint{p, c.VerifiedAt, c.ReadSince, known.ProvenAt, known.Held, known.HeldUntil})
 	}
 	return all
 }
 
-func pointTable(points []lifeboat.RestorePoint, checked imagestore.Checked) string {
+func pointTable(points []lifeboat.RestorePoint, checked imagestore.Checked, noteOf func(id string) string) string {
 	var rows [][]string
 	for _, p := range points {
 		var data, added int64
-		note := ""
+		note := noteOf(p.ID)
 		for _, d := range p.Disks {
 			data += d.DataBytes
 			added += d.NewBytes
@@ -148,11 +155,13 @@ func (a *app) pointShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			k := a.keeping(c.Context(), d)
+			checked = k.trusted(checked)
 			if a.json {
-				a.printJSON(withChecks([]lifeboat.RestorePoint{p}, checked)[0])
+				a.printJSON(withChecks([]lifeboat.RestorePoint{p}, checked, k)[0])
 				return nil
 			}
-			a.print("point %s on %s\n%s", p.ID, d.name(), describePoint(a.now(), p, checked.Points[p.ID]))
+			a.print("point %s on %s\n%s", p.ID, d.name(), describePoint(a.now(), p, checked.Points[p.ID], a.keptLines(c.Context(), d, k, p)))
 			return nil
 		},
 	}
@@ -160,7 +169,7 @@ func (a *app) pointShowCommand() *cobra.Command {
 	return c
 }
 
-func describePoint(now time.Time, p lifeboat.RestorePoint, read imagestore.CheckedPoint) string {
+func describePoint(now time.Time, p lifeboat.RestorePoint, read imagestore.CheckedPoint, kept [][2]string) string {
 	var out strings.Builder
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&out, "  %-10s %s\n", name, fmt.Sprintf(format, args...))
@@ -169,6 +178,9 @@ func describePoint(now time.Time, p lifeboat.RestorePoint, read imagestore.Check
 	line("taken", "%s, %s", stamp(p.TakenAt), p.Consistency)
 	line("committed", "%s, sequence %d, run %s", stamp(p.CommittedAt), p.Sequence, short(p.RunID))
 	line("verified", "%s", pointReadWords(now, read))
+	for _, l := range kept {
+		line(l[0], "%s", l[1])
+	}
 	if p.Change.Unusual() {
 		line("unusual", "%d of 100: %s", p.Change.Score, p.Change.Why)
 	}

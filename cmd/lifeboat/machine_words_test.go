@@ -49,7 +49,7 @@ func TestAMachineIsShownWithAllThatItIsBuiltFrom(t *testing.T) {
 	if shown := describeMachine(m); strings.Contains(shown, "secret") || !strings.Contains(shown, "with what it keeps") {
 		t.Errorf("of its TPM is shown:\n%s", shown)
 	}
-	printed, err := json.Marshal(withChecks([]lifeboat.RestorePoint{{Machine: m}}, imagestore.Checked{}))
+	printed, err := json.Marshal(withChecks([]lifeboat.RestorePoint{{Machine: m}}, imagestore.Checked{}, keeping{}))
 	if err != nil || !strings.Contains(string(printed), `"tpm":{"version":"2.0","model":"crb"}`) || len(m.TPM.State) == 0 {
 		t.Errorf("what a TPM keeps is printed with its point, or was lost: %s, %v", printed, err)
 	}
