@@ -14,7 +14,7 @@ import (
 func (a *app) driveCommand() *cobra.Command {
 	return group("drive", "Prepare and look at drives",
 		"  lifeboat drive init /media/usb1 --label A\n  lifeboat drive list", "set",
-		a.driveInitCommand(), a.driveEjectCommand(), a.driveListCommand(), a.driveShowCommand(),
+		a.driveInitCommand(), a.driveLabelCommand(), a.driveEjectCommand(), a.driveListCommand(), a.driveShowCommand(),
 		a.driveDocumentsCommand(), a.driveAttachDocumentCommand(), a.driveRemoveDocumentCommand(),
 		a.driveQuarantineCommand(), a.driveReleaseCommand(), a.driveLostCommand(), a.driveFoundCommand())
 }
