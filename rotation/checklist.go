@@ -214,7 +214,7 @@ func (c *checklist) verifyDueNow(d *ShelfDrive) bool {
 // fresh says that the last export to a drive is of a day, or of the workday before.
 func (c *checklist) fresh(d *ShelfDrive, day Date) bool {
 	last := lastCommit(d)
-	return atHome(*d) && !last.IsZero() && !last.Before(d.Since) && !c.j.p.Calendar.Day(last).Before(c.j.p.Calendar.WorkdayBefore(day))
+	return atHome(*d) && !last.IsZero() && last.After(d.DepositedAt) && !c.j.p.Calendar.Day(last).Before(c.j.p.Calendar.WorkdayBefore(day))
 }
 
 // ejected says that a drive was read back after an export that was fresh then, and
