@@ -56,10 +56,12 @@ func (d Date) IsZero() bool { return d == Date{} }
 func (d Date) noon() time.Time { return time.Date(d.Year, d.Month, d.Day, 12, 0, 0, 0, time.UTC) }
 
 // AddDays is the day n days later, or earlier.
-func (d Date) AddDays(n int) Date { return DateOf(d.noon().AddDate(0, 0, n)) }
+func (d Date) AddDays(n int) Date { return dateOfDay(d.days() + n) }
 
 // Weekday is the day of the week.
-func (d Date) Weekday() time.Weekday { return d.noon().Weekday() }
+func (d Date) Weekday() time.Weekday {
+	return time.Weekday((d.days()%7 + 8) % 7)
+}
 
 // Compare is -1, 0 or 1: d is before e, the same, or after it.
 func (d Date) Compare(e Date) int {
@@ -80,10 +82,36 @@ func (d Date) Week() string {
 // from it.
 var firstMonday = Date{1970, time.January, 5}
 
-// days counts the days from the first Monday; it is negative before it.
+// epochMonday is the first Monday in days from 1 March of the year 0, which begins
+// a cycle of 400 years of the calendar.
+const epochMonday = 719_472
+
+// days counts the days from the first Monday; it is negative before it. Years are
+// taken to begin in March here, so that a leap day is the last day of its year.
 func (d Date) days() int {
-	const secondsOfDay = 24 * 60 * 60
-	return floorDiv(int(d.noon().Unix()-firstMonday.noon().Unix()), secondsOfDay)
+	month := int(d.Month) - 1
+	year := d.Year + floorDiv(month, 12)
+	month -= 12 * floorDiv(month, 12)
+	if month < 2 {
+		year, month = year-1, month+12
+	}
+	return 365*year + floorDiv(year, 4) - floorDiv(year, 100) + floorDiv(year, 400) + (153*(month-2)+2)/5 + d.Day - 1 - epochMonday
+}
+
+// dateOfDay is the day with that number.
+func dateOfDay(number int) Date {
+	const inCycle = 146_097 // days of 400 years
+	number += epochMonday
+	cycle := floorDiv(number, inCycle)
+	day := number - cycle*inCycle
+	year := (day - day/1460 + day/36_524 - day/146_096) / 365
+	day -= 365*year + year/4 - year/100
+	month := (5*day + 2) / 153
+	d := Date{Year: year + 400*cycle, Month: time.Month(month + 3), Day: day - (153*month+2)/5 + 1}
+	if d.Month > time.December {
+		d.Year, d.Month = d.Year+1, d.Month-12
+	}
+	return d
 }
 
 func floorDiv(a, b int) int {

@@ -33,12 +33,7 @@ func (j *judge) checklist(t turn) checklist {
 	}
 	out, in := c.out(), c.in()
 	c.order(out, in)
-	for i := range c.steps {
-		s := &c.steps[i]
-		if c.wait(s); s.Kind == StepCollect && s.Waits != "" {
-			c.blocked = append(c.blocked, fmt.Sprintf("drive %s should come home and must not: %s", s.Label, s.Waits))
-		}
-	}
+	c.replay()
 	return c
 }
 
@@ -91,7 +86,7 @@ func (c *checklist) wantsHome(d *ShelfDrive, kind StepKind) bool {
 			return true
 		}
 	}
-	if !offsite(*d) && !(carried(*d) && d.Homeward) {
+	if !offsite(*d) && !(carried(*d) && d.Homeward) || c.outgoing(d) && c.j.gone(c.t, d) {
 		return false
 	}
 	l, known := c.j.p.location(d.Place.Location)
@@ -184,23 +179,26 @@ func (c *checklist) isDone(kind StepKind, d *ShelfDrive) bool {
 		}
 		return reached == 0 && d.Place.State == "recall"
 	}
-	if c.t.left {
+	if c.t.left || c.j.gone(c.t, d) {
 		return true
 	}
 	away := carried(*d) && !d.Homeward
-	switch kind {
-	case StepDeposit:
-		return offsite(*d) && !d.DepositedAt.IsZero() && !c.j.p.Calendar.Day(d.DepositedAt).Before(c.t.period.start)
-	case StepDepart:
-		return away || c.isDone(StepDeposit, d)
-	case StepEject:
-		return away || c.isDone(StepDeposit, d) || c.ejected(d)
-	case StepVerify:
-		return !c.verifyDueNow(d) || away
-	case StepExport:
-		return away || c.isDone(StepDeposit, d) || c.ejected(d) || c.fresh(d, c.j.day)
+	if away || !atHome(*d) {
+		return away && kind != StepDeposit
 	}
-	return d.Attached || away || c.isDone(StepDeposit, d) || c.ejected(d)
+	// Each of these holds only while those before it do: a drive that was ejected
+	// and has to be verified is attached once more.
+	switch kind {
+	case StepAttach:
+		return d.Attached || c.isDone(StepEject, d)
+	case StepExport:
+		return d.Attached && c.fresh(d, c.j.day) || c.isDone(StepEject, d)
+	case StepVerify:
+		return c.isDone(StepExport, d) && !c.verifyDueNow(d)
+	case StepEject:
+		return c.ejected(d) && !c.verifyDueNow(d)
+	}
+	return false
 }
 
 func (c *checklist) outgoing(d *ShelfDrive) bool {
@@ -214,7 +212,7 @@ func (c *checklist) verifyDueNow(d *ShelfDrive) bool {
 // fresh says that the last export to a drive is of a day, or of the workday before.
 func (c *checklist) fresh(d *ShelfDrive, day Date) bool {
 	last := lastCommit(d)
-	return atHome(*d) && !last.IsZero() && last.After(d.DepositedAt) && !c.j.p.Calendar.Day(last).Before(c.j.p.Calendar.WorkdayBefore(day))
+	return !last.IsZero() && last.After(d.DepositedAt) && !c.j.p.Calendar.Day(last).Before(c.j.p.Calendar.WorkdayBefore(day))
 }
 
 // ejected says that a drive was read back after an export that was fresh then, and
@@ -301,7 +299,7 @@ func chain(steps []Step) {
 
 // earliest is the first place among the open steps of the way out at which the way
 // home breaks no promise, and the step that it has to come behind; -1 if there is
-// none, and then the steps of the way home say why.
+// none.
 func (c *checklist) earliest(open, in []Step) (at int, behind string) {
 	s := c.j.s
 	for i := 0; ; i++ {
@@ -324,39 +322,42 @@ func (c *checklist) earliest(open, in []Step) (at int, behind string) {
 
 // do is the shelf after a step; ok is false if the step would break a promise.
 func (c *checklist) do(s Shelf, step Step) (after Shelf, ok bool) {
-	if step.Waits != "" || len(Breaks(c.j.p, s, step)) > 0 {
+	if len(Breaks(c.j.p, s, step)) > 0 {
 		return s, false
 	}
 	return After(c.j.p, s, step, c.j.now), true
 }
 
-// tryHome goes the way home step by step, and notes at the step that breaks a
-// promise which one it is.
-func (c *checklist) tryHome(s Shelf, in []Step) bool {
+func (c *checklist) tryHome(s Shelf, in []Step) (ok bool) {
 	for i := range in {
-		in[i].Waits = ""
-		if broken := Breaks(c.j.p, s, in[i]); len(broken) > 0 {
-			for k := i; k < len(in); k++ {
-				in[k].Waits = joined(broken)
-			}
+		if s, ok = c.do(s, in[i]); !ok {
 			return false
 		}
-		s = After(c.j.p, s, in[i], c.j.now)
 	}
 	return true
 }
 
-// wait notes at an open step, whose turn it is, why it cannot be done now.
-func (c *checklist) wait(s *Step) {
-	if s.Done != nil || s.Waits != "" {
-		return
-	}
-	for _, other := range c.steps {
-		if other.Done == nil && slices.Contains(s.Needs, other.ID) {
-			return
+// replay does the open steps of the whole list on paper, from the top. A step that
+// would break a promise when its turn comes waits, with what needs it.
+func (c *checklist) replay() {
+	s := c.j.s
+	missing := map[string]bool{}
+	for i := range c.steps {
+		step := &c.steps[i]
+		switch {
+		case step.Done != nil:
+			continue
+		case slices.ContainsFunc(step.Needs, func(id string) bool { return missing[id] }):
+			missing[step.ID] = true
+			continue
 		}
-	}
-	if broken := Breaks(c.j.p, c.j.s, *s); len(broken) > 0 {
-		s.Waits = joined(broken)
+		if broken := Breaks(c.j.p, s, *step); len(broken) > 0 {
+			step.Waits, missing[step.ID] = joined(broken), true
+			if step.Kind == StepCollect {
+				c.blocked = append(c.blocked, fmt.Sprintf("drive %s should come home and must not: %s", step.Label, step.Waits))
+			}
+			continue
+		}
+		s = After(c.j.p, s, *step, c.j.now)
 	}
 }

@@ -69,7 +69,7 @@ func (j *judge) bring(t turn) (picks []Pick) {
 			continue
 		}
 		for _, d := range j.sets[set].drives {
-			if set == t.in && !atHome(*d) || set == t.out && offsite(*d) {
+			if set == t.in && !atHome(*d) || set == t.out && !j.gone(t, d) && (offsite(*d) || carried(*d) && d.Homeward) {
 				picks = append(picks, j.pick(d, fmt.Sprintf("set %s is the next to be written", j.sets[set].Name)))
 			}
 		}

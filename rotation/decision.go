@@ -84,7 +84,8 @@ type Step struct {
 	// Seen: the program ticks it; else a person signs.
 	Seen bool
 	Done *DoneStep
-	// Waits says why it cannot be done now, though it is its turn.
+	// Waits says which promise it would break, although what it needs is done;
+	// empty: none. Such a step, and what needs it, must not be done.
 	Waits string
 	// To is where the drive is after the step.
 	To custody.Place

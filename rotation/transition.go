@@ -96,16 +96,20 @@ func Breaks(p Policy, s Shelf, step Step) (broken []string) {
 	d := s.Drives[i]
 	switch step.Kind {
 	case StepDepart, StepDeposit:
-		return unfit(d)
+		broken = unfit(d)
 	case StepCollect, StepArrive:
-		return newWatch(s).whyNotHome(newWatch(After(p, s, step, s.LastCommit)), d.Label)
 	case StepRecall:
 		return nil
+	default:
+		if why := Uncounted(d); why != "" {
+			return []string{fmt.Sprintf("drive %s is not to be used: %s", d.Label, why)}
+		}
+		return nil
 	}
-	if why := Uncounted(d); why != "" {
-		return []string{fmt.Sprintf("drive %s is not to be used: %s", d.Label, why)}
+	if !offsite(d) {
+		return broken // what is not outside takes nothing away from there
 	}
-	return nil
+	return append(broken, newWatch(s).whyNotHome(newWatch(After(p, s, step, s.LastCommit)), d.Label)...)
 }
 
 // unfit says why a drive must not leave the house as the copy to rely on.

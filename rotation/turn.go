@@ -168,6 +168,14 @@ type turn struct {
 	out, in int
 	left    bool
 	missed  int
+	// since is when the last set left the house before this turn, as a whole.
+	since time.Time
+}
+
+// gone says that a drive of a set of several left in this turn already, while the
+// others did not.
+func (j *judge) gone(t turn, d *ShelfDrive) bool {
+	return offsite(*d) && j.depositedAt(*d).After(t.since)
 }
 
 // turnNow finds the turn. The rule is in DESIGN.md: a turn that nobody ended runs
@@ -190,8 +198,12 @@ func (j *judge) turnNow() turn {
 		}
 	}
 	first := j.firstOpen(closed, by, cur)
+	since := time.Time{}
+	if len(deposits) > 0 {
+		since = deposits[len(deposits)-1].at
+	}
 	out := j.setFor(first, -1)
-	return turn{period: first, out: out, in: j.setAfter(cur, out), missed: j.missedSince(first, cur)}
+	return turn{period: first, out: out, in: j.setAfter(cur, out), missed: j.missedSince(first, cur), since: since}
 }
 
 // here says that all drives of a set came home, though one may be on its way out
