@@ -27,12 +27,13 @@ func (s seeded) below(n int) int { return s.IntN(n) }
 
 func seed(n uint64) seeded { return seeded{rand.New(rand.NewPCG(n, 20261120))} }
 
-// daysOfHistory is how many days a history has on which something happens.
-const daysOfHistory = 14
+// mostDays is on how many days of a history something happens at most; between
+// them lie up to six weeks.
+const mostDays = 14
 
-// live lets days pass, and returns the first promise that was broken.
-func (w *world) live(days int) error {
-	for range days {
+// live lets some days pass, and returns the first promise that was broken.
+func (w *world) live() error {
+	for range 1 + w.luck.below(mostDays) {
 		if err := w.day(); err != nil {
 			return err
 		}
@@ -55,7 +56,7 @@ func TestNoHistoryBreaksAPromise(t *testing.T) {
 			t.Parallel()
 			for n := share; n < uint64(histories()); n += shares {
 				w := newWorld(seed(n))
-				if err := w.live(daysOfHistory); err != nil {
+				if err := w.live(); err != nil {
 					t.Fatalf("history %d: %v\n%+v\n%s", n, err, w.policy, strings.Join(w.log, "\n"))
 				}
 			}
@@ -67,7 +68,7 @@ func TestNoHistoryBreaksAPromise(t *testing.T) {
 func TestNoSmallHistoryBreaksAPromise(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(rapidChance{t})
-		if err := w.live(daysOfHistory); err != nil {
+		if err := w.live(); err != nil {
 			t.Fatalf("%v\n%+v\n%s", err, w.policy, strings.Join(w.log, "\n"))
 		}
 	})
@@ -76,7 +77,7 @@ func TestNoSmallHistoryBreaksAPromise(t *testing.T) {
 func TestDecideIsPureAndDoesNotGoByTheOrderOfDrives(t *testing.T) {
 	for n := range uint64(300) {
 		w := newWorld(seed(n))
-		if err := w.live(daysOfHistory); err != nil {
+		if err := w.live(); err != nil {
 			t.Fatal(err)
 		}
 		first := w.decide()
@@ -104,7 +105,7 @@ func sameVerdicts(a, b rotation.Decision) bool {
 func TestRetentionCountsFromTheNewestPointAndNotFromNow(t *testing.T) {
 	for n := range uint64(300) {
 		w := newWorld(seed(n))
-		if err := w.live(daysOfHistory); err != nil {
+		if err := w.live(); err != nil {
 			t.Fatal(err)
 		}
 		w.shelf.LastCommit, w.shelf.ClockConfirmedAt = time.Time{}, w.clock()
@@ -161,7 +162,7 @@ func TestAnyPromiseThatIsBrokenOnPurposeIsNoticed(t *testing.T) {
 				w := newWorld(seed(n))
 				w.mutate = c.mutate
 				var found broken
-				if err := w.live(daysOfHistory); errors.As(err, &found) {
+				if err := w.live(); errors.As(err, &found) {
 					if !slices.Contains(c.want, found.name) {
 						t.Fatalf("found as %q, not as one of %q: %v", found.name, c.want, found)
 					}
