@@ -16,7 +16,7 @@ func (a *app) driveCommand() *cobra.Command {
 		"  lifeboat drive init /media/usb1 --label A\n  lifeboat drive list", "set",
 		a.driveInitCommand(), a.driveLabelCommand(), a.driveEjectCommand(), a.driveListCommand(), a.driveShowCommand(),
 		a.driveDocumentsCommand(), a.driveAttachDocumentCommand(), a.driveRemoveDocumentCommand(),
-		a.driveQuarantineCommand(), a.driveReleaseCommand(), a.driveLostCommand(), a.driveFoundCommand())
+		a.driveQuarantineCommand(), a.driveReleaseCommand(), a.driveRetireCommand(), a.driveLostCommand(), a.driveFoundCommand())
 }
 
 func (a *app) driveListCommand() *cobra.Command {
