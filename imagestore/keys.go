@@ -74,6 +74,9 @@ func firstOfEachName(files []slotFile) []slotFile {
 	})
 }
 
+// UsedSlot is the name of the slot that opened the store.
+func (s *Store) UsedSlot() string { return s.usedSlot }
+
 // AddSlot makes another secret open the drive. A name that exists is refused.
 func (s *Store) AddSlot(ctx context.Context, n NewSlot) error {
 	if err := s.writable(); err != nil {

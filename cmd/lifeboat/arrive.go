@@ -68,9 +68,7 @@ func (a *app) arrived(ctx context.Context, cat *catalog.Catalog, d *openedDrive)
 	}
 	// Before anything is recorded: an entry that is added to a ledger which is
 	// behind the drive's makes two histories of one.
-	if err := a.joinLedger(ctx, cat, d); err != nil {
-		a.warn("the ledger on %s is not compared with this computer's: %v", d.name(), err)
-	}
+	a.joinOrWarn(ctx, cat, d)
 	if err := a.inUse(ctx, cat, d); err != nil {
 		return err
 	}
@@ -80,6 +78,13 @@ func (a *app) arrived(ctx context.Context, cat *catalog.Catalog, d *openedDrive)
 		return err
 	}
 	return a.forgetDue(ctx, cat, d)
+}
+
+// joinOrWarn is joinLedger for a command that goes on without it.
+func (a *app) joinOrWarn(ctx context.Context, cat *catalog.Catalog, d *openedDrive) {
+	if err := a.joinLedger(ctx, cat, d); err != nil {
+		a.warn("the ledger on %s is not compared with this computer's: %v", d.name(), err)
+	}
 }
 
 // onlyOfItsID refuses a drive that is attached twice: one is a copy of the other,

@@ -10,7 +10,6 @@ import (
 
 	"lifeboat"
 	"lifeboat/catalog"
-	"lifeboat/custody"
 	"lifeboat/imagestore"
 )
 
@@ -101,6 +100,7 @@ func (a *app) changeKeys(ctx context.Context, want string, mode imagestore.Mode)
 		if err := a.sawDrive(ctx, cat, d); err != nil {
 			return err
 		}
+		a.joinOrWarn(ctx, cat, d)
 		return a.applyPendingKeys(ctx, cat, d)
 	})
 	if err != nil {
@@ -110,13 +110,16 @@ func (a *app) changeKeys(ctx context.Context, want string, mode imagestore.Mode)
 	return d, nil
 }
 
-// changedKeys remembers that a person changed the slots of one drive.
-func (a *app) changedKeys(ctx context.Context, d *openedDrive, c catalog.KeyChange) error {
+// changedKeys remembers that a person changed the slots of one drive, and leaves
+// that on the drive.
+func (a *app) changedKeys(ctx context.Context, d *openedDrive, change, slot string) error {
+	a.enterKeys(ctx, d, change, slot)
 	return a.withMemory(ctx, func(cat *catalog.Catalog) error {
-		facts := keyFacts(c)
-		delete(facts, "changeId")
-		a.enter(ctx, cat, custody.Entry{Act: custody.ActKeys, Item: item(d.store.Drive()), Facts: facts})
-		return a.sawDrive(ctx, cat, d)
+		if err := a.sawDrive(ctx, cat, d); err != nil {
+			return err
+		}
+		a.leaveOn(ctx, cat, d)
+		return nil
 	})
 }
 

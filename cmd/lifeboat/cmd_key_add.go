@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
-	"lifeboat/catalog"
 	"lifeboat/imagestore"
 )
 
@@ -79,14 +78,13 @@ func (a *app) keyAdd(ctx context.Context, drive string, everywhere bool, k newKe
 	if err := d.store.AddSlot(ctx, slot); err != nil {
 		return slotProblem(d, err)
 	}
-	a.enterKeys(ctx, d, "added", k.name)
 	if a.json {
 		a.printJSON(slotChange{k.name, d.store.Drive().ID, shown})
 	} else if shown != "" {
 		a.print("%s\n", shown)
 	}
 	a.note("%s opens %s from now on", k.name, d.name())
-	return a.changedKeys(ctx, d, catalog.KeyChange{Kind: catalog.KeyAdd, Slot: k.name})
+	return a.changedKeys(ctx, d, "added", k.name)
 }
 
 // planAddSlot says what adding a slot would do.

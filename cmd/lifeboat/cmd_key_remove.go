@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
-	"lifeboat/catalog"
 	"lifeboat/imagestore"
 )
 
@@ -64,21 +63,33 @@ func (a *app) keyRemove(ctx context.Context, drive, name string, yes, dryRun boo
 		a.showRemoval(d, name, left)
 		return nil
 	}
-	if err := a.confirmShutOut(ctx, yes, d, left, fmt.Sprintf("This closes %s to %q.\n", d.name(), name)); err != nil {
+	agree := a.confirmShutOut
+	if d.store.UsedSlot() == name && d.keys.Passphrase == "" {
+		agree = a.confirmOwnSlot
+	}
+	if err := agree(ctx, yes, d, left, fmt.Sprintf("This closes %s to %q.\n", d.name(), name)); err != nil {
 		return err
 	}
 	if err := d.store.RemoveSlot(ctx, name); err != nil {
 		return slotProblem(d, err)
 	}
-	a.enterKeys(ctx, d, "removed", name)
 	if a.json {
 		a.printJSON(slotChange{Name: name, Drive: d.store.Drive().ID})
 	}
 	a.note("%s no longer opens %s as it is now; copies of it that were taken before it still opens", name, d.name())
-	if err := a.changedKeys(ctx, d, catalog.KeyChange{Kind: catalog.KeyRemove, Slot: name}); err != nil {
+	if err := a.changedKeys(ctx, d, "removed", name); err != nil {
 		return err
 	}
 	return a.warnOfStraySlots(ctx, d)
+}
+
+// confirmOwnSlot asks before this computer shuts itself out; --yes does not answer.
+func (a *app) confirmOwnSlot(ctx context.Context, _ bool, d *openedDrive, left []imagestore.Slot, plan string) error {
+	plan += "That is this computer: its night jobs would need a typed secret.\n"
+	if len(passphraseSlots(left)) == 0 {
+		return a.confirmShutOut(ctx, false, d, left, plan)
+	}
+	return a.agree(ctx, keyOrder{plan: plan, typed: d.found.Drive.Label})
 }
 
 // slotsWithout lists the slots that stay when some are removed: at least one.

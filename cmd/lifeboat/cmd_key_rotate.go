@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
-	"lifeboat/catalog"
 	"lifeboat/imagestore"
 )
 
@@ -106,7 +105,6 @@ func (a *app) keyRotate(ctx context.Context, drive string, r keyRotation) error 
 	if err := a.rotateKey(ctx, d, r, imagestore.RotateOptions{Secrets: secrets, Drop: r.drop}); err != nil {
 		return err
 	}
-	a.enterKeys(ctx, d, "rotated", "")
 	plan.Generations = d.store.Generations()
 	if a.json && r.allData {
 		a.printJSON(event{Event: "result", Time: a.now().UTC(), Result: plan})
@@ -127,7 +125,7 @@ func (a *app) rotateKey(ctx context.Context, d *openedDrive, r keyRotation, o im
 			return slotProblem(d, err)
 		}
 		// This computer follows its own rotation; others follow by the drive's proof.
-		if err := a.changedKeys(ctx, d, catalog.KeyChange{Kind: catalog.KeyRotate}); err != nil {
+		if err := a.changedKeys(ctx, d, "rotated", ""); err != nil {
 			return err
 		}
 		o.Drop = nil

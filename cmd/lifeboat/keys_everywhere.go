@@ -123,6 +123,7 @@ func (a *app) order(ctx context.Context, o keyOrder) error {
 			refused[d.store.Drive().ID] = problemOf(err).What
 		}
 		own[d.store.Drive().ID] = d.keepsOwn
+		a.leaveOn(ctx, cat, d)
 	}
 	result, err := a.orderResult(ctx, cat, o, refused, own)
 	if err != nil {
@@ -232,6 +233,9 @@ func (a *app) openOneOf(ctx context.Context, cat *catalog.Catalog, f rotation.Fo
 	if err != nil {
 		d.Close()
 		return nil, err
+	}
+	if mode != imagestore.Read {
+		a.joinOrWarn(ctx, cat, d)
 	}
 	return d, nil
 }

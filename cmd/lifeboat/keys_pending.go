@@ -64,6 +64,9 @@ func (a *app) keyDrives(ctx context.Context, cat *catalog.Catalog) ([]catalog.Dr
 // makes the drive unusable is an error. The drive may be open Write or Alone.
 func (a *app) applyPendingKeys(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
 	changes, err := cat.PendingKeyChanges(ctx, d.store.Drive().ID)
+	if err == nil {
+		err = a.warnOfReturned(ctx, cat, d, changes)
+	}
 	if err != nil || len(changes) == 0 {
 		return err
 	}
@@ -73,10 +76,13 @@ func (a *app) applyPendingKeys(ctx context.Context, cat *catalog.Catalog, d *ope
 		a.warn("%s. Next: %s", p.What, p.Next)
 	}
 	waiting := map[string]bool{}
-	for _, c := range changes {
+	for i, c := range changes {
 		err := errWaitsForEarlier
 		if !waiting[c.Slot] || c.Slot == "" {
 			err = a.applyKeyChange(ctx, d, c, secrets)
+		}
+		if errors.Is(err, errSecretUnknown) && overtaken(c, changes[i+1:]) {
+			err = nil
 		}
 		if ctx.Err() != nil || errors.Is(err, lifeboat.ErrDriveGone) || errors.Is(err, errDriveClosed) {
 			return err
@@ -102,6 +108,42 @@ func (a *app) applyPendingKeys(ctx context.Context, cat *catalog.Catalog, d *ope
 	return a.dropSettledSecrets(ctx, cat)
 }
 
+// warnOfReturned tells of slots that were removed from the drive and open it
+// again: who puts back the files of an older state is let in by that.
+func (a *app) warnOfReturned(ctx context.Context, cat *catalog.Catalog, d *openedDrive, pending []catalog.PendingKeyChange) error {
+	changes, err := cat.KeyChanges(ctx)
+	if err != nil || len(changes) == 0 {
+		return err
+	}
+	slots, err := d.store.Slots(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range standing(changes) {
+		waits := slices.ContainsFunc(pending, func(p catalog.PendingKeyChange) bool { return p.Slot == c.Slot })
+		back := slices.ContainsFunc(slots, func(s imagestore.Slot) bool {
+			meant := len(c.Recipients) == 0 || slices.Contains(c.Recipients, s.Recipient)
+			return s.Name == c.Slot && meant && s.CreatedAt.Before(c.MadeAt)
+		})
+		if c.Kind == catalog.KeyRemove && back && !waits {
+			a.warn("%s: key slot %q was removed, and opens it again: somebody put an older state back. Remove it, and find out who had the drive: lifeboat key remove %s --drive %s",
+				d.name(), c.Slot, shellWord(c.Slot), shellWord(d.found.Drive.Label))
+		}
+	}
+	return nil
+}
+
+// letInEverywhere makes a key slot that a drive has wait for all other drives of
+// the site: that of a control machine that joined.
+func (a *app) letInEverywhere(ctx context.Context, cat *catalog.Catalog, d *openedDrive, slot string, to imagestore.Recipient) error {
+	c, err := cat.AddKeyChange(ctx, catalog.KeyChange{ID: newID(), Kind: catalog.KeyAdd, Slot: slot, Recipients: []string{to.String()},
+		MadeAt: a.now(), MadeBy: thisUser() + " on " + thisComputer()})
+	if err != nil {
+		return err
+	}
+	return cat.KeyChangeApplied(ctx, c.ID, d.store.Drive().ID, a.now())
+}
+
 // keysArrived is applyPendingKeys for a command that has other work to do: only a
 // drive that cannot be used any more stops it.
 func (a *app) keysArrived(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
@@ -117,6 +159,18 @@ func (a *app) keysArrived(ctx context.Context, cat *catalog.Catalog, d *openedDr
 // errKeepsOwn: the drive has a passphrase of its own, and the site's new one is
 // not meant for it.
 var errKeepsOwn = errors.New("it has a secret of its own, and keeps it")
+
+// errSecretUnknown: the new passphrase of a change is not kept here.
+var errSecretUnknown = errors.New("its passphrase is not known on this computer")
+
+// overtaken says of a change that cannot be made whether a later one makes it
+// needless. What is in the slot of the site's own secret decides whether a later
+// one is meant for the drive, so it is not.
+func overtaken(c catalog.PendingKeyChange, later []catalog.PendingKeyChange) bool {
+	return c.Slot != passphraseSlot && slices.ContainsFunc(later, func(l catalog.PendingKeyChange) bool {
+		return l.Slot == c.Slot && (l.Kind == catalog.KeyRemove || l.Kind == catalog.KeyReplace)
+	})
+}
 
 // errWaitsForEarlier: changes of one slot are applied in their order.
 var errWaitsForEarlier = errors.New("an earlier change of this key slot waits")
@@ -213,10 +267,13 @@ func (a *app) addPending(ctx context.Context, d *openedDrive, slot *imagestore.S
 // pendingPassphrase is the new passphrase of a change.
 func pendingPassphrase(c catalog.PendingKeyChange, known pendingSecrets) (imagestore.Secret, error) {
 	s, ok := known.Secrets[c.ID]
-	if !ok {
-		return imagestore.Secret{}, fmt.Errorf("its passphrase is not known on this computer (asked for by %s); give it again: lifeboat key replace %s", c.MadeBy, shellWord(c.Slot))
+	switch {
+	case ok:
+		return imagestore.Passphrase(s.New)
+	case c.Slot == passphraseSlot:
+		return imagestore.Secret{}, fmt.Errorf("%w (asked for by %s); on this drive, let another one in and remove that: lifeboat key add NAME --drive LABEL, lifeboat key remove %s --drive LABEL", errSecretUnknown, c.MadeBy, passphraseSlot)
 	}
-	return imagestore.Passphrase(s.New)
+	return imagestore.Secret{}, fmt.Errorf("%w (asked for by %s); give it again: lifeboat key replace %s", errSecretUnknown, c.MadeBy, shellWord(c.Slot))
 }
 
 func (a *app) removePending(ctx context.Context, d *openedDrive, slot *imagestore.Slot, slots []imagestore.Slot, c catalog.PendingKeyChange) error {
@@ -274,13 +331,7 @@ func (a *app) rotatePending(ctx context.Context, d *openedDrive, known pendingSe
 	if err != nil {
 		return err
 	}
-	texts := []string{d.keys.Passphrase}
-	if _, site, err := a.loadSiteSecrets(); err == nil {
-		texts = append(texts, site.Passphrase)
-	}
-	for _, s := range known.Secrets {
-		texts = append(texts, s.New, s.Old)
-	}
+	texts := a.knownPassphrases(d, known)
 	secrets := map[string]imagestore.Secret{}
 	for _, name := range passphraseSlots(slots) {
 		secret, err := firstThatOpens(ctx, d, name, texts)
@@ -293,6 +344,24 @@ func (a *app) rotatePending(ctx context.Context, d *openedDrive, known pendingSe
 		secrets[name] = secret
 	}
 	return a.alone(ctx, d, func() error { return d.store.Rotate(ctx, imagestore.RotateOptions{Secrets: secrets}) })
+}
+
+// knownPassphrases are those that may open a slot of the drive, each once.
+func (a *app) knownPassphrases(d *openedDrive, known pendingSecrets) (texts []string) {
+	add := func(text string) {
+		if text = lineOf(text); text != "" && !slices.Contains(texts, text) {
+			texts = append(texts, text)
+		}
+	}
+	add(d.keys.Passphrase)
+	if _, site, err := a.loadSiteSecrets(); err == nil {
+		add(site.Passphrase)
+	}
+	for _, s := range known.Secrets {
+		add(s.New)
+		add(s.Old)
+	}
+	return texts
 }
 
 // alone does work on a drive that nobody else has open, and leaves it open for
