@@ -47,6 +47,9 @@ type app struct {
 	hosts   map[hostFile]hypervisor.Host
 	memory  memory
 
+	// watched, if given, hears how far long work is.
+	watched func(event)
+
 	// outMu keeps lines whole; drawn says that a line of progress stands on the
 	// terminal, which whatever is printed next has to remove.
 	outMu sync.Mutex

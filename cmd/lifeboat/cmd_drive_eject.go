@@ -37,7 +37,11 @@ func (a *app) driveEjectCommand() *cobra.Command {
 			if len(args) == 1 {
 				want = args[0]
 			}
-			return a.driveEject(c.Context(), want, f)
+			if f.dryRun {
+				return a.ejectPlan(c.Context(), want)
+			}
+			_, err := a.driveEject(c.Context(), want, f)
+			return err
 		},
 	}
 	c.Flags().BoolVar(&f.noReadBack, "no-read-back", false, "do not read back what was written; the ledger says so")
@@ -63,18 +67,15 @@ type ejectReport struct {
 	Location string `json:"location,omitempty"`
 }
 
-func (a *app) driveEject(ctx context.Context, want string, f ejectFlags) error {
-	if f.dryRun {
-		return a.ejectPlan(ctx, want)
-	}
+func (a *app) driveEject(ctx context.Context, want string, f ejectFlags) (ejectReport, error) {
 	d, err := a.openDrive(ctx, want, imagestore.Write)
 	if err != nil {
-		return err
+		return ejectReport{}, err
 	}
 	r, err := a.beginRun("eject", os.Args[1:])
 	if err != nil {
 		d.Close()
-		return err
+		return ejectReport{}, err
 	}
 	report, err := a.ejectOpened(ctx, r, d, f)
 	summary := report.words()
@@ -83,7 +84,7 @@ func (a *app) driveEject(ctx context.Context, want string, f ejectFlags) error {
 	}
 	a.showEject(report, err)
 	r.end(summary, err)
-	return err
+	return report, err
 }
 
 // ejectOpened takes a drive that is open for writing to where it may be unplugged.

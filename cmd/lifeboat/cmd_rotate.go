@@ -21,7 +21,9 @@ func (a *app) rotateCommand() *cobra.Command {
 		a.rotateRecoveryListCommand(),
 		a.rotateReportCommand(),
 		a.rotateItemCommand(),
-		a.rotateAuditCommand())
+		a.rotateAuditCommand(),
+		a.rotateAttendCommand(),
+		a.rotateInstallUnitCommand())
 	c.Long = "Shows this week's checklist: which drive is written, taken away and brought home, by whom and\n" +
 		"when, in an order in which no step leaves you without a good copy outside the house. What the\n" +
 		"program can see it ticks by itself; the rest is signed: lifeboat rotate sign STEP --by NAME.\n\n" +

@@ -70,6 +70,9 @@ func (p *progress) show(done, total int64) {
 	e := event{Event: "progress", Time: p.a.now().UTC(), Machine: p.what, DoneBytes: done, TotalBytes: total,
 		BytesPerSecond: p.speed, RemainingSeconds: p.remaining(done, total).Seconds()}
 	p.run.log(e)
+	if p.a.watched != nil {
+		p.a.watched(e)
+	}
 	switch {
 	case p.a.json:
 		p.a.printJSON(e)
