@@ -22,7 +22,9 @@ type keyRotation struct {
 	// allData seals anew what is there; resume goes on with that under the key
 	// that an earlier try made.
 	allData, resume bool
-	everywhere      bool
+	// onlyCopy: the drive may hold the only good copy of a machine.
+	onlyCopy   bool
+	everywhere bool
 }
 
 func (a *app) keyRotateCommand() *cobra.Command {
@@ -60,6 +62,7 @@ func (a *app) keyRotateCommand() *cobra.Command {
 	c.Flags().StringArrayVar(&r.drop, "drop", nil, "a slot that is not taken over; may be given several times")
 	c.Flags().StringArrayVar(&r.secretOf, "secret-of", nil, "NAME=FILE: the file with the passphrase of a slot; may be given several times")
 	c.Flags().BoolVar(&r.allData, "all-data", false, "also seal anew what is on the drive, and drop the older key")
+	c.Flags().BoolVar(&r.onlyCopy, "only-copy", false, "with --all-data: also on a drive that holds the only good copy of a machine, which is written anew then")
 	c.Flags().BoolVar(&r.resume, "resume", false, "go on with --all-data that was stopped, under the key that it made")
 	c.Flags().BoolVar(&r.yes, "yes", false, "do not ask")
 	c.Flags().BoolVar(&r.dryRun, "dry-run", false, "say what would be done")
@@ -94,6 +97,9 @@ func (a *app) keyRotate(ctx context.Context, drive string, r keyRotation) error 
 	if r.dryRun {
 		a.showRotation(plan)
 		return nil
+	}
+	if err := a.mayReseal(ctx, d, r); err != nil {
+		return err
 	}
 	secrets, err := a.secretsOf(ctx, d, passphraseSlots(left), files)
 	if err != nil {
@@ -333,5 +339,35 @@ func (a *app) askSecretOf(ctx context.Context, d *openedDrive, slot string) (ima
 			return secret, err
 		}
 		a.ask("It does not open that slot.\n")
+	}
+}
+
+// mayReseal refuses to write anew what a machine's newest good copy needs, while
+// no other drive holds one: what was read back of it would have to be read again,
+// and until then nothing else is known to be good. A person may want it all the
+// same. What was begun goes on.
+func (a *app) mayReseal(ctx context.Context, d *openedDrive, r keyRotation) error {
+	if !r.allData || r.resume || r.onlyCopy {
+		return nil
+	}
+	ids, err := a.untouched(ctx, d)
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	points, _, err := d.store.Points(ctx)
+	if err != nil {
+		return err
+	}
+	var machines []string
+	for _, p := range points {
+		if slices.Contains(ids, p.ID) && !slices.Contains(machines, p.Machine.Name) {
+			machines = append(machines, p.Machine.Name)
+		}
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s holds the newest good copy of %s, no other drive does, and sealing everything anew writes it anew", d.name(), list(machines)),
+		Safe: "nothing was changed: what opened the drive before opens it now",
+		Next: "copy it to another drive and verify that one first (lifeboat copy, lifeboat verify); or, if that is meant, add: --only-copy",
+		Err:  errNeedsPerson,
 	}
 }

@@ -29,7 +29,7 @@ func killables(p *place, second string) []killable {
 		{name: "export", args: []string{"export", "--file", p.disk, "--as", "big", "--drive", p.drive}, before: func() { p.newDisk() }},
 		{name: "verify", args: []string{"verify", "--drive", p.drive, "--restart"}},
 		{name: "key rotate", args: []string{"key", "rotate", "--drive", p.drive, "--yes"}},
-		{name: "key rotate --all-data", args: []string{"key", "rotate", "--all-data", "--drive", p.drive, "--yes"}},
+		{name: "key rotate --all-data", args: []string{"key", "rotate", "--all-data", "--only-copy", "--drive", p.drive, "--yes"}},
 		{name: "prune", args: []string{"prune", p.drive, "--rewrite-below", "100", "--yes"}, before: func() { p.exportAndForget() }},
 		{name: "copy", args: []string{"copy", "--latest", "--from", p.drive, "--to", second}},
 		{name: "repair", args: []string{"repair", p.drive}, before: func() { p.damage() }, after: []string{"repair", p.drive}},
