@@ -42,8 +42,9 @@ type bootResult struct {
 type booter struct {
 	a    *app
 	host hypervisor.Host
-	// drive is open while machines are begun; a resumed boot needs it no more.
-	drive *openedDrive
+	// picked are the points of the plan's machines, in its order, with the drives
+	// that are open while machines are begun; a resumed boot needs them no more.
+	picked []pickedPoint
 	// copied counts what was read from the drive to be copied to the host.
 	copied  atomic.Int64
 	run     *run
@@ -196,13 +197,20 @@ func (b *booter) addDisks(ctx context.Context, m plannedBoot, disks map[string]h
 		if d.Excluded != "" {
 			continue
 		}
-		disk, err := b.drive.store.Disk(ctx, m.Point.ID, d.Key)
+		source := b.sourceOf(m, d.Key)
+		disk, err := source.drive.store.Disk(ctx, source.point, d.Key)
 		if err != nil {
 			return nil, err
 		}
 		disks[d.Key] = hypervisor.Backing{Copy: copiedDisk{disk, c}}
 	}
 	return c.progress.end, nil
+}
+
+// sourceOf is where a disk of a machine is read from.
+func (b *booter) sourceOf(m plannedBoot, key string) diskSource {
+	i := slices.IndexFunc(b.picked, func(p pickedPoint) bool { return p.ID == m.Point.ID })
+	return b.picked[i].source(key)
 }
 
 // problem says what a machine that does not start means.

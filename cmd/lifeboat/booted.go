@@ -26,12 +26,48 @@ type bootedRun struct {
 	DrivePath string   `json:"drivePath"`
 	Host      hostFile `json:"host"`
 	Socket    string   `json:"socket"`
+	// Beside are the other drives of the machines whose disks lie on several.
+	Beside []bootedDrive `json:"beside,omitempty"`
 	// Segment is the private network of the machines, if they are on one that
 	// something leads into.
 	Segment  *hypervisor.Segment `json:"segment,omitempty"`
 	Machines []bootedMachine     `json:"machines"`
 	// Ended says that the disks are not needed any more: their server stops.
 	Ended bool `json:"ended,omitempty"`
+}
+
+// bootedDrive is a drive that machines run from, and where it was attached.
+type bootedDrive struct {
+	Drive lifeboat.Drive `json:"drive"`
+	Path  string         `json:"path"`
+}
+
+// drives are all drives that the machines run from.
+func (b *bootedRun) drives() []bootedDrive {
+	return append([]bootedDrive{{b.Drive, b.DrivePath}}, b.Beside...)
+}
+
+// reads says that machines of the run are read from a drive.
+func (b *bootedRun) reads(driveID string) bool {
+	return slices.ContainsFunc(b.drives(), func(d bootedDrive) bool { return d.Drive.ID == driveID })
+}
+
+// source is the drive and the point that a disk of a machine is read from.
+func (b *bootedRun) source(m bootedMachine, key string) (driveID, point string) {
+	if part, ok := m.Parts[key]; ok {
+		return part.DriveID, part.Point
+	}
+	return b.Drive.ID, m.Point
+}
+
+// readsPoint says that a machine of the run is read from a point on a drive.
+func (b *bootedRun) readsPoint(m bootedMachine, driveID, point string) bool {
+	for key := range m.Exports {
+		if d, p := b.source(m, key); d == driveID && p == point {
+			return true
+		}
+	}
+	return false
 }
 
 // bootedMachine is one machine of a boot run.
@@ -43,6 +79,9 @@ type bootedMachine struct {
 	HostID  string    `json:"hostId,omitempty"`
 	Point   string    `json:"point"`
 	TakenAt time.Time `json:"takenAt"`
+	// Parts are, by disk key, where the disks are that are not in Point on the run's
+	// first drive.
+	Parts map[string]bootedPart `json:"parts,omitempty"`
 	// Exports names, by disk key, what the server of the disks calls it.
 	Exports map[string]string `json:"exports"`
 	// SizeBytes are the sizes of those disks, known while the drive is away.
@@ -54,6 +93,12 @@ type bootedMachine struct {
 	// Settled says that its disks are on storage of its host: it was moved there,
 	// or copied there before it was started.
 	Settled bool `json:"settled,omitempty"`
+}
+
+// bootedPart is the drive and the point of a disk.
+type bootedPart struct {
+	DriveID string `json:"driveId"`
+	Point   string `json:"point"`
 }
 
 // made says that a machine of the host is m, which the run defined there. The

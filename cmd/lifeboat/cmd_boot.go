@@ -104,12 +104,14 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 		return err
 	}
 	a.warnFaults(drive, faults)
-	picked, err := pickPoints(points, args, f.all, drive.found.Drive.Label)
+	reader := a.newPointReader(drive)
+	defer reader.Close()
+	picked, err := reader.pick(ctx, points, args, f.all)
 	if err != nil {
 		return err
 	}
 	runID := newID()
-	plan, err := a.planBoot(ctx, host, runID, f, picked)
+	plan, err := a.planBoot(ctx, host, runID, f, pointsOf(picked))
 	if err == nil {
 		err = a.besideOriginals(ctx, f, plan)
 	}
@@ -125,11 +127,11 @@ func (a *app) boot(ctx context.Context, f bootFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	booted, err := a.recordBoot(r, drive, hostFile, plan, !host.Abilities().BootNBD)
+	booted, err := a.recordBoot(r, drive, hostFile, plan, picked, !host.Abilities().BootNBD)
 	if err != nil {
 		return err
 	}
-	b := &booter{a: a, host: host, drive: drive, run: r, booted: booted, plan: plan, began: began, timeout: f.timeout, settle: f.settle, newMACs: f.newMACs}
+	b := &booter{a: a, host: host, picked: picked, run: r, booted: booted, plan: plan, began: began, timeout: f.timeout, settle: f.settle, newMACs: f.newMACs}
 	var results []bootResult
 	if booted.served() {
 		err = a.startServing(ctx, r.dir, drive.keys)
@@ -236,7 +238,7 @@ func freePort() (int, error) {
 
 // recordBoot writes down what is about to be served and to whom, before anything
 // is. Machines whose disks are copied to their host are served nothing.
-func (a *app) recordBoot(r *run, drive *openedDrive, host hostFile, plan *bootPlan, copied bool) (*bootedRun, error) {
+func (a *app) recordBoot(r *run, drive *openedDrive, host hostFile, plan *bootPlan, picked []pickedPoint, copied bool) (*bootedRun, error) {
 	sockets, err := socketFolder(r.ID)
 	if err != nil {
 		return nil, err
@@ -246,6 +248,7 @@ func (a *app) recordBoot(r *run, drive *openedDrive, host hostFile, plan *bootPl
 	for i, m := range plan.Machines {
 		bm := bootedMachine{Name: m.Name, Machine: m.Point.Machine.ID, Point: m.Point.ID, TakenAt: m.Point.TakenAt,
 			Forwards: m.Forwards, Settled: copied, Exports: map[string]string{}, SizeBytes: map[string]int64{}}
+		bm.Parts = b.partsBeside(drive, picked[i])
 		for _, d := range m.Point.Machine.Disks {
 			if d.Excluded == "" {
 				bm.Exports[d.Key] = "m" + strconv.Itoa(i) + "-" + d.Key
@@ -259,6 +262,23 @@ func (a *app) recordBoot(r *run, drive *openedDrive, host hostFile, plan *bootPl
 	}
 	b.Segment = plan.segment()
 	return b, b.save(r.dir)
+}
+
+// partsBeside are the disks of a point that are on other drives than the first,
+// which become drives of the run.
+func (b *bootedRun) partsBeside(first *openedDrive, p pickedPoint) map[string]bootedPart {
+	parts := map[string]bootedPart{}
+	for key, source := range p.sources {
+		if source.drive == first && source.point == p.ID {
+			continue
+		}
+		drive := source.drive.store.Drive()
+		parts[key] = bootedPart{drive.ID, source.point}
+		if !b.reads(drive.ID) {
+			b.Beside = append(b.Beside, bootedDrive{drive, source.drive.found.Path})
+		}
+	}
+	return parts
 }
 
 func (a *app) showBootPlan(drive *openedDrive, plan *bootPlan) {
@@ -359,6 +379,15 @@ func (a *app) serveAgain(ctx context.Context, b *bootedRun, dir string) error {
 		}
 		keys, b.DrivePath = drive.keys, drive.found.Path
 		drive.Close()
+		for i := range b.Beside {
+			beside := &b.Beside[i]
+			drive, err := a.openDriveByID(ctx, beside.Drive, beside.Path)
+			if err != nil {
+				return err
+			}
+			beside.Path = drive.found.Path
+			drive.Close()
+		}
 	}
 	b.Ended = false
 	if err := b.save(dir); err != nil {

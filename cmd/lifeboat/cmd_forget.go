@@ -175,7 +175,7 @@ func (a *app) notBooted(d *openedDrive, picked []lifeboat.RestorePoint) error {
 	}
 	for _, b := range booted {
 		for _, m := range b.Machines {
-			if b.Drive.ID == d.store.Drive().ID && !m.Settled && slices.ContainsFunc(picked, func(p lifeboat.RestorePoint) bool { return p.ID == m.Point }) {
+			if !m.Settled && slices.ContainsFunc(picked, func(p lifeboat.RestorePoint) bool { return b.readsPoint(m, d.store.Drive().ID, p.ID) }) {
 				return &lifeboat.Problem{
 					What: fmt.Sprintf("%s runs from point %s on %s (run %s)", m.Name, short(m.Point), d.name(), short(b.Run)),
 					Safe: "nothing was forgotten; the machine goes on",

@@ -95,6 +95,9 @@ func pointTable(points []lifeboat.RestorePoint, checked imagestore.Checked, note
 				note += fmt.Sprintf("%s excluded (%s) ", d.Key, d.Excluded)
 			}
 		}
+		if p.IsPart() {
+			note += "part: needs " + list(otherParts(p)) + " "
+		}
 		if p.Change.Unusual() {
 			note += fmt.Sprintf("unusual changes (%d of 100)", p.Change.Score)
 		}
@@ -102,6 +105,16 @@ func pointTable(points []lifeboat.RestorePoint, checked imagestore.Checked, note
 			readWords(checked.Points[p.ID]), short(p.RunID), strings.TrimSpace(note)})
 	}
 	return table([]string{"POINT", "MACHINE", "TAKEN", "CONSISTENT", "DATA", "NEW", "VERIFIED", "RUN", ""}, rows)
+}
+
+// otherParts are the labels of the drives that have the other parts of a point.
+func otherParts(p lifeboat.RestorePoint) (labels []string) {
+	for _, part := range p.Together {
+		if part.PointID != p.ID {
+			labels = append(labels, part.Label)
+		}
+	}
+	return labels
 }
 
 // lostPoints is the error for points whose record cannot be read any more.
@@ -180,6 +193,9 @@ func describePoint(now time.Time, p lifeboat.RestorePoint, read imagestore.Check
 	line("verified", "%s", pointReadWords(now, read))
 	for _, l := range kept {
 		line(l[0], "%s", l[1])
+	}
+	if p.IsPart() {
+		line("together", "%s; only all of them are the machine", togetherWords(p.Together))
 	}
 	if p.Change.Unusual() {
 		line("unusual", "%d of 100: %s", p.Change.Score, p.Change.Why)

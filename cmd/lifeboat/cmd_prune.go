@@ -166,7 +166,7 @@ func (a *app) usersOf(found rotation.Found) (users []string) {
 	for _, f := range runs {
 		b, err := readBooted(filepath.Join(a.runsDir(), f.ID))
 		switch {
-		case err == nil && b.Ended || err == nil && b.Drive.ID != found.Drive.ID:
+		case err == nil && (b.Ended || !b.reads(found.Drive.ID)):
 		case err == nil:
 			var names []string
 			for _, m := range b.Machines {

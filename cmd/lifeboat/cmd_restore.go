@@ -71,7 +71,7 @@ type restoreFile struct {
 
 // restorePlan is what a restore is going to write.
 type restorePlan struct {
-	Point  lifeboat.RestorePoint `json:"-"`
+	Point  pickedPoint `json:"-"`
 	Folder string                `json:"folder,omitempty"`
 	Format diskfile.Format       `json:"format"`
 	Files  []restoreFile         `json:"files"`
@@ -79,6 +79,18 @@ type restorePlan struct {
 	// of which file that is.
 	AllowDamaged bool          `json:"allowDamaged,omitempty"`
 	Damaged      []damagedFile `json:"damaged,omitempty"`
+
+	// hurt is where the last disk that could not be read well lies.
+	hurt diskSource
+}
+
+// readFrom is the drive and the point that something is to be said of: those that
+// could not be read well, or else the ones that were chosen.
+func (p *restorePlan) readFrom(d *openedDrive) (*openedDrive, string) {
+	if p.hurt.drive != nil {
+		return p.hurt.drive, p.hurt.point
+	}
+	return d, p.Point.ID
 }
 
 // damagedFile is a file with zeros in place of what is lost.
@@ -102,7 +114,9 @@ func (a *app) restore(ctx context.Context, f restoreFlags, name string) error {
 		return err
 	}
 	a.warnFaults(d, faults)
-	point, err := pickPoint(points, newestPoints(points), name, d.found.Drive.Label)
+	reader := a.newPointReader(d)
+	defer reader.Close()
+	point, err := reader.pickForRestore(ctx, points, name, f.disk)
 	if err != nil {
 		return err
 	}
@@ -133,7 +147,7 @@ func restoreFormat(text string) (diskfile.Format, error) {
 }
 
 // planRestore decides what is written where.
-func planRestore(p lifeboat.RestorePoint, f restoreFlags, format diskfile.Format) (*restorePlan, error) {
+func planRestore(p pickedPoint, f restoreFlags, format diskfile.Format) (*restorePlan, error) {
 	plan := &restorePlan{Point: p, Format: format}
 	var keys []lifeboat.PointDisk
 	for _, d := range p.Disks {
@@ -220,12 +234,13 @@ func (a *app) runRestore(ctx context.Context, d *openedDrive, plan *restorePlan)
 	if err != nil {
 		return err
 	}
-	err = a.writeRestore(ctx, d, r, plan)
+	err = a.writeRestore(ctx, r, plan)
+	d, point := plan.readFrom(d)
 	if err == nil && len(plan.Damaged) > 0 {
 		err = leftDamaged(d, plan)
 	}
 	if errors.Is(err, lifeboat.ErrDamaged) {
-		a.damaged(ctx, d.store.Drive(), catalog.Fault{PointID: plan.Point.ID, RunID: r.ID, What: fmt.Sprintf("a restore of %s met damage: %v", plan.Point.Machine.Name, damageOf(err))})
+		a.damaged(ctx, d.store.Drive(), catalog.Fault{PointID: point, RunID: r.ID, What: fmt.Sprintf("a restore of %s met damage: %v", plan.Point.Machine.Name, damageOf(err))})
 	}
 	summary := fmt.Sprintf("%s, point %s", plan.Point.Machine.Name, short(plan.Point.ID))
 	r.end(summary, err)
@@ -259,21 +274,21 @@ func leftDamaged(d *openedDrive, plan *restorePlan) error {
 		}
 	}
 	return &lifeboat.Problem{
-		What: fmt.Sprintf("%s: %s of point %s are lost on %s; zeros are in their place", plan.Point.Machine.Name, humanBytes(bytes), short(plan.Point.ID), d.name()),
+		What: fmt.Sprintf("%s: %s of point %s are lost on %s; zeros are in their place", plan.Point.Machine.Name, humanBytes(bytes), short(plan.hurt.point), d.name()),
 		Safe: "everything else was restored, and each block of it was checked; the lost ranges are listed",
 		Next: "check the file systems in what was restored; attach another drive of the site to heal this one with: lifeboat repair " + shellWord(d.found.Drive.Label),
 		Err:  lifeboat.ErrDamaged,
 	}
 }
 
-func (a *app) writeRestore(ctx context.Context, d *openedDrive, r *run, plan *restorePlan) error {
+func (a *app) writeRestore(ctx context.Context, r *run, plan *restorePlan) error {
 	if plan.Folder != "" {
 		if err := os.MkdirAll(plan.Folder, 0o755); err != nil {
 			return err
 		}
 	}
 	for _, f := range plan.Files {
-		if err := a.restoreDisk(ctx, d, r, plan, f); err != nil {
+		if err := a.restoreDisk(ctx, r, plan, f); err != nil {
 			return err
 		}
 	}
@@ -285,16 +300,16 @@ func (a *app) writeRestore(ctx context.Context, d *openedDrive, r *run, plan *re
 
 // restoreDisk writes a file under another name until it is whole: what had the
 // name before is there until then. A block device is written in place.
-func (a *app) restoreDisk(ctx context.Context, d *openedDrive, r *run, plan *restorePlan, f restoreFile) error {
+func (a *app) restoreDisk(ctx context.Context, r *run, plan *restorePlan, f restoreFile) error {
 	if f.Device {
-		return a.writeDisk(ctx, d, r, plan, f, f.Path)
+		return a.writeDisk(ctx, r, plan, f, f.Path)
 	}
 	partial := f.Path + ".partial"
 	if err := os.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	defer os.Remove(partial)
-	if err := a.writeDisk(ctx, d, r, plan, f, partial); err != nil {
+	if err := a.writeDisk(ctx, r, plan, f, partial); err != nil {
 		return err
 	}
 	// A machine may have been started from the old file meanwhile.
@@ -306,7 +321,7 @@ func (a *app) restoreDisk(ctx context.Context, d *openedDrive, r *run, plan *res
 	return os.Rename(partial, f.Path)
 }
 
-func (a *app) writeDisk(ctx context.Context, d *openedDrive, r *run, plan *restorePlan, f restoreFile, path string) (err error) {
+func (a *app) writeDisk(ctx context.Context, r *run, plan *restorePlan, f restoreFile, path string) (err error) {
 	target, err := diskfile.Create(ctx, path, plan.Format, f.SizeBytes)
 	if err != nil {
 		return err
@@ -318,9 +333,13 @@ func (a *app) writeDisk(ctx context.Context, d *openedDrive, r *run, plan *resto
 	if f.Device {
 		w = diskOverwriter{diskWriter{ctx, target}}
 	}
-	err = d.store.Restore(ctx, plan.Point.ID, f.Disk, w, imagestore.RestoreOptions{
+	source := plan.Point.source(f.Disk)
+	err = source.drive.store.Restore(ctx, source.point, f.Disk, w, imagestore.RestoreOptions{
 		AllowDamaged: plan.AllowDamaged,
 		Progress:     func(pr imagestore.Progress) { p.show(pr.DoneBytes, pr.TotalBytes) }})
+	if err != nil {
+		plan.hurt = source
+	}
 	var damaged *imagestore.DamagedRestore
 	if errors.As(err, &damaged) {
 		plan.Damaged = append(plan.Damaged, damagedFile{f.Path, damaged.Hurt})
@@ -371,7 +390,7 @@ func restoreProblem(d *openedDrive, plan *restorePlan, err error) error {
 	}
 	switch {
 	case errors.Is(err, lifeboat.ErrDamaged):
-		problem.What = fmt.Sprintf("%s: point %s on %s is damaged: %v", m, short(plan.Point.ID), d.name(), damageOf(err))
+		problem.What = fmt.Sprintf("%s: point %s on %s is damaged: %v", m, short(plan.hurt.point), d.name(), damageOf(err))
 		problem.Next = "take another point or another drive, or heal this one: lifeboat repair " + shellWord(d.found.Drive.Label) + "; what is whole of it comes with: --allow-damaged"
 	case errors.Is(err, unix.ENOSPC):
 		problem.What = fmt.Sprintf("%s: there is no room for its disks at %s", m, plan.Files[0].Path)

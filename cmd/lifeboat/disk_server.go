@@ -54,15 +54,11 @@ type diskServer struct {
 	log    *run
 
 	mu      sync.Mutex
-	store   *openedDrive
+	drives  []*servedDrive
 	reads   *readCounter
 	serving diskServing
 	// refused is when a machine was last told that its drive is away: it stops.
 	refused time.Time
-	// gone wakes up whoever looks for the drive.
-	gone chan *openedDrive
-	// opening is closed when the attempt to find the drive again succeeded.
-	opening chan struct{}
 	// saying keeps two writers of disks.json apart.
 	saying sync.Mutex
 	// faulty is done once damage was met, which is recorded beside the serving.
@@ -83,13 +79,19 @@ func (s *diskServer) run(ctx context.Context, guard process) error {
 	if b, err := readBooted(s.dir); err != nil || b.Ended {
 		return err
 	}
+	for _, d := range s.booted.drives() {
+		s.drives = append(s.drives, &servedDrive{server: s, bootedDrive: d, gone: make(chan *openedDrive, 1)})
+	}
 	if before, err := readServing(s.dir); err == nil {
 		s.serving.ReadBytes, s.serving.Damage = before.ReadBytes, before.Damage
-		// A server that died while the drive was away left the machines standing.
-		s.serving.WaitingSince, s.refused = before.WaitingSince, time.Now()
+		// A server that died while a drive was away left the machines standing.
+		s.refused = time.Now()
+		for _, d := range s.drives {
+			d.waitingSince = before.WaitingSince
+		}
 	}
 	s.serving.Process, s.serving.Guard = self, guard
-	s.reads, s.gone = &readCounter{}, make(chan *openedDrive, 1)
+	s.reads = &readCounter{}
 	ctx, cancel := context.WithCancel(ctx)
 	// Whatever ends the serving, an error too, ends the rest before it is waited
 	// for: a process that hangs here would be taken for a server that serves.
@@ -97,7 +99,9 @@ func (s *diskServer) run(ctx context.Context, guard process) error {
 	defer work.Wait()
 	defer cancel()
 	work.Go(func() { s.watch(ctx, cancel) })
-	work.Go(func() { s.keepDrive(ctx) })
+	for _, d := range s.drives {
+		work.Go(func() { d.keep(ctx) })
+	}
 	work.Go(func() { s.keepGateway(ctx) })
 	if s.booted.settled() {
 		<-ctx.Done()
@@ -112,21 +116,19 @@ func (s *diskServer) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// The drive may be away at this very moment: guests wait, and so do we.
-	if err := s.reopen(ctx, s.current()); err != nil {
-		return nil
+	// A drive may be away at this very moment: guests wait, and so do we.
+	for _, d := range s.drives {
+		if err := d.reopen(ctx, d.current()); err != nil {
+			return nil
+		}
 	}
 	needed, done := context.WithCancel(ctx)
 	defer done()
 	go s.untilSettled(needed, done)
 	server := nbd.NewServer(s.exports(), nbd.ServerOptions{OnError: s.failed})
 	err = server.Serve(needed, listener)
-	s.mu.Lock()
-	store := s.store
-	s.store = nil
-	s.mu.Unlock()
-	if store != nil {
-		store.Close()
+	for _, d := range s.drives {
+		d.close()
 	}
 	if err == nil {
 		// The ways in stay open until the machines are stopped.
@@ -294,7 +296,14 @@ func (s *diskServer) say() {
 	s.mu.Lock()
 	s.serving.Seen = time.Now().UTC()
 	s.serving.ReadBytes += s.reads.take()
-	s.serving.Ready = s.store != nil || s.booted.settled()
+	s.serving.Ready, s.serving.WaitingSince = true, time.Time{}
+	for _, d := range s.drives {
+		s.serving.Ready = s.serving.Ready && d.store != nil
+		if since := d.waitingSince; !since.IsZero() && (s.serving.WaitingSince.IsZero() || since.Before(s.serving.WaitingSince)) {
+			s.serving.WaitingSince = since
+		}
+	}
+	s.serving.Ready = s.serving.Ready || s.booted.settled()
 	serving := s.serving
 	s.mu.Unlock()
 	s.saying.Lock()
@@ -307,10 +316,16 @@ func (s *diskServer) exports() map[string]nbd.Export {
 	all := map[string]nbd.Export{}
 	for _, m := range s.booted.Machines {
 		for key, name := range m.Exports {
-			all[name] = &servedDisk{server: s, point: m.Point, key: key, size: m.SizeBytes[key], waits: slices.Contains(m.Waiting, key)}
+			drive, point := s.booted.source(m, key)
+			all[name] = &servedDisk{from: s.drive(drive), point: point, key: key, size: m.SizeBytes[key], waits: slices.Contains(m.Waiting, key)}
 		}
 	}
 	return all
+}
+
+// drive finds one of the drives by its id.
+func (s *diskServer) drive(id string) *servedDrive {
+	return s.drives[slices.IndexFunc(s.drives, func(d *servedDrive) bool { return d.Drive.ID == id })]
 }
 
 // failed is told of every read that a guest did not get.
@@ -320,7 +335,10 @@ func (s *diskServer) failed(export string, err error) {
 	}
 	text := err.Error()
 	s.log.log(event{Event: "damage", Machine: export, Text: text})
-	s.faulty.Do(func() { go s.a.damaged(context.Background(), s.booted.Drive, s.fault(export, text)) })
+	s.faulty.Do(func() {
+		drive, fault := s.fault(export, text)
+		go s.a.damaged(context.Background(), drive, fault)
+	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, known := range s.serving.Damage {
@@ -334,17 +352,20 @@ func (s *diskServer) failed(export string, err error) {
 	}
 }
 
-// fault says which machine met damage, and in which point.
-func (s *diskServer) fault(export, text string) catalog.Fault {
+// fault says which machine met damage, and in which point of which drive.
+func (s *diskServer) fault(export, text string) (lifeboat.Drive, catalog.Fault) {
+	drive := s.booted.Drive
 	f := catalog.Fault{RunID: s.booted.Run, What: "a booted machine met damage: " + text}
 	for _, m := range s.booted.Machines {
-		for _, name := range m.Exports {
+		for key, name := range m.Exports {
 			if name == export {
-				f.PointID, f.What = m.Point, fmt.Sprintf("%s, which was booted, met damage: %s", m.Name, text)
+				id, point := s.booted.source(m, key)
+				drive = s.drive(id).Drive
+				f.PointID, f.What = point, fmt.Sprintf("%s, which was booted, met damage: %s", m.Name, text)
 			}
 		}
 	}
-	return f
+	return drive, f
 }
 
 // openRunLog opens a run's log to add to it from another process.

@@ -287,9 +287,9 @@ func (a *app) checkSite(d *openedDrive) error {
 	}
 }
 
-// openServedDrive opens the drive of a boot run for the server of its disks.
-func (a *app) openServedDrive(ctx context.Context, b *bootedRun, keys secretKeys, count *readCounter) (*openedDrive, error) {
-	found, err := a.findDriveByID(ctx, b.Drive.ID, b.DrivePath)
+// openServedDrive opens a drive of a boot run for the server of its disks.
+func (a *app) openServedDrive(ctx context.Context, b bootedDrive, keys secretKeys, count *readCounter) (*openedDrive, error) {
+	found, err := a.findDriveByID(ctx, b.Drive.ID, b.Path)
 	if err != nil {
 		return nil, err
 	}

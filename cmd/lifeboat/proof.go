@@ -26,8 +26,7 @@ func (b *booter) prove(ctx context.Context, results []bootResult) {
 			continue
 		}
 		m := b.plan.Machines[i]
-		proof := catalog.Proof{DriveID: b.booted.Drive.ID, PointID: m.Point.ID, RunID: b.run.ID, At: b.a.now(), Checked: checkWords(m.Checks)}
-		if err := cat.RecordProof(ctx, proof); err != nil {
+		if err := b.proveParts(ctx, cat, m); err != nil {
 			b.a.warn("the catalogue does not learn that %s is proven: %v", m.Name, err)
 			continue
 		}
@@ -37,6 +36,23 @@ func (b *booter) prove(ctx context.Context, results []bootResult) {
 		b.a.enter(ctx, cat, custody.Entry{Act: custody.ActProven, Item: item(b.booted.Drive), Note: bounded("booted and answered: " + list(machines)),
 			Facts: map[string]string{"run": b.run.ID, "points": fmt.Sprint(len(points))}})
 	}
+}
+
+// proveParts records a proof of each point that the machine was read from.
+func (b *booter) proveParts(ctx context.Context, cat *catalog.Catalog, m plannedBoot) error {
+	booted := b.booted.machine(m.Name)
+	proven := map[bootedPart]bool{{b.booted.Drive.ID, m.Point.ID}: true}
+	for key := range booted.Exports {
+		drive, point := b.booted.source(booted, key)
+		proven[bootedPart{drive, point}] = true
+	}
+	for p := range proven {
+		proof := catalog.Proof{DriveID: p.DriveID, PointID: p.Point, RunID: b.run.ID, At: b.a.now(), Checked: checkWords(m.Checks)}
+		if err := cat.RecordProof(ctx, proof); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkWords are the checks that a machine answered, such as tcp:5432.

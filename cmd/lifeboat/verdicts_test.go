@@ -45,8 +45,8 @@ func TestVerboseShowsEveryCauseOfSeveral(t *testing.T) {
 }
 
 func TestTheScriptThatStartsARestoredMachineAsksNothingOfTheHost(t *testing.T) {
-	plan := &restorePlan{Format: "raw", Files: []restoreFile{{Disk: "root", Path: "root.raw"}}, Point: lifeboat.RestorePoint{TakenAt: time.Unix(0, 0),
-		Machine: lifeboat.Machine{Name: "it's \"db\"", ClockLocal: true, Disks: []lifeboat.Disk{{Key: "root"}}}}}
+	plan := &restorePlan{Format: "raw", Files: []restoreFile{{Disk: "root", Path: "root.raw"}}, Point: pickedPoint{RestorePoint: lifeboat.RestorePoint{TakenAt: time.Unix(0, 0),
+		Machine: lifeboat.Machine{Name: "it's \"db\"", ClockLocal: true, Disks: []lifeboat.Disk{{Key: "root"}}}}}}
 	text := startText(plan)
 	for _, want := range []string{`accel="${ACCEL:-$accel}"`, "-cpu max", "-rtc base=localtime", "/usr/libexec/qemu-kvm", "ACCEL=tcg", `-name 'it'\''s "db"'`} {
 		if !strings.Contains(text, want) {
@@ -60,10 +60,10 @@ func TestTheScriptThatStartsARestoredMachineAsksNothingOfTheHost(t *testing.T) {
 }
 
 func TestTheScriptGivesAMachineOfVMwareItsHardwareAndItsTPM(t *testing.T) {
-	plan := &restorePlan{Folder: t.TempDir(), Format: "qcow2", Files: []restoreFile{{Disk: "root", Path: "root.qcow2"}}, Point: lifeboat.RestorePoint{TakenAt: time.Unix(0, 0),
+	plan := &restorePlan{Folder: t.TempDir(), Format: "qcow2", Files: []restoreFile{{Disk: "root", Path: "root.qcow2"}}, Point: pickedPoint{RestorePoint: lifeboat.RestorePoint{TakenAt: time.Unix(0, 0),
 		Machine: lifeboat.Machine{Name: "dc", CPUs: 4, Topology: &lifeboat.Topology{Sockets: 2, Cores: 2, Threads: 1}, GenerationID: true,
 			SMBIOS: lifeboat.SMBIOS{Manufacturer: "VMware, Inc.", Serial: "VMware-56 'x'"}, TPM: &lifeboat.TPM{Version: "2.0", Model: "crb", State: []byte("secret")},
-			Disks: []lifeboat.Disk{{Key: "root", Bus: lifeboat.BusPVSCSI}}}}}
+			Disks: []lifeboat.Disk{{Key: "root", Bus: lifeboat.BusPVSCSI}}}}}}
 	text := startText(plan)
 	for _, want := range []string{"-smp 4,sockets=2,cores=2,threads=1", "manufacturer=VMware,, Inc.,serial=VMware-56 '\\''x'\\''", "-device vmgenid,guid=auto",
 		"-device pvscsi,id=scsi0 -device scsi-hd,bus=scsi0.0", "swtpm socket --tpm2", "-device tpm-crb,tpmdev=tpm0", "tar -C tpm -xf tpm-state.tar"} {
