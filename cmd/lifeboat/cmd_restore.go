@@ -71,10 +71,10 @@ type restoreFile struct {
 
 // restorePlan is what a restore is going to write.
 type restorePlan struct {
-	Point  pickedPoint `json:"-"`
-	Folder string                `json:"folder,omitempty"`
-	Format diskfile.Format       `json:"format"`
-	Files  []restoreFile         `json:"files"`
+	Point  pickedPoint     `json:"-"`
+	Folder string          `json:"folder,omitempty"`
+	Format diskfile.Format `json:"format"`
+	Files  []restoreFile   `json:"files"`
 	// AllowDamaged leaves zeros where the drive is damaged. Damaged says then what
 	// of which file that is.
 	AllowDamaged bool          `json:"allowDamaged,omitempty"`
