@@ -41,7 +41,8 @@ func parseClock(text string, zone *time.Location) (time.Time, error) {
 // setClock takes the time of --now, which only a trial may be told: a real state
 // that believed a false time would forget points, and call old copies new.
 func (a *app) setClock(c *cobra.Command) error {
-	if a.toldTime == "" && !c.Flags().Changed("now") {
+	// `stop` has a flag --now of its own, which says something else.
+	if a.toldTime == "" && !c.Root().PersistentFlags().Changed("now") {
 		return nil
 	}
 	makesTrial := false
