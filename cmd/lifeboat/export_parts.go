@@ -47,14 +47,14 @@ func (e *exportRun) parts(ctx context.Context, j exportJob) ([]*exportPart, hype
 		o.DriveID = e.drive.store.Drive().ID
 	} else {
 		o.DriveID = togetherID(drives)
-		for _, id := range drives {
-			p := &exportPart{run: e.beside[id]}
-			for _, key := range slices.Sorted(maps.Keys(j.on)) {
-				if j.on[key] == id {
-					p.keys = append(p.keys, key)
-				}
+		byDrive := map[string]*exportPart{}
+		for _, key := range slices.Sorted(maps.Keys(j.on)) {
+			id := j.on[key]
+			if byDrive[id] == nil {
+				byDrive[id] = &exportPart{run: e.beside[id]}
+				parts = append(parts, byDrive[id])
 			}
-			parts = append(parts, p)
+			byDrive[id].keys = append(byDrive[id].keys, key)
 		}
 	}
 	for _, p := range parts {
