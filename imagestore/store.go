@@ -359,9 +359,6 @@ type Head struct {
 	Hash     string `json:"hash"`
 }
 
-// Writes says whether the store was opened for writing.
-func (s *Store) Writes() bool { return s.mode.writes() }
-
 func (s *Store) writable() error {
 	if !s.mode.writes() {
 		return fmt.Errorf("the store at %s was opened for reading", s.dir)

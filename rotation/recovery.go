@@ -95,6 +95,15 @@ func recoverySteps(f SheetFacts) []step {
 				"If it says Permission denied, the folder forbids programs. Type W=/root, then everything from the third line of step 3 on.",
 			},
 		},
+		{
+			Title:    "Read the documents that the drive carries",
+			Why:      []string{"The drive may hold more than servers: licence keys, passwords, phone numbers. They open with the same secret."},
+			Commands: []string{"./lifeboat drive documents --drive " + mountPoint},
+			Remarks: []string{
+				"To write one to a file, add:",
+				"  --get NAME --to FILE",
+			},
+		},
 	}
 }
 

@@ -145,6 +145,9 @@ func (a *app) copyNow(ctx context.Context, from, to *openedDrive, ids []string) 
 		}
 		a.print("%s\n", summary)
 	}
+	if a.hasState() {
+		a.leaveOn(ctx, a.remembered(ctx), to)
+	}
 	r.end(summary, err)
 	return err
 }

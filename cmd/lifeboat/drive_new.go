@@ -65,7 +65,15 @@ func (a *app) rememberDrive(ctx context.Context, path string) error {
 		return err
 	}
 	defer cat.Close()
-	d, err := a.openDriveQuietly(ctx, path)
+	found, err := a.findDrive(ctx, path)
+	if err != nil {
+		return err
+	}
+	keys, err := a.keys()
+	if err != nil {
+		return err
+	}
+	d, err := a.openFound(ctx, found, keys, imagestore.Write, nil)
 	if err != nil {
 		return err
 	}
@@ -75,6 +83,7 @@ func (a *app) rememberDrive(ctx context.Context, path string) error {
 	}
 	place := a.homePlace()
 	_, err = a.record(ctx, cat, custody.Entry{Act: custody.ActMade, Item: item(d.store.Drive()), To: &place})
+	a.leaveOn(ctx, cat, d)
 	return err
 }
 

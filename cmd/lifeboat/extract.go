@@ -20,9 +20,10 @@ const (
 	ledgerEnclosure  = "ledger.jsonl"
 	extractEnclosure = "catalog.jsonl.gz"
 	siteEnclosure    = "site.yaml"
-	// forkEnclosure begins the name of a ledger that another control machine
-	// wrote; the hash of the first entry that differs follows.
-	forkEnclosure = "ledger.fork-"
+	// ledgerFork and extractFork begin the names of what another control machine
+	// wrote; the hash of the first entry of its ledger that differs follows.
+	ledgerFork  = "ledger.fork-"
+	extractFork = "catalog.fork-"
 	// documentEnclosure begins the name of what people attached.
 	documentEnclosure = "document/"
 )
@@ -154,8 +155,12 @@ func (a *app) absorbExtract(ctx context.Context, cat *catalog.Catalog, d *opened
 // the documents, what the catalogue knows, and site.yaml. Each is tried, whatever
 // becomes of the others. The drive is open for writing.
 func (a *app) leaveExtract(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
-	if !d.store.Writes() {
+	if d.store.Mode() == imagestore.Read {
 		return nil
+	}
+	// What the drive knows and we do not must not be written over.
+	if err := a.joinLedger(ctx, cat, d); err != nil {
+		a.warn("the ledger on %s is not compared with this computer's: %v", d.name(), err)
 	}
 	return errors.Join(
 		a.leaveLedger(ctx, cat, d),
@@ -215,14 +220,23 @@ func (a *app) leaveLedger(ctx context.Context, cat *catalog.Catalog, d *openedDr
 	return err
 }
 
-// putBeside keeps the ledger that is on a drive under another name.
+// putBeside keeps the ledger that is on a drive, and the extract that goes with
+// it, under other names.
 func (a *app) putBeside(ctx context.Context, d *openedDrive, which string) error {
-	var text bytes.Buffer
-	if _, err := d.store.ReadEnclosure(ctx, ledgerEnclosure, &text); err != nil {
-		return err
+	for from, to := range map[string]string{ledgerEnclosure: ledgerFork + which, extractEnclosure: extractFork + which} {
+		var text bytes.Buffer
+		_, err := d.store.ReadEnclosure(ctx, from, &text)
+		if errors.Is(err, imagestore.ErrNoEnclosure) {
+			continue
+		}
+		if err == nil {
+			_, err = d.store.Enclose(ctx, to, "", &text)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	_, err := d.store.Enclose(ctx, forkEnclosure+which, "", &text)
-	return err
+	return nil
 }
 
 // leaveCatalog writes the extract of the catalogue.
