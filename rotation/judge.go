@@ -131,7 +131,8 @@ func (j *judge) onShelf(set Set) setOnShelf {
 // that have not come.
 func (j *judge) depositedAt(d ShelfDrive) time.Time {
 	at := d.DepositedAt
-	if offsite(d) && at.Before(d.Since) {
+	// Since is also when it was called home: then it came there earlier.
+	if at.IsZero() && offsite(d) {
 		at = d.Since
 	}
 	if at.After(j.now) {

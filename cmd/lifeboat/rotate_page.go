@@ -76,8 +76,8 @@ func (j judgement) stepLines(n int, s rotation.Step) string {
 		state = "now"
 	}
 	who := s.Person
-	if s.Seen {
-		who = "seen by the program"
+	if s.Kind == rotation.StepExport {
+		who = "the program"
 	}
 	head := fmt.Sprintf("%s %2d  %-12s ", box, n, shortID(s.ID))
 	indent := strings.Repeat(" ", 9)

@@ -139,7 +139,7 @@ func (j judgement) nextWords() string {
 		return fmt.Sprintf("Nothing is left to do in turn %s.", j.decision.Period)
 	}
 	who := cmp.Or(s.Person, "somebody")
-	if s.Seen {
+	if s.Kind == rotation.StepExport {
 		who = "the program"
 	}
 	when := "by " + onDay(s.Due, j.decision.Day)

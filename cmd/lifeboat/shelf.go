@@ -196,6 +196,9 @@ func shelfEntry(s *rotation.Shelf, e custody.Entry) {
 		d.EjectedAt = time.Time{}
 	case custody.ActEjected:
 		d.EjectedAt = e.HappenedAt
+		if e.Facts["readBack"] == "no" {
+			d.EjectedAt = time.Time{}
+		}
 	case custody.ActMoved, custody.ActMade:
 		if e.To != nil && e.To.State == custody.Offsite {
 			d.DepositedAt = e.HappenedAt

@@ -33,6 +33,9 @@ func parseSpan(text string) (time.Duration, error) {
 
 // inDays is a span for people who count in days and nights: "9 days", "20 hours".
 func inDays(d time.Duration) string {
+	if d < time.Hour {
+		return "an hour"
+	}
 	if d < 2*day {
 		return count(int(d/time.Hour), "hour")
 	}
