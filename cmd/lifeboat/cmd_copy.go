@@ -135,7 +135,7 @@ func (a *app) copyNow(ctx context.Context, from, to *openedDrive, ids []string) 
 		}{from.store.Drive(), to.store.Drive(), report, time.Since(began).Seconds(), exitCode(err)}})
 	} else {
 		for _, p := range report.Copied {
-			a.print("copied: %s  %s  taken %s\n", short(p.ID), p.Machine.Name, stamp(p.TakenAt))
+			a.print("copied: %s  %s  taken %s%s\n", short(p.ID), p.Machine.Name, stamp(p.TakenAt), partRemark(p))
 		}
 		a.printNotCopied(report.NotCopied)
 		for _, h := range report.Hurt {

@@ -68,6 +68,9 @@ type forgetPoint struct {
 	ID      string    `json:"id"`
 	Machine string    `json:"machine"`
 	TakenAt time.Time `json:"takenAt"`
+	// Parts are the other parts of the machine at that moment, on other drives:
+	// without this point none of them can be used.
+	Parts []lifeboat.Part `json:"otherParts,omitempty"`
 }
 
 // forgetMachines says what stays of a machine.
@@ -201,7 +204,7 @@ func (a *app) planForget(ctx context.Context, d *openedDrive, points, picked []l
 	last := rotation.Loses(shelf, plan.Drive.ID, ids)
 	seen := map[string]bool{}
 	for _, p := range picked {
-		plan.Forget = append(plan.Forget, forgetPoint{p.ID, p.Machine.Name, p.TakenAt})
+		plan.Forget = append(plan.Forget, forgetPoint{p.ID, p.Machine.Name, p.TakenAt, otherParts(p)})
 		if i := slices.IndexFunc(known, func(k catalog.Point) bool { return k.PointID == p.ID && a.holds(k) }); i >= 0 {
 			return plan, a.heldProblem(known[i])
 		}
@@ -285,6 +288,10 @@ func (p forgetPlan) String() string {
 	fmt.Fprintf(&out, "drive %s forgets %s:\n", p.Drive.Label, count(len(p.Forget), "point"))
 	for _, f := range p.Forget {
 		fmt.Fprintf(&out, "  %s  %s  taken %s\n", short(f.ID), f.Machine, stamp(f.TakenAt))
+		for _, part := range f.Parts {
+			fmt.Fprintf(&out, "    it is a part: without it the one on drive %s is of no use; forget that too: lifeboat point forget %s --drive %s\n",
+				oneLine(part.Label), short(part.PointID), shellWord(part.Label))
+		}
 	}
 	for _, m := range p.Machines {
 		fmt.Fprintf(&out, "of %s %s on this drive", m.Machine, stays(m.Stay))

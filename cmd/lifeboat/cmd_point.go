@@ -96,7 +96,7 @@ func pointTable(points []lifeboat.RestorePoint, checked imagestore.Checked, note
 			}
 		}
 		if p.IsPart() {
-			note += "part: needs " + list(otherParts(p)) + " "
+			note += "part: needs " + partLabels(p) + " "
 		}
 		if p.Change.Unusual() {
 			note += fmt.Sprintf("unusual changes (%d of 100)", p.Change.Score)
@@ -107,14 +107,31 @@ func pointTable(points []lifeboat.RestorePoint, checked imagestore.Checked, note
 	return table([]string{"POINT", "MACHINE", "TAKEN", "CONSISTENT", "DATA", "NEW", "VERIFIED", "RUN", ""}, rows)
 }
 
-// otherParts are the labels of the drives that have the other parts of a point.
-func otherParts(p lifeboat.RestorePoint) (labels []string) {
+// otherParts are the parts of a point's machine that are on other drives.
+func otherParts(p lifeboat.RestorePoint) (others []lifeboat.Part) {
 	for _, part := range p.Together {
 		if part.PointID != p.ID {
-			labels = append(labels, part.Label)
+			others = append(others, part)
 		}
 	}
-	return labels
+	return others
+}
+
+// partLabels are the labels of the drives with the other parts of a point.
+func partLabels(p lifeboat.RestorePoint) string {
+	var labels []string
+	for _, part := range otherParts(p) {
+		labels = append(labels, part.Label)
+	}
+	return list(labels)
+}
+
+// partRemark says of a part, in a few words behind its point, what it needs.
+func partRemark(p lifeboat.RestorePoint) string {
+	if !p.IsPart() {
+		return ""
+	}
+	return "  (a part: the others are on " + partLabels(p) + ")"
 }
 
 // lostPoints is the error for points whose record cannot be read any more.
