@@ -118,17 +118,49 @@ func (a *app) exportByDrive(ctx context.Context, o exportOrder, drives []*setDri
 		}
 	}
 	for _, d := range drives {
-		if d.open == nil {
-			continue
+		if d.open != nil {
+			id := d.open.store.Drive().ID
+			runs[id].measure(ctx, byDrive[id])
+			results = append(results, runs[id].all(ctx, byDrive[id])...)
 		}
-		id := d.open.store.Drive().ID
-		runs[id].measure(ctx, byDrive[id])
-		of := runs[id].all(ctx, byDrive[id])
-		a.exported(ctx, d.cat, d.open, o.run.ID, of)
-		results = append(results, of...)
 	}
 	progress.p.end()
+	for _, d := range drives {
+		if d.open != nil {
+			a.exported(ctx, d.cat, d.open, o.run.ID, resultsOn(results, byDrive, d.open.store.Drive().ID))
+		}
+	}
 	return results
+}
+
+// resultsOn are the results that concern a drive: of its own jobs, and of machines
+// that have a part on it.
+func resultsOn(results []exportResult, byDrive map[string][]exportJob, id string) (on []exportResult) {
+	for _, r := range results {
+		own := slices.ContainsFunc(byDrive[id], func(j exportJob) bool { return j.name == r.Machine && j.host == r.Host })
+		part := len(r.Parts) > 0 && slices.ContainsFunc(r.Parts[0].Together, func(p lifeboat.Part) bool { return p.DriveID == id })
+		if part {
+			r.WrittenBytes = newBytesOn(r.Parts, id)
+		}
+		if own || part {
+			on = append(on, r)
+		}
+	}
+	return on
+}
+
+// newBytesOn is what the part on a drive had that the drive had not, before it was
+// compressed.
+func newBytesOn(parts []lifeboat.RestorePoint, id string) (sum int64) {
+	for i, p := range parts {
+		if parts[0].Together[i].DriveID != id {
+			continue
+		}
+		for _, d := range p.Disks {
+			sum += d.NewBytes
+		}
+	}
+	return sum
 }
 
 // assign sorts jobs by the drive, or the first of the drives, that they go to;
