@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 
 	"lifeboat"
 	"lifeboat/custody"
@@ -74,10 +75,11 @@ func (c *Catalog) LedgerHead(ctx context.Context) (custody.Head, error) {
 }
 
 // ReplaceLedger takes a chain that begins with the one that is here, and may go on.
-// It also puts back an entry whose text was changed here, where the hash that was
-// kept beside it is that of the other chain's entry. Any other chain is an error
-// that wraps [custody.ErrForked], and one that does not hold [custody.ErrBroken];
-// then the ledger stays as it is.
+// It also puts back entries whose text was changed here, where the hash that was
+// kept beside it is that of the other chain's entry; then the other chain may be
+// the shorter one, and what follows here stays. Any other chain is an error that
+// wraps [custody.ErrForked], and one that does not hold [custody.ErrBroken]; then
+// the ledger stays as it is.
 func (c *Catalog) ReplaceLedger(ctx context.Context, entries []custody.Entry) error {
 	theirs := custody.Lines(entries)
 	err := c.write(ctx, func(tx *sql.Tx) error {
@@ -88,13 +90,17 @@ func (c *Catalog) ReplaceLedger(ctx context.Context, entries []custody.Entry) er
 		if _, err := whole(siteOf(theirs), theirs); err != nil {
 			return err
 		}
-		if err := continues(ours, theirs, entries); err != nil {
+		all, err := continued(ours, theirs, entries)
+		if err == nil {
+			_, err = whole(siteOf(all), all)
+		}
+		if err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM ledger`); err != nil {
 			return err
 		}
-		return putLines(ctx, tx, 0, theirs)
+		return putLines(ctx, tx, 0, all)
 	})
 	if err != nil {
 		return fmt.Errorf("replace the ledger: %w", err)
@@ -102,19 +108,25 @@ func (c *Catalog) ReplaceLedger(ctx context.Context, entries []custody.Entry) er
 	return nil
 }
 
-// continues says that their chain begins with ours.
-func continues(ours, theirs []custody.Line, entries []custody.Entry) error {
-	for i, line := range ours {
-		if i >= len(theirs) {
-			return fmt.Errorf("%w: the other has %d entries, and this one %d", custody.ErrForked, len(theirs), len(ours))
-		}
+// continued is the chain that begins with ours and goes on with theirs, with what
+// was changed here put back.
+func continued(ours, theirs []custody.Line, entries []custody.Entry) ([]custody.Line, error) {
+	mended := false
+	for i, line := range ours[:min(len(ours), len(theirs))] {
 		changedHere := line.Hash != custody.HashOf(line.Text) && line.Hash == theirs[i].Hash
 		if line.Text != theirs[i].Text && !changedHere {
 			mine, _ := custody.Decode(line.Text) // shown beside the other, as far as it can be read
-			return &custody.ForkError{Sequence: uint64(i + 1), Ours: mine, Theirs: entries[i]}
+			return nil, &custody.ForkError{Sequence: uint64(i + 1), Ours: mine, Theirs: entries[i]}
 		}
+		mended = mended || changedHere
 	}
-	return nil
+	if len(theirs) >= len(ours) {
+		return theirs, nil
+	}
+	if !mended {
+		return nil, fmt.Errorf("%w: the other has %d entries, and this one %d", custody.ErrForked, len(theirs), len(ours))
+	}
+	return append(slices.Clone(theirs), ours[len(theirs):]...), nil
 }
 
 // Witness remembers a head of the ledger that was seen outside of it.

@@ -177,6 +177,16 @@ func TestOnlyAChainThatGoesOnWithOursReplacesIt(t *testing.T) {
 	must(t, cat.ReplaceLedger(ctx, longer))
 	got, err = cat.Ledger(ctx)
 	equal(t, err, got, longer)
+	// So it does from a drive that went away earlier; what followed here stays.
+	catalog.ChangeByHand(t, path, `UPDATE ledger SET text = replace(text, 'page 2', 'page 7') WHERE sequence = 2`)
+	must(t, cat.ReplaceLedger(ctx, longer[:3]))
+	got, err = cat.Ledger(ctx)
+	equal(t, err, got, longer)
+	// Not if a later entry here is damaged too, which it does not have.
+	catalog.ChangeByHand(t, path, `UPDATE ledger SET text = replace(text, 'page', 'pace') WHERE sequence IN (2, 5)`)
+	if err := cat.ReplaceLedger(ctx, longer[:3]); !errors.Is(err, custody.ErrBroken) {
+		t.Errorf("half mended: %v", err)
+	}
 }
 
 func TestWitnessesAreKeptOnceEach(t *testing.T) {

@@ -99,7 +99,7 @@ func wrongPlace(p *Place) string {
 	case p.State == Courier && p.Location != "":
 		return "what is with a courier is at no location"
 	case p.State == Courier && p.Holder == "":
-		return "it does not say who the courier is"
+		return "it does not say who carries it (a courier, or who signs)"
 	}
 	return wrongText(maxName, p.Location, p.Holder, p.Box)
 }
