@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,11 +44,16 @@ func parseClock(text string, zone *time.Location) (time.Time, error) {
 func (a *app) setClock(c *cobra.Command) error {
 	// `stop` has a flag --now of its own, which says something else.
 	if a.toldTime == "" && !c.Root().PersistentFlags().Changed("now") {
+		if site, err := a.siteOrNone(); err == nil && strings.HasPrefix(commandName(c), "rotate") {
+			a.sayTrial(site)
+		}
 		return nil
 	}
 	makesTrial := false
 	if c.Name() == "init" {
 		makesTrial, _ = c.Flags().GetBool("trial")
+		// Whether the drive that it joins from is a trial's is not known yet.
+		makesTrial = makesTrial && !c.Flags().Changed("from-drive")
 	}
 	if !makesTrial {
 		if err := a.isTrial(); err != nil {

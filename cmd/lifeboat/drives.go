@@ -121,7 +121,7 @@ func (a *app) openAsking(ctx context.Context, found rotation.Found, mode imagest
 	if !errors.Is(err, lifeboat.ErrWrongSecret) || keys.Passphrase != "" {
 		return d, err
 	}
-	if known, ok := a.siteSecretFor(ctx, found); ok {
+	for _, known := range a.siteSecretsFor(ctx, found) {
 		if d, err := a.openFound(ctx, found, known, mode, nil); !errors.Is(err, lifeboat.ErrWrongSecret) {
 			return d, err
 		}
@@ -146,22 +146,30 @@ func (a *app) openAsking(ctx context.Context, found rotation.Found, mode imagest
 	}
 }
 
-// siteSecretFor is the secret of the site for a drive that is to let this computer
-// in and was away when it joined: it opens with that secret until it has the slot.
-func (a *app) siteSecretFor(ctx context.Context, found rotation.Found) (secretKeys, bool) {
+// siteSecretsFor are the secrets of the site for a drive that is to let this
+// computer in and was away when it joined: it opens with the site's secret, or with
+// one that was replaced since, until it has the slot.
+func (a *app) siteSecretsFor(ctx context.Context, found rotation.Found) (all []secretKeys) {
 	if !a.hasSiteSecrets() || !a.hasMemory() {
-		return secretKeys{}, false
+		return nil
 	}
 	id, s, err := a.loadSiteSecrets()
 	cat := a.remembered(ctx)
 	if err != nil || cat == nil || found.Drive.SiteID != s.Site.ID {
-		return secretKeys{}, false
+		return nil
 	}
 	pending, err := cat.PendingKeyChanges(ctx, found.Drive.ID)
 	waits := slices.ContainsFunc(pending, func(c catalog.PendingKeyChange) bool {
 		return c.Kind == catalog.KeyAdd && slices.Contains(c.Recipients, id.String())
 	})
-	return secretKeys{Passphrase: s.Passphrase}, err == nil && waits
+	if err != nil || !waits {
+		return nil
+	}
+	_, replaced, _ := a.loadPendingSecrets() // what is damaged opens nothing
+	for _, text := range knownPassphrases("", s.Passphrase, replaced) {
+		all = append(all, secretKeys{Passphrase: text})
+	}
+	return all
 }
 
 // openDriveByID opens the very drive that machines were booted from, at the path

@@ -223,6 +223,13 @@ func (a *app) openEvery(ctx context.Context, cat *catalog.Catalog, mode imagesto
 
 func (a *app) openOneOf(ctx context.Context, cat *catalog.Catalog, f rotation.Found, keys secretKeys, mode imagestore.Mode) (*openedDrive, error) {
 	d, err := a.openFound(ctx, f, keys, mode, nil)
+	if errors.Is(err, lifeboat.ErrWrongSecret) {
+		for _, known := range a.siteSecretsFor(ctx, f) {
+			if d, err = a.openFound(ctx, f, a.allKeys(known), mode, nil); !errors.Is(err, lifeboat.ErrWrongSecret) {
+				break
+			}
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -133,17 +133,6 @@ func (a *app) warnOfReturned(ctx context.Context, cat *catalog.Catalog, d *opene
 	return nil
 }
 
-// letInEverywhere makes a key slot that a drive has wait for all other drives of
-// the site: that of a control machine that joined.
-func (a *app) letInEverywhere(ctx context.Context, cat *catalog.Catalog, d *openedDrive, slot string, to imagestore.Recipient) error {
-	c, err := cat.AddKeyChange(ctx, catalog.KeyChange{ID: newID(), Kind: catalog.KeyAdd, Slot: slot, Recipients: []string{to.String()},
-		MadeAt: a.now(), MadeBy: thisUser() + " on " + thisComputer()})
-	if err != nil {
-		return err
-	}
-	return cat.KeyChangeApplied(ctx, c.ID, d.store.Drive().ID, a.now())
-}
-
 // keysArrived is applyPendingKeys for a command that has other work to do: only a
 // drive that cannot be used any more stops it.
 func (a *app) keysArrived(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
@@ -331,7 +320,11 @@ func (a *app) rotatePending(ctx context.Context, d *openedDrive, known pendingSe
 	if err != nil {
 		return err
 	}
-	texts := a.knownPassphrases(d, known)
+	site := ""
+	if _, s, err := a.loadSiteSecrets(); err == nil {
+		site = s.Passphrase
+	}
+	texts := knownPassphrases(d.keys.Passphrase, site, known)
 	secrets := map[string]imagestore.Secret{}
 	for _, name := range passphraseSlots(slots) {
 		secret, err := firstThatOpens(ctx, d, name, texts)
@@ -346,17 +339,16 @@ func (a *app) rotatePending(ctx context.Context, d *openedDrive, known pendingSe
 	return a.alone(ctx, d, func() error { return d.store.Rotate(ctx, imagestore.RotateOptions{Secrets: secrets}) })
 }
 
-// knownPassphrases are those that may open a slot of the drive, each once.
-func (a *app) knownPassphrases(d *openedDrive, known pendingSecrets) (texts []string) {
+// knownPassphrases are those that may open a slot of a drive, each once: what
+// opened it, the site's, and those that wait or were replaced.
+func knownPassphrases(used, site string, known pendingSecrets) (texts []string) {
 	add := func(text string) {
 		if text = lineOf(text); text != "" && !slices.Contains(texts, text) {
 			texts = append(texts, text)
 		}
 	}
-	add(d.keys.Passphrase)
-	if _, site, err := a.loadSiteSecrets(); err == nil {
-		add(site.Passphrase)
-	}
+	add(used)
+	add(site)
 	for _, s := range known.Secrets {
 		add(s.New)
 		add(s.Old)
