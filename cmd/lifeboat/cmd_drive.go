@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,8 @@ type driveRow struct {
 	// computer knows.
 	VerifiedAt time.Time `json:"verifiedAt,omitzero"`
 	Note       string    `json:"note,omitempty"`
+	// Known is what is remembered of it, where anything is.
+	Known *knownDrive `json:"known,omitempty"`
 }
 
 func (a *app) driveList(ctx context.Context) error {
@@ -61,23 +64,37 @@ func (a *app) driveList(ctx context.Context) error {
 		a.printJSON(rows)
 		return nil
 	}
-	var cells [][]string
+	a.print("%s", remarks(a.columns(), []string{"DRIVE", "WHERE", "SPACE", "VERIFIED", "ID", ""}, a.driveCells(rows)))
+	return nil
+}
+
+func (a *app) driveCells(rows []driveRow) (cells [][]string) {
 	for _, r := range rows {
-		where, space := "not attached, seen "+humanAge(a.now(), r.SeenAt), "-"
+		where, space, verified, notes := "not attached, seen "+humanAge(a.now(), r.SeenAt), "-", "-", []string{}
+		if r.Note != "" {
+			notes = append(notes, r.Note)
+		}
+		if r.Known != nil {
+			where = r.Known.away(humanAge(a.now(), r.SeenAt))
+			if note := r.Known.remarks(a.now()); note != "" {
+				notes = append(notes, note)
+			}
+		}
 		if r.Attached {
 			where = r.Path
 		}
 		if r.TotalBytes > 0 {
 			space = fmt.Sprintf("%s of %s free", humanBytes(r.FreeBytes), humanBytes(r.TotalBytes))
 		}
-		verified := "-"
 		if !r.VerifiedAt.IsZero() {
 			verified = r.VerifiedAt.Local().Format(time.DateOnly)
 		}
-		cells = append(cells, []string{r.Label, where, space, verified, short(r.ID), r.Note})
+		if r.Label != "" && sameLabel(rows, r.Label) {
+			notes = append(notes, "two have this label: go by the id")
+		}
+		cells = append(cells, []string{r.Label, where, space, verified, short(r.ID), strings.Join(notes, "; ")})
 	}
-	a.print("%s", table([]string{"DRIVE", "WHERE", "SPACE", "VERIFIED", "ID", ""}, cells))
-	return nil
+	return cells
 }
 
 // addKnownDrives adds the drives that the catalogue remembers and that are not here.
@@ -91,12 +108,21 @@ func (a *app) addKnownDrives(ctx context.Context, rows []driveRow) ([]driveRow, 
 	if err != nil {
 		return nil, err
 	}
+	facts, err := a.knownDrives(ctx, cat)
+	if err != nil {
+		a.warn("where the drives are is not known: %v", err)
+	}
 	for _, k := range known {
 		if i := slices.IndexFunc(rows, func(r driveRow) bool { return r.ID == k.ID }); i >= 0 {
 			rows[i].VerifiedAt = k.VerifiedAt
 			continue
 		}
 		rows = append(rows, driveRow{Drive: k.Drive, SeenAt: k.SeenAt, FreeBytes: k.FreeBytes, TotalBytes: k.TotalBytes, VerifiedAt: k.VerifiedAt})
+	}
+	for i, r := range rows {
+		if k, ok := facts[r.ID]; ok {
+			rows[i].Known = &k
+		}
 	}
 	return rows, nil
 }

@@ -82,6 +82,7 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 	}
 	a.print("drive %s at %s\n", d.found.Drive.Label, d.found.Path)
 	a.print("  id          %s\n  site        %s\n  key         %s\n  opened by   %s\n", d.store.Drive().ID, d.store.Site().Name, d.store.Fingerprint(), list(names))
+	a.print("%s", a.hardwareLines(ctx, d))
 	a.print("  points      %d of %d machines\n", len(points), len(newest))
 	a.print("  store       %s in %d packs, %s free\n", humanBytes(usage.StoredBytes), usage.Packs, humanBytes(usage.FreeBytes))
 	a.print("  verified    %s\n  read back   %s\n", driveVerifiedWords(a.now(), checked.VerifiedAt), coverageWords(a.now(), coverage))
