@@ -24,6 +24,9 @@ type Contents struct {
 	// What was there before is gone. If it has partitions by now, the second of
 	// them may be a drive already, and has to be looked at.
 	Unfinished bool `json:"unfinished,omitempty"`
+	// LaidOut: Lifeboat laid it out, and finished: it is a drive, if nobody made
+	// something else of its second partition.
+	LaidOut bool `json:"laidOut,omitempty"`
 }
 
 // Empty says that the disk may be laid out without erasing anything.
@@ -55,6 +58,12 @@ func Look(ctx context.Context, d Device) (Contents, error) {
 		return Contents{Found: []string{"a layout that was interrupted"}, Unfinished: true}, nil
 	}
 	var c Contents
+	if len(d.Partitions) == 2 && namedAsOurs(head, d.SectorBytes) {
+		c.LaidOut = true
+		c.find("the layout of a Lifeboat drive", "")
+		c.probe(ctx, d.Partitions[1].Path)
+		return c, nil
+	}
 	if n := len(d.Partitions); n > 0 {
 		c.find(fmt.Sprintf("%d partitions", n), "")
 	}
@@ -79,6 +88,23 @@ func unfinished(f *os.File, d Device, head []byte) bool {
 	// Other programs leave the first 446 bytes as they are when they write a table
 	// of their own.
 	return zero(head[kernelSector:]) && len(d.Partitions) == 0 || oursLaidOut(f, d)
+}
+
+// namedAsOurs says that the first two entries of a partition table have the names
+// of our layout. It is a hint: the names alone, from a disk that nobody vouches for.
+func namedAsOurs(head []byte, sectorBytes int64) bool {
+	const entry, name = 128, 56 // bytes, from the UEFI specification
+	for i, want := range []string{startPartition, drivePartition} {
+		at := 2*int(sectorBytes) + i*entry + name
+		letters := make([]byte, 2*len(want)+2)
+		for n := range want {
+			letters[2*n] = want[n]
+		}
+		if at > len(head) || !bytes.HasPrefix(head[at:], letters) {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *Contents) find(what, label string) {

@@ -114,6 +114,10 @@ type kernel struct{ sys, proc, dev string }
 
 var here = kernel{sys: "/sys", proc: "/proc", dev: "/dev"}
 
+// notDisks begin the names of what the kernel lists among the disks and is none:
+// memory, readers of optical disks and floppies.
+var notDisks = []string{"ram", "zram", "sr", "fd"}
+
 // List returns the disks that are plugged in and have a size, by name. Loop
 // devices are listed as long as a file is behind them.
 func List() ([]Device, error) { return here.list() }
@@ -130,7 +134,7 @@ func (k kernel) list() ([]Device, error) {
 	var all []Device
 	for _, e := range entries {
 		d := k.device(e.Name(), uses)
-		if d.SizeBytes > 0 && !strings.HasPrefix(d.Name, "ram") && !strings.HasPrefix(d.Name, "zram") {
+		if d.SizeBytes > 0 && !slices.ContainsFunc(notDisks, func(kind string) bool { return strings.HasPrefix(d.Name, kind) }) {
 			all = append(all, d)
 		}
 	}

@@ -36,6 +36,8 @@ func attach(t *testing.T, image string, options ...string) string {
 		t.Skipf("no loop devices here: %v", err)
 	}
 	device := strings.TrimSpace(string(out))
+	// Partitions of a file that was behind this device before may be left.
+	exec.Command("partx", "-d", device).Run()
 	t.Cleanup(func() { detach(t, device) })
 	return device
 }

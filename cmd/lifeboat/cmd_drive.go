@@ -21,14 +21,23 @@ func (a *app) driveCommand() *cobra.Command {
 }
 
 func (a *app) driveListCommand() *cobra.Command {
-	return &cobra.Command{
+	var devices bool
+	c := &cobra.Command{
 		Use: "list", Short: "List the drives that are attached, and those that were seen before",
-		Example:     "  lifeboat drive list\n  lifeboat drive list --json",
+		Long: "Lists the drives that are attached, and those that were seen before, with where they are.\n" +
+			"With --devices it lists the disks of this computer instead, for drive init: their model and\n" +
+			"serial number, what is on them, and whether a drive can be made of them. It writes to none.",
+		Example:     "  lifeboat drive list\n  lifeboat drive list --devices\n  lifeboat drive list --json",
 		Annotations: exits(), Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if devices {
+				return a.driveDevices(c.Context())
+			}
 			return a.driveList(c.Context())
 		},
 	}
+	c.Flags().BoolVar(&devices, "devices", false, "list the disks of this computer, whatever is on them")
+	return c
 }
 
 type driveRow struct {

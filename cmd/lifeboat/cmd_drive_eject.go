@@ -147,7 +147,6 @@ func (a *app) readBack(ctx context.Context, r *run, cat *catalog.Catalog, d *ope
 	switch {
 	case errors.Is(err, lifeboat.ErrDamaged):
 		a.rememberReading(ctx, d, r.ID, read)
-		a.enter(ctx, cat, custody.Entry{Act: custody.ActFault, Item: item(report.Drive), Note: "damage was found when it was read back before ejecting", Facts: map[string]string{"run": r.ID}})
 		return a.ejectDamage(d, read, err)
 	case err != nil && ctx.Err() != nil:
 		return &lifeboat.Problem{

@@ -17,13 +17,18 @@ func hardwareWords(d blockdev.Device) string {
 	if d.Serial != "" {
 		words = append(words, "serial number "+d.Serial)
 	}
-	switch {
-	case d.LinkMbit > 0:
-		words = append(words, fmt.Sprintf("USB at %d Mbit/s", d.LinkMbit))
-	case d.Transport != "":
-		words = append(words, d.Transport)
+	if link := linkWords(d); link != "" {
+		words = append(words, link)
 	}
 	return strings.Join(words, ", ")
+}
+
+// linkWords say what a disk hangs on, if that is known.
+func linkWords(d blockdev.Device) string {
+	if d.LinkMbit > 0 {
+		return fmt.Sprintf("USB at %d Mbit/s", d.LinkMbit)
+	}
+	return d.Transport
 }
 
 // deviceWords says of a block device, a disk or a part of one, what a person

@@ -89,6 +89,9 @@ func (a *app) enterReading(ctx context.Context, cat *catalog.Catalog, d *openedD
 	switch {
 	case len(report.Faults) > 0:
 		e.Act, e.Facts = custody.ActFault, map[string]string{"damaged": strconv.Itoa(len(report.Hurt)), "faults": strconv.Itoa(len(report.Faults))}
+		if report.Unread {
+			e.Note = "damage was found when it was read back before ejecting"
+		}
 	case !report.VerifiedAt.IsZero() && report.Sample == 0 && !report.Unread && report.FromMemory == "":
 		e.Act, e.Facts = custody.ActVerified, map[string]string{"points": strconv.Itoa(report.Points)}
 	default:

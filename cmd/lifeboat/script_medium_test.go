@@ -68,6 +68,8 @@ func scriptLoop(ts *testscript.TestScript, _ bool, args []string) {
 	out, err := exec.Command("losetup", "--find", "--show", ts.MkAbs(args[1])).Output()
 	ts.Check(err)
 	device := strings.TrimSpace(string(out))
+	// Partitions of a file that was behind this device before may be left.
+	exec.Command("partx", "--delete", device).Run()
 	ts.Defer(func() { dropLoop(device) })
 	ts.Setenv(args[0], filepath.Clean(device))
 }
