@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +47,9 @@ func Watch(ctx context.Context) (<-chan Event, error) {
 		unix.Close(messages)
 		return nil, fmt.Errorf("listen to the kernel: %w", err)
 	}
-	table, err := os.Open("/proc/self/mountinfo")
+	// Not by os.Open: the runtime would poll it as well, and each change of the
+	// table is told to one poll of an open file only.
+	table, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		unix.Close(messages)
 		return nil, fmt.Errorf("watch the table of mounts: %w", err)
@@ -57,8 +58,8 @@ func Watch(ctx context.Context) (<-chan Event, error) {
 	go func() {
 		defer close(events)
 		defer unix.Close(messages)
-		defer table.Close()
-		watch(ctx, messages, int(table.Fd()), func(e Event) {
+		defer unix.Close(table)
+		watch(ctx, messages, table, func(e Event) {
 			select {
 			case events <- e:
 			case <-ctx.Done():
