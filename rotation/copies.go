@@ -61,7 +61,8 @@ func newRestorable(byID map[string]*ShelfDrive, d *ShelfDrive, p *ShelfPoint) *r
 	}
 	first := d.ID
 	for i, id := range p.Together {
-		if id == d.ID {
+		// A copy of a part stands for the part that it is a copy of.
+		if id == d.ID || i < len(p.Parts) && p.Parts[i] == p.ID {
 			continue
 		}
 		other, part := byID[id], (*ShelfPoint)(nil)
@@ -75,7 +76,7 @@ func newRestorable(byID map[string]*ShelfDrive, d *ShelfDrive, p *ShelfPoint) *r
 		first = min(first, id)
 		r.add(other, part)
 	}
-	if first != d.ID {
+	if first != d.ID && slices.Contains(p.Together, d.ID) {
 		return nil
 	}
 	if !r.whole {

@@ -43,14 +43,7 @@ func newJudge(now time.Time, p Policy, s Shelf) *judge {
 	}
 	j.machines = allMachines(s)
 	j.copies = copiesOf(s)
-	j.parts = map[*ShelfPoint]*restorable{}
-	for _, all := range j.copies {
-		for _, r := range all {
-			for _, p := range r.points {
-				j.parts[p] = r
-			}
-		}
-	}
+	j.parts = wholes(s, j.copies)
 	return j
 }
 

@@ -25,6 +25,7 @@ func (j *judge) verdicts(doubt string) (all []Verdict) {
 			all = append(all, j.verdictsOf(d, id, no)...)
 		}
 	}
+	j.together(all)
 	return all
 }
 
@@ -56,9 +57,12 @@ func (j *judge) verdictsOf(d *ShelfDrive, machineID, no string) (all []Verdict) 
 	rules := j.retention(d, j.machine(machineID).Name)
 	kept := j.keptByRules(d, points, rules)
 	for i, p := range points {
-		switch promise := j.promise(d, points, i); {
+		promise, apart := j.promise(d, points, i), j.apart(d, p)
+		switch {
 		case promise != "":
 			verdict(p, true, promise)
+		case apart != "":
+			verdict(p, true, apart)
 		case kept[p.ID].why != "":
 			verdict(p, kept[p.ID].keep, kept[p.ID].why)
 		default:
@@ -104,8 +108,21 @@ func (j *judge) promise(d *ShelfDrive, points []*ShelfPoint, i int) string {
 	return ""
 }
 
-// held says who wants the point kept, or "". A hold ends with its day.
+// held says who wants the point kept, or "": of a part, all parts are held.
 func (j *judge) held(p *ShelfPoint) string {
+	if hold := j.hold(p); hold != "" {
+		return hold
+	}
+	for _, other := range j.parts[p].points {
+		if hold := j.hold(other); hold != "" {
+			return "another part of it is " + hold
+		}
+	}
+	return ""
+}
+
+// hold is a point's own hold, or "". It ends with its day.
+func (j *judge) hold(p *ShelfPoint) string {
 	switch {
 	case p.Held == "":
 		return ""
