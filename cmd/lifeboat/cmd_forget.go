@@ -155,18 +155,18 @@ func (a *app) forgetNow(ctx context.Context, d *openedDrive, plan forgetPlan, f 
 	if err := a.confirmWord(ctx, f.yes, plan.String(), word); err != nil {
 		return err
 	}
-	var ids []string
+	var goes []pointVerdict
 	for _, p := range plan.Forget {
-		ids = append(ids, p.ID)
+		goes = append(goes, pointVerdict{Point: p.ID, Machine: p.Machine, TakenAt: p.TakenAt})
 	}
-	if err := a.forgetPoints(ctx, a.knownSite(ctx), d, ids, "by hand"); err != nil {
+	if err := a.forgetPoints(ctx, a.knownSite(ctx), d, goes, "by hand"); err != nil {
 		return err
 	}
 	if a.json {
 		a.printJSON(plan)
 		return nil
 	}
-	a.print("%s: %s forgotten; their blocks are given back by: lifeboat prune %s\n", d.name(), count(len(ids), "point"), shellWord(d.found.Drive.Label))
+	a.print("%s: %s forgotten; their blocks are given back by: lifeboat prune %s\n", d.name(), count(len(goes), "point"), shellWord(d.found.Drive.Label))
 	return nil
 }
 
@@ -205,7 +205,7 @@ func (a *app) planForget(ctx context.Context, d *openedDrive, points, picked []l
 	seen := map[string]bool{}
 	for _, p := range picked {
 		plan.Forget = append(plan.Forget, forgetPoint{p.ID, p.Machine.Name, p.TakenAt, otherParts(p)})
-		if i := slices.IndexFunc(known, func(k catalog.Point) bool { return k.PointID == p.ID && a.holds(k) }); i >= 0 {
+		if i := slices.IndexFunc(known, func(k catalog.Point) bool { return a.holds(k) && isOf(k.PointID, p) }); i >= 0 {
 			return plan, a.heldProblem(known[i])
 		}
 		if seen[p.Machine.ID] {
@@ -226,6 +226,11 @@ func (a *app) planForget(ctx context.Context, d *openedDrive, points, picked []l
 		plan.Machines = append(plan.Machines, m)
 	}
 	return plan, nil
+}
+
+// isOf says that an id is that of a point, or of another part of it.
+func isOf(id string, p lifeboat.RestorePoint) bool {
+	return id == p.ID || slices.ContainsFunc(p.Together, func(part lifeboat.Part) bool { return part.PointID == id })
 }
 
 // knownCopies is what is known of all drives, this one as it is now. Without a

@@ -50,15 +50,11 @@ func (a *app) forgetVerdicts(ctx context.Context, cat *catalog.Catalog, d *opene
 	if v.Doubt != "" {
 		a.warn("nothing is forgotten: %s", v.Doubt)
 	}
-	ids := v.goes()
-	if len(ids) == 0 {
-		return 0, nil
-	}
-	if err := a.forgetPoints(ctx, cat, d, ids, "by the rules"); err != nil {
+	if forgotten, err = a.forgetByRules(ctx, cat, d, v); err != nil || forgotten == 0 {
 		return 0, err
 	}
-	a.note("%s: %s forgotten by the rules, %s stay", d.name(), count(len(ids), "point"), fmt.Sprint(len(v.Points)-len(ids)))
-	return len(ids), nil
+	a.note("%s: %s forgotten by the rules, %s stay", d.name(), count(forgotten, "point"), fmt.Sprint(len(v.Points)-forgotten))
+	return forgotten, nil
 }
 
 // pruneDue says whether a drive is pruned before it is written: when it lacks room

@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"lifeboat"
 	"lifeboat/catalog"
-	"lifeboat/custody"
 	"lifeboat/imagestore"
 	"lifeboat/rotation"
 )
@@ -22,6 +20,8 @@ type pointVerdict struct {
 	Keep    bool      `json:"keep"`
 	// Why is the rule, or the promise, that decided.
 	Why string `json:"why"`
+	// parts are all parts of its machine at that moment, if it is one.
+	parts []lifeboat.Part
 }
 
 // driveVerdicts are those of all points of a drive, oldest first.
@@ -50,7 +50,11 @@ func (v driveVerdicts) String() string {
 		if p.Keep {
 			word = "keep"
 		}
-		rows = append(rows, []string{short(p.Point), p.Machine, stamp(p.TakenAt), word, p.Why})
+		why := p.Why
+		if !p.Keep && len(p.parts) > 0 {
+			why += "; its other parts on drives that are attached go with it"
+		}
+		rows = append(rows, []string{short(p.Point), p.Machine, stamp(p.TakenAt), word, why})
 	}
 	gone := len(v.goes())
 	text := fmt.Sprintf("drive %s: %s kept, %s forgotten\n", v.Drive.Label, count(len(v.Points)-gone, "point"), count(gone, "point"))
@@ -92,7 +96,7 @@ func (a *app) verdicts(ctx context.Context, cat *catalog.Catalog, d *openedDrive
 	v.Doubt = decision.Doubt
 	unread := slices.ContainsFunc(faults, func(f imagestore.Fault) bool { return f.Lost })
 	for _, p := range points {
-		one := pointVerdict{Point: p.ID, Machine: p.Machine.Name, TakenAt: p.TakenAt, Keep: true, Why: "nothing was decided about it"}
+		one := pointVerdict{Point: p.ID, Machine: p.Machine.Name, TakenAt: p.TakenAt, Keep: true, Why: "nothing was decided about it", parts: p.Together}
 		i := slices.IndexFunc(decision.Verdicts, func(r rotation.Verdict) bool { return r.DriveID == v.Drive.ID && r.PointID == p.ID })
 		if i >= 0 {
 			one.Keep, one.Why = decision.Verdicts[i].Keep, decision.Verdicts[i].Why
@@ -113,7 +117,7 @@ func (a *app) verdicts(ctx context.Context, cat *catalog.Catalog, d *openedDrive
 func runsFrom(booted []*bootedRun, driveID, point string) string {
 	for _, b := range booted {
 		for _, m := range b.Machines {
-			if b.Drive.ID == driveID && m.Point == point && !m.Settled {
+			if !m.Settled && b.readsPoint(m, driveID, point) {
 				return b.Run
 			}
 		}
@@ -148,11 +152,12 @@ func (a *app) forgetByPolicy(ctx context.Context, f forgetFlags) error {
 		a.warn("nothing is forgotten: %s", v.Doubt)
 	}
 	ids := v.goes()
+	forgotten := 0
 	if !f.dryRun && len(ids) > 0 {
 		if err := a.confirm(ctx, f.yes, v.String()); err != nil {
 			return err
 		}
-		if err := a.forgetPoints(ctx, cat, d, ids, "by the rules"); err != nil {
+		if forgotten, err = a.forgetByRules(ctx, cat, d, v); err != nil {
 			return err
 		}
 	}
@@ -162,29 +167,7 @@ func (a *app) forgetByPolicy(ctx context.Context, f forgetFlags) error {
 	case f.dryRun || len(ids) == 0:
 		a.print("%s", v)
 	default:
-		a.print("%s: %s forgotten; their blocks are given back by: lifeboat prune %s\n", d.name(), count(len(ids), "point"), shellWord(d.found.Drive.Label))
+		a.print("%s: %s forgotten; their blocks are given back by: lifeboat prune %s\n", d.name(), count(forgotten, "point"), shellWord(d.found.Drive.Label))
 	}
-	return nil
-}
-
-// forgetPoints takes points off the list of a drive, and has the catalogue and the
-// ledger know it.
-func (a *app) forgetPoints(ctx context.Context, cat *catalog.Catalog, d *openedDrive, ids []string, why string) error {
-	if err := d.store.Forget(ctx, ids...); err != nil {
-		return err
-	}
-	ctx = context.WithoutCancel(ctx)
-	if cat == nil {
-		return nil
-	}
-	if _, err := a.rememberPointsIn(ctx, cat, d); err != nil {
-		a.warn("the catalogue does not know which points are on %s now: %v", d.name(), err)
-	}
-	var names []string
-	for _, id := range ids {
-		names = append(names, short(id))
-	}
-	a.enter(ctx, cat, custody.Entry{Act: custody.ActForgot, Item: item(d.store.Drive()), Note: custody.Clean(why + ": " + strings.Join(names, " ")),
-		Facts: map[string]string{"points": fmt.Sprint(len(ids))}})
 	return nil
 }
