@@ -27,7 +27,7 @@ func TestNoMachineIsBegunAfterTheHourOrAStop(t *testing.T) {
 		{t.Context(), time.Now().Add(-time.Minute), "not tried: it was past "},
 		{stopped, time.Time{}, "not tried: stopped"},
 	} {
-		if got := (&exportRun{until: c.until}).tooLate(c.ctx); !strings.HasPrefix(got, c.want) || (got == "") != (c.want == "") {
+		if got := (&exportRun{a: &app{}, until: c.until}).tooLate(c.ctx); !strings.HasPrefix(got, c.want) || (got == "") != (c.want == "") {
 			t.Errorf("until %v: got %q, want %q", c.until, got, c.want)
 		}
 	}
