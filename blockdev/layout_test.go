@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"lifeboat/blockdev"
+	"lifeboat/fixtures/medium"
 )
 
 // disk is a loop device over a file that is as large as a disk and takes no room.
@@ -31,26 +32,25 @@ func disk(t *testing.T, sizeBytes int64, options ...string) (device, image strin
 
 func attach(t *testing.T, image string, options ...string) string {
 	t.Helper()
-	out, err := exec.Command("losetup", append(options, "--find", "--show", image)...).Output()
+	device, err := medium.Loop(image, options...)
 	if err != nil {
 		t.Skipf("no loop devices here: %v", err)
 	}
-	device := strings.TrimSpace(string(out))
-	// Partitions of a file that was behind this device before may be left.
-	exec.Command("partx", "-d", device).Run()
-	t.Cleanup(func() { detach(t, device) })
+	t.Cleanup(func() { detach(t, device, image) })
 	return device
 }
 
-func detach(t *testing.T, device string) {
-	if d, err := blockdev.Of(device); err == nil {
+func detach(t *testing.T, device, image string) {
+	t.Helper()
+	if d, err := blockdev.Of(device); err == nil && medium.StandsFor(device, image) {
 		for _, at := range d.Mounted() {
 			t.Errorf("%s is still mounted at %s", device, at)
 			exec.Command("umount", at).Run()
 		}
 	}
-	exec.Command("partx", "-d", device).Run()
-	exec.Command("losetup", "--detach", device).Run()
+	if err := medium.DropLoop(device, image); err != nil {
+		t.Error(err)
+	}
 }
 
 func of(t *testing.T, path string) blockdev.Device {

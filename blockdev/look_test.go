@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"lifeboat/blockdev"
+	"lifeboat/fixtures/medium"
 )
 
 // Whatever a power cut leaves of a layout is known as ours and unfinished, and
@@ -32,8 +33,7 @@ func TestALayoutThatWasCutOffIsKnownAndMadeAgain(t *testing.T) {
 	} {
 		path, image := disk(t, size)
 		layOut(t, path)
-		exec.Command("partx", "-d", path).Run()
-		if err := exec.Command("losetup", "--detach", path).Run(); err != nil {
+		if err := medium.DropLoop(path, image); err != nil {
 			t.Fatal(err)
 		}
 		f, err := os.OpenFile(image, os.O_RDWR, 0)

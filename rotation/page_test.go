@@ -158,14 +158,13 @@ func TestTheCommandThatInstallsQEMUFitsTheDistribution(t *testing.T) {
 
 func attachLoop(t *testing.T, image string) string {
 	t.Helper()
-	out, err := exec.Command("losetup", "--find", "--show", "--read-only", image).CombinedOutput()
+	device, err := medium.Loop(image, "--read-only")
 	if err != nil {
-		t.Skipf("no loop device is free (%v: %s): a machine with /dev/loop-control enables it", err, out)
+		t.Skipf("no loop device is free (%v): a machine with /dev/loop-control enables it", err)
 	}
-	device := strings.TrimSpace(string(out))
 	t.Cleanup(func() {
-		if out, err := exec.Command("losetup", "--detach", device).CombinedOutput(); err != nil {
-			t.Errorf("detach %s: %v: %s", device, err, out)
+		if err := medium.DropLoop(device, image); err != nil {
+			t.Error(err)
 		}
 	})
 	return device

@@ -3,9 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -65,25 +63,22 @@ func scriptUnmount(ts *testscript.TestScript, _ bool, args []string) {
 
 // loop NAME FILE: a block device over a file; its path goes into a variable.
 func scriptLoop(ts *testscript.TestScript, _ bool, args []string) {
-	out, err := exec.Command("losetup", "--find", "--show", ts.MkAbs(args[1])).Output()
+	image := ts.MkAbs(args[1])
+	device, err := medium.Loop(image)
 	ts.Check(err)
-	device := strings.TrimSpace(string(out))
-	// Partitions of a file that was behind this device before may be left.
-	exec.Command("partx", "--delete", device).Run()
-	ts.Defer(func() { dropLoop(device) })
+	ts.Defer(func() { dropLoop(device, image) })
 	ts.Setenv(args[0], filepath.Clean(device))
 }
 
 // dropLoop takes a block device away, with what a script left mounted of it.
-func dropLoop(device string) {
-	if d, err := blockdev.Of(device); err == nil {
+func dropLoop(device, image string) {
+	if d, err := blockdev.Of(device); err == nil && medium.StandsFor(device, image) {
 		for _, at := range d.Mounted() {
 			unix.Unmount(at, unix.MNT_DETACH)
 			os.Remove(at)
 		}
 	}
-	exec.Command("partx", "--delete", device).Run()
-	exec.Command("losetup", "--detach", device).Run()
+	medium.DropLoop(device, image)
 }
 
 // unmountdisk DEVICE: unmounts all parts of it.
