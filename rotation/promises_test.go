@@ -46,6 +46,9 @@ func histories() int {
 	if os.Getenv("LIFEBOAT_SOAK") != "" {
 		return 200_000
 	}
+	if testing.Short() { // with the race detector, which takes six times as long
+		return 500
+	}
 	return 10_000
 }
 
