@@ -34,7 +34,7 @@ func (a *app) rotateSignCommand() *cobra.Command {
 		ValidArgsFunction: a.completeSteps,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("say which step was done: lifeboat rotate shows them")
+				return usagef("say which step was done; to see them: lifeboat rotate")
 			}
 			if f.by == "" {
 				return usagef("say who did it: --by NAME")
