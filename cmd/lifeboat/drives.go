@@ -84,13 +84,31 @@ func (a *app) attachedDrives(ctx context.Context) ([]rotation.Found, error) {
 	return rotation.Attached(ctx, folders)
 }
 
-// findDrive finds the drive that a label or a path means.
+// findDrive finds the drive that a label or a path means, or the one of this site
+// that is attached.
 func (a *app) findDrive(ctx context.Context, want string) (rotation.Found, error) {
 	found, err := a.attachedDrives(ctx)
 	if err != nil {
 		return rotation.Found{}, err
 	}
+	if want == "" {
+		found = a.withoutForeign(found)
+	}
 	return rotation.Select(found, want)
+}
+
+// withoutForeign leaves out the drives of other sites where there is one of ours:
+// a visitor's drive is in nobody's way.
+func (a *app) withoutForeign(found []rotation.Found) []rotation.Found {
+	site, err := a.siteOrNone()
+	if err != nil || site == nil || site.Site.ID == "" {
+		return found
+	}
+	foreign := func(f rotation.Found) bool { return f.Drive.SiteID != "" && f.Drive.SiteID != site.Site.ID }
+	if ours := slices.DeleteFunc(slices.Clone(found), foreign); len(ours) > 0 {
+		return ours
+	}
+	return found
 }
 
 // openDrive finds a drive of this site and opens its store: with the passphrase

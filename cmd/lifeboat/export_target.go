@@ -39,11 +39,18 @@ type exportTarget struct {
 func (a *app) exportTarget(ctx context.Context, f exportFlags) (exportTarget, error) {
 	want := f.drive
 	policy, err := a.policy()
-	if err == nil && f.set != "" {
+	if f.set != "" {
+		if err != nil {
+			return exportTarget{}, err
+		}
 		return namedSet(policy, f.set)
 	}
-	if err != nil || len(policy.Scheme.Sets) == 0 {
-		return exportTarget{drive: want}, err
+	if err != nil {
+		// A night is not lost for a slip of the pen.
+		return exportTarget{drive: want, warning: fmt.Sprintf("which drive is today's is not known: %v; its line has to be corrected", err)}, nil
+	}
+	if len(policy.Scheme.Sets) == 0 {
+		return exportTarget{drive: want}, nil
 	}
 	t := exportTarget{drive: want, standing: policy.Standing}
 	cat := a.remembered(ctx)

@@ -21,7 +21,8 @@ type judgement struct {
 func (j judgement) rotates() bool { return len(j.policy.Scheme.Sets) > 0 }
 
 // policy is what people decided about their drives, from site.yaml. A computer
-// without a site has the policy of one that decided nothing: all is kept.
+// without a site has the policy of one that decided nothing: all is kept. A
+// section that cannot be read is a [lifeboat.Problem] with its line.
 func (a *app) policy() (rotation.Policy, error) {
 	site, err := a.siteOrNone()
 	if err != nil {
@@ -30,7 +31,11 @@ func (a *app) policy() (rotation.Policy, error) {
 	if site == nil {
 		return readRotation(nil)
 	}
-	return readRotation(&site.Rotation)
+	policy, err := readRotation(&site.Rotation)
+	if err != nil {
+		return rotation.Policy{}, badSite(a.sitePath(), err.Error())
+	}
+	return policy, nil
 }
 
 // decide judges the drives as they are now: what is known of them, and which of
