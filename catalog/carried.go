@@ -6,6 +6,7 @@ var carried = []carriedTable{
 	{name: "drives", driveColumn: "id"},
 	{name: "points", driveColumn: "drive_id"},
 	{name: "drive_documents", driveColumn: "drive_id"},
+	{name: "suspects", driveColumn: "drive_id"},
 	{name: "runs"},
 	{name: "machine_ids"},
 	{name: "machines"},

@@ -101,10 +101,37 @@ func TestADriveThatWentBackOrChangedItsKeyIsRefused(t *testing.T) {
 			if !errors.As(err, &suspect) || suspect.Known.Head != known.Head || !strings.Contains(err.Error(), "drive A") {
 				t.Errorf("the error says %v", err)
 			}
+			suspects, err := cat.Suspects(ctx)
+			if s := suspects["d1"]; err != nil || !strings.HasPrefix(s.Why, c.want.Error()) || !s.At.Equal(seen.SeenAt) {
+				t.Errorf("it is not remembered as suspect: %+v, %v", suspects, err)
+			}
 			must(t, cat.AcceptDrive(ctx, seen))
 			remembered, getErr = cat.Drive(ctx, "d1")
 			equal(t, getErr, remembered, seen)
+			if suspects, err := cat.Suspects(ctx); err != nil || len(suspects) > 0 {
+				t.Errorf("an accepted drive is still suspect: %+v, %v", suspects, err)
+			}
 		})
+	}
+}
+
+func TestASuspectDriveIsBelievedAgainWhenItIsAsRemembered(t *testing.T) {
+	ctx, cat := t.Context(), fresh(t)
+	known, other := someDrive("d1", 5), someDrive("d2", 5)
+	must(t, cat.RecordDrive(ctx, known))
+	must(t, cat.RecordDrive(ctx, other))
+	must(t, cat.Suspect(ctx, catalog.Suspicion{DriveID: "d2", Why: "it was attached twice", At: noon}))
+	older := known
+	older.Head.Sequence = 3
+	for range 2 {
+		if err := cat.RecordDrive(ctx, older); !errors.Is(err, catalog.ErrRolledBack) {
+			t.Fatal(err)
+		}
+	}
+	must(t, cat.RecordDrive(ctx, known))
+	suspects, err := cat.Suspects(ctx)
+	if err != nil || len(suspects) != 1 || suspects["d2"].Why != "it was attached twice" {
+		t.Errorf("%+v, %v", suspects, err)
 	}
 }
 

@@ -58,12 +58,15 @@ type SuspectError struct {
 	Err   error
 }
 
-// Error names both states.
-func (e *SuspectError) Error() string {
+// Error names the drive and both states.
+func (e *SuspectError) Error() string { return fmt.Sprintf("drive %s: %s", e.Seen.Label, e.why()) }
+
+// why is the reason, with both states.
+func (e *SuspectError) why() string {
 	if errors.Is(e.Err, ErrKeyChanged) {
-		return fmt.Sprintf("drive %s: %v (fingerprint %s, before %s)", e.Seen.Label, e.Err, e.Seen.Fingerprint, e.Known.Fingerprint)
+		return fmt.Sprintf("%v (fingerprint %s, before %s)", e.Err, e.Seen.Fingerprint, e.Known.Fingerprint)
 	}
-	return fmt.Sprintf("drive %s: %v (commit %d, on %s it was %d)", e.Seen.Label, e.Err,
+	return fmt.Sprintf("%v (commit %d, on %s it was %d)", e.Err,
 		e.Seen.Head.Sequence, e.Known.SeenAt.Format(time.DateOnly), e.Known.Head.Sequence)
 }
 
@@ -71,20 +74,29 @@ func (e *SuspectError) Error() string {
 func (e *SuspectError) Unwrap() error { return e.Err }
 
 // RecordDrive compares a drive with what is remembered of it and remembers it as
-// it is now. One that is not the same is a *[SuspectError], and the memory stays
-// as it was. A measured speed of 0 keeps the one that is known.
+// it is now. One that is not the same is a *[SuspectError]; then only that is
+// remembered ([Catalog.Suspects]), until it is the same again. A measured speed of
+// 0 keeps the one that is known.
 func (c *Catalog) RecordDrive(ctx context.Context, seen Drive) error {
+	var found *SuspectError
 	err := c.write(ctx, func(tx *sql.Tx) error {
 		known, err := oneDrive(tx.QueryRowContext(ctx, selectDrives+" WHERE id = ?", seen.ID))
 		if err == nil {
-			err = suspect(known, seen)
+			found = suspect(known, seen)
 		}
-		if err != nil && !errors.Is(err, ErrUnknown) {
+		switch {
+		case found != nil:
+			return putSuspicion(ctx, tx, Suspicion{DriveID: seen.ID, Why: found.why(), At: seen.SeenAt})
+		case err != nil && !errors.Is(err, ErrUnknown):
 			return err
 		}
 		return putDrive(ctx, tx, seen)
 	})
-	if err != nil {
+	switch {
+	case found != nil:
+		// Also where the remembering failed: the drive is refused all the same.
+		return fmt.Errorf("remember drive %s: %w", seen.Label, errors.Join(found, err))
+	case err != nil:
 		return fmt.Errorf("remember drive %s: %w", seen.Label, err)
 	}
 	return nil
@@ -119,7 +131,7 @@ func (c *Catalog) Drives(ctx context.Context) ([]Drive, error) {
 	return drives, nil
 }
 
-func suspect(known, seen Drive) error {
+func suspect(known, seen Drive) *SuspectError {
 	var reason error
 	switch {
 	case known.Fingerprint != seen.Fingerprint && !slices.Contains(seen.Earlier, known.Fingerprint):
@@ -155,7 +167,11 @@ func oneDrive(row *sql.Row) (Drive, error) {
 	return d, err
 }
 
+// putDrive remembers a drive as it is, which is believed then.
 func putDrive(ctx context.Context, tx *sql.Tx, d Drive) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM suspects WHERE drive_id = ?`, d.ID); err != nil {
+		return err
+	}
 	_, err := tx.ExecContext(ctx, `INSERT INTO drives (id, label, site_id, created_at, fingerprint, head_sequence,
 			head_hash, seen_path, seen_at, free_bytes, total_bytes, write_bytes_per_second)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

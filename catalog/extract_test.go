@@ -43,6 +43,7 @@ func lived(t *testing.T) *catalog.Catalog {
 	must(t, cat.RecordFault(ctx, catalog.Fault{DriveID: "d2", PointID: "p1", RunID: "r2", At: noon, What: "rot"}))
 	must(t, cat.PutDocument(ctx, catalog.Document{Name: "firewall", SizeBytes: 5, Hash: "h", ChangedAt: noon}))
 	must(t, cat.PutDocument(ctx, catalog.Document{Name: "old", Hash: "o", ChangedAt: noon, RemovedAt: noon}))
+	must(t, cat.Suspect(ctx, catalog.Suspicion{DriveID: "d2", Why: "it was attached twice", At: noon}))
 	must(t, cat.SetDriveDocuments(ctx, "d1", map[string]string{"firewall": "h"}))
 	_, err := cat.RecordFork(ctx, catalog.Fork{Head: "ff", Sequence: 3, DriveID: "d2", FirstDiffers: 2, FoundAt: noon, Text: "{}\n"})
 	must(t, err)

@@ -64,6 +64,9 @@ func (j *judge) remindOfDrive(d *ShelfDrive, say func(string, ...any)) {
 	if left := j.p.left(d.Place.Holder, j.day); left != "" && d.Place.State != custody.Lost {
 		say("%s has drive %s, and %s", d.Place.Holder, d.Label, left)
 	}
+	if d.Suspect != "" && Uncounted(*d) != "" && d.Place.State != custody.Lost {
+		say("drive %s counts for nothing: %s; find out why, and attach the right one", d.Label, d.Suspect)
+	}
 	if Uncounted(*d) != "" {
 		return
 	}

@@ -46,6 +46,8 @@ type app struct {
 	hostsMu sync.Mutex
 	hosts   map[hostFile]hypervisor.Host
 	memory  memory
+	// brokenLedger sees to it that a ledger that does not hold is told of once.
+	brokenLedger sync.Once
 
 	// watched, if given, hears how far long work is.
 	watched func(event)

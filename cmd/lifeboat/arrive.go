@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,7 +64,7 @@ func swapped(d *openedDrive, id string) error {
 // never lost for its bookkeeping. The caller has compared it with what is
 // remembered of it (recallDrive), and cat is not nil.
 func (a *app) arrived(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
-	if err := a.onlyOfItsID(ctx, d); err != nil {
+	if err := a.onlyOfItsID(ctx, cat, d); err != nil {
 		return err
 	}
 	// Before anything is recorded: an entry that is added to a ledger which is
@@ -82,20 +83,30 @@ func (a *app) arrived(ctx context.Context, cat *catalog.Catalog, d *openedDrive)
 
 // joinOrWarn is joinLedger for a command that goes on without it.
 func (a *app) joinOrWarn(ctx context.Context, cat *catalog.Catalog, d *openedDrive) {
-	if err := a.joinLedger(ctx, cat, d); err != nil {
+	err := a.joinLedger(ctx, cat, d)
+	switch {
+	case err == nil:
+	case errors.Is(err, errOurLedger):
+		a.warnOfLedger(err)
+	default:
 		a.warn("the ledger on %s is not compared with this computer's: %v", d.name(), err)
 	}
 }
 
 // onlyOfItsID refuses a drive that is attached twice: one is a copy of the other,
-// and what is written to one of them makes two histories of one drive.
-func (a *app) onlyOfItsID(ctx context.Context, d *openedDrive) error {
+// and what is written to one of them makes two histories of one drive. It is
+// believed again when it is attached alone, and is what is remembered of it.
+func (a *app) onlyOfItsID(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
 	found, err := a.attachedDrives(ctx)
 	if err != nil {
 		return err
 	}
 	for _, f := range found {
 		if f.Drive.ID == d.found.Drive.ID && !sameMedium(f.Path, d.found.Path) {
+			if err := cat.Suspect(ctx, catalog.Suspicion{DriveID: d.store.Drive().ID, At: a.now(),
+				Why: "it was attached twice: one is a copy of the other"}); err != nil {
+				a.warn("%v", err)
+			}
 			return &lifeboat.Problem{
 				What: fmt.Sprintf("%s is there twice, at %s and at %s: one is a copy of the other", d.name(), d.found.Path, f.Path),
 				Safe: "nothing was written to either",

@@ -12,6 +12,7 @@ import (
 	"lifeboat"
 	"lifeboat/catalog"
 	"lifeboat/custody"
+	"lifeboat/rotation"
 )
 
 // asideFlags are the answers of the commands that set a drive aside, and take it
@@ -137,7 +138,7 @@ func (a *app) setDriveAside(ctx context.Context, want string, act custody.Act, f
 	}
 	result := asideResult{Drive: kept.Item, Act: act}
 	if act == custody.ActLost || act == custody.ActQuarantined {
-		if result.LastCopies, err = lastCopiesOn(ctx, cat, r, kept.ID); err != nil {
+		if result.LastCopies, err = a.lastCopiesOn(ctx, cat, kept.ID); err != nil {
 			return err
 		}
 	}
@@ -202,30 +203,29 @@ func releasable(r register, k custody.Kept) error {
 }
 
 // lastCopiesOn names the machines with points on a drive that have a verified
-// point on no other drive in use.
-func lastCopiesOn(ctx context.Context, cat *catalog.Catalog, r register, driveID string) ([]string, error) {
-	points, err := cat.Points(ctx, catalog.PointFilter{})
+// point on no other drive that counts.
+func (a *app) lastCopiesOn(ctx context.Context, cat *catalog.Catalog, driveID string) (names []string, err error) {
+	shelf, err := a.shelf(ctx, cat)
 	if err != nil {
 		return nil, err
 	}
-	elsewhere, names := map[string]bool{}, map[string]string{}
-	for _, p := range points {
-		kept, _ := r.list.Of(p.DriveID)
-		switch {
-		case p.DriveID == driveID:
-			names[p.MachineID] = p.MachineName
-		case setAside(kept) == nil && !later(p.VerifiedAt, p.ReadSince).IsZero():
-			elsewhere[p.MachineID] = true
+	var ids []string
+	for _, d := range shelf.Drives {
+		for _, p := range d.Points {
+			if d.ID == driveID {
+				ids = append(ids, p.ID)
+			}
 		}
 	}
-	var last []string
-	for id, name := range names {
-		if !elsewhere[id] {
-			last = append(last, name)
+	for _, id := range rotation.Loses(shelf, driveID, ids) {
+		name := id
+		if i := slices.IndexFunc(shelf.Machines, func(m rotation.ShelfMachine) bool { return m.ID == id }); i >= 0 {
+			name = shelf.Machines[i].Name
 		}
+		names = append(names, name)
 	}
-	slices.Sort(last)
-	return last, nil
+	slices.Sort(names)
+	return names, nil
 }
 
 // sayAside says what was recorded, and what has to be done now.

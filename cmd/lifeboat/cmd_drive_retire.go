@@ -84,7 +84,7 @@ func (a *app) driveRetire(ctx context.Context, want string, f retireFlags) error
 			return err
 		}
 	}
-	if result.LastCopies, err = lastCopiesOn(ctx, cat, r, kept.ID); err != nil {
+	if result.LastCopies, err = a.lastCopiesOn(ctx, cat, kept.ID); err != nil {
 		return err
 	}
 	if len(result.LastCopies) > 0 && !f.lastCopy {

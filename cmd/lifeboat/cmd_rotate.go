@@ -95,9 +95,17 @@ func (j judgement) outcome() error {
 	case len(j.decision.Blocked) > 0:
 		return &lifeboat.Problem{What: "blocked: " + j.decision.Blocked[0], Safe: j.answer(), Next: j.nextWords(), Err: errNeedsPerson}
 	case len(j.decision.Reminders) > 0:
-		return &lifeboat.Problem{What: j.decision.Reminders[0], Safe: j.answer(), Next: "see the list: lifeboat rotate", Err: errNeedsPerson}
+		return &lifeboat.Problem{What: j.decision.Reminders[0], Safe: j.answer(), Next: j.seeAll(), Err: errNeedsPerson}
 	}
 	return nil
+}
+
+// seeAll is the command that shows every reminder.
+func (j judgement) seeAll() string {
+	if !j.rotates() {
+		return "see what is remembered: lifeboat rotate status"
+	}
+	return "see the list: lifeboat rotate"
 }
 
 func areSteps(n int) string {

@@ -22,7 +22,9 @@ func (a *app) rotateAuditCommand() *cobra.Command {
 		Long: "Checks that no entry of the ledger was changed, removed, inserted or put elsewhere, and compares\n" +
 			"it with every head that was seen outside of it: on the drives that are attached, on those that\n" +
 			"were, and the ones that you type from printed pages. That finds a ledger that somebody wrote\n" +
-			"anew as a whole. The first 16 digits of a head's hash are enough.",
+			"anew as a whole. The first 16 digits of a head's hash are enough.\n\n" +
+			"A drive may carry a ledger that says something else, because two control machines wrote or one\n" +
+			"was put back. Both are shown, and it ends with 12 until a person signs what was found out.",
 		Example:     "  lifeboat rotate audit\n  lifeboat rotate audit --head 12:4f0c2b1e77ab90cd",
 		Annotations: exits(exitDamage), Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return a.rotateAudit(c.Context(), heads) },
@@ -38,6 +40,8 @@ type audit struct {
 	// Witnesses are the heads that the ledger was compared with.
 	Witnesses []custody.Witness `json:"witnesses"`
 	Findings  []custody.Finding `json:"findings"`
+	// Forks are ledgers of this site that say something else.
+	Forks []auditFork `json:"forks"`
 	// Silent are attached drives whose ledger could not be read, and why.
 	Silent []string `json:"silent,omitempty"`
 }
@@ -71,6 +75,9 @@ func (a *app) rotateAudit(ctx context.Context, typed []string) error {
 	}
 	bad, broken := custody.FirstFault(report.Findings)
 	if !broken {
+		if fork, found := unsettled(report.Forks); found {
+			return fork.problem()
+		}
 		return nil
 	}
 	return &lifeboat.Problem{
@@ -96,8 +103,13 @@ func (a *app) auditLedger(ctx context.Context, cat *catalog.Catalog, siteID stri
 	if err != nil {
 		return audit{}, err
 	}
-	all := append(append(witnesses, onDrives...), seen...)
-	report := audit{Entries: len(lines), Witnesses: all, Findings: custody.Audit(siteID, lines, all), Silent: silent}
+	forks, err := a.auditForks(ctx, cat, lines)
+	if err != nil {
+		return audit{}, err
+	}
+	// What people typed counts even where it is another ledger's.
+	all := append(witnesses, withoutForks(append(onDrives, seen...), forks)...)
+	report := audit{Entries: len(lines), Witnesses: all, Findings: custody.Audit(siteID, lines, all), Forks: append([]auditFork{}, forks...), Silent: silent}
 	if len(lines) > 0 {
 		report.Head = custody.Head{Sequence: uint64(len(lines)), Hash: custody.HashOf(lines[len(lines)-1].Text)}
 	}
@@ -168,13 +180,20 @@ func (r audit) String() string {
 			fmt.Fprintf(&out, "wrong:  %s\n", oneLine(f.What))
 		}
 	}
+	for _, f := range r.Forks {
+		out.WriteString(f.lines(r.Head))
+	}
 	for _, s := range r.Silent {
 		fmt.Fprintf(&out, "not read: %s\n", oneLine(s))
 	}
 	if _, broken := custody.FirstFault(r.Findings); broken {
 		return out.String()
 	}
-	fmt.Fprintf(&out, "every entry holds the one before it; it agrees with all of %s outside of it\n", count(len(r.Witnesses), "head"))
+	others := ""
+	if len(r.Forks) > 0 {
+		others = " that is not of another ledger"
+	}
+	fmt.Fprintf(&out, "every entry holds the one before it; it agrees with all of %s outside of it%s\n", count(len(r.Witnesses), "head"), others)
 	if len(r.Witnesses) == 0 {
 		out.WriteString("nothing outside of it was seen yet, which could show that it was written anew: attach a drive, or type the head from a page\n")
 	}

@@ -28,7 +28,8 @@ func (a *app) rotateSignCommand() *cobra.Command {
 		Long: "Writes into the ledger that a person did a step which the program cannot see. STEP is its\n" +
 			"name or its number on the checklist, as lifeboat rotate prints it. A step whose time has not\n" +
 			"come is refused, with what has to be done before. \"clock\" says that this computer's clock is\n" +
-			"right, where the program doubts it.",
+			"right, where the program doubts it; \"ledger/HASH\" that another ledger was looked into, which\n" +
+			"lifeboat rotate audit shows.",
 		Example:           "  lifeboat rotate sign deposit/A --by Anna\n  lifeboat rotate sign depart/A deposit/A --by Anna --at '2026-11-20 15:10' --seal 0047",
 		Annotations:       exits(exitNoDrive, exitPerson),
 		ValidArgsFunction: a.completeSteps,
@@ -77,6 +78,9 @@ func (a *app) rotateSign(ctx context.Context, names []string, f signFlags) error
 	}
 	for _, e := range stored {
 		what := "the clock is right"
+		if strings.HasPrefix(e.Step, ledgerStep) {
+			what = "the other ledger was looked into"
+		}
 		if e.Item != nil && e.To != nil {
 			what = fmt.Sprintf("drive %s is %s", e.Item.Label, placeWords(*e.To))
 		} else if e.Item != nil {
@@ -101,6 +105,9 @@ func (a *app) signStep(ctx context.Context, cat *catalog.Catalog, name string, f
 		if at, err = parseClock(f.at, j.zone()); err != nil {
 			return custody.Entry{}, usagef("--at takes a time such as \"2026-11-20 15:10\", not %q", f.at)
 		}
+	}
+	if strings.HasPrefix(name, ledgerStep) {
+		return a.signLedger(ctx, cat, name, f)
 	}
 	if name == clockStep {
 		return a.record(ctx, cat, custody.Entry{Act: custody.ActSigned, Step: clockStep, Signer: f.by, Note: f.note})

@@ -59,11 +59,14 @@ func (a *app) exportTarget(ctx context.Context, f exportFlags) (exportTarget, er
 		t.warning = "which drive is today's is not known"
 		return t, nil
 	}
-	j, err := a.decide(ctx, cat)
+	found, err := a.attachedDrives(ctx)
 	if err != nil {
 		return t, err
 	}
-	found, err := a.attachedDrives(ctx)
+	if err := a.lookAgain(ctx, cat, found); err != nil {
+		return t, err
+	}
+	j, err := a.decide(ctx, cat)
 	if err != nil {
 		return t, err
 	}
@@ -112,6 +115,21 @@ func (t *exportTarget) today(j judgement, found []rotation.Found) {
 		return
 	}
 	t.refused = notToday(j, others)
+	for _, f := range others {
+		if d, ok := j.drive(f.Drive.ID); ok && d.Suspect != "" {
+			t.refused = notBelieved(d)
+		}
+	}
+}
+
+// notBelieved refuses a drive that is not what is remembered of it.
+func notBelieved(d rotation.ShelfDrive) error {
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("drive %s is attached, and is not believed: %s", d.Label, d.Suspect),
+		Safe: "nothing was written to it; the points on it can still be read",
+		Next: fmt.Sprintf("find out why: was it restored from a copy, or written elsewhere? Then use another drive, or take it as it is: lifeboat export --drive %s --accept-drive", shellWord(d.Label)),
+		Err:  lifeboat.ErrWrongDrive,
+	}
 }
 
 // namedSet is for a set that a person named.

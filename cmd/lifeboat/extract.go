@@ -28,6 +28,9 @@ const (
 	documentEnclosure = "document/"
 )
 
+// errOurLedger: it is this computer's ledger that cannot be used, not the drive's.
+var errOurLedger = errors.New("this computer's ledger")
+
 // joinLedger takes over what the drive's ledger and extract know and this
 // computer does not: its state was restored from an older one, or another control
 // machine wrote the drive. A ledger that says something else than ours is shown
@@ -49,7 +52,7 @@ func (a *app) joinLedger(ctx context.Context, cat *catalog.Catalog, d *openedDri
 		}
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errOurLedger, err)
 	}
 	all, err := custody.Union(ours, theirs)
 	var fork *custody.ForkError
@@ -159,11 +162,14 @@ func (a *app) leaveExtract(ctx context.Context, cat *catalog.Catalog, d *openedD
 		return nil
 	}
 	// What the drive knows and we do not must not be written over.
-	if err := a.joinLedger(ctx, cat, d); err != nil {
-		a.warn("the ledger on %s is not compared with this computer's: %v", d.name(), err)
+	a.joinOrWarn(ctx, cat, d)
+	ledger := a.leaveLedger(ctx, cat, d)
+	if errors.Is(ledger, errOurLedger) {
+		a.warnOfLedger(ledger)
+		ledger = nil
 	}
 	return errors.Join(
-		a.leaveLedger(ctx, cat, d),
+		ledger,
 		a.leaveDocuments(ctx, cat, d),
 		a.leaveCatalog(ctx, cat, d),
 		a.leaveSite(ctx, d),
@@ -184,8 +190,11 @@ func (a *app) leaveOn(ctx context.Context, cat *catalog.Catalog, d *openedDrive)
 // that cannot be read, is put beside it first.
 func (a *app) leaveLedger(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
 	ours, err := cat.Ledger(ctx)
-	if err != nil || len(ours) == 0 {
-		return err
+	if err != nil {
+		return fmt.Errorf("%w: %w", errOurLedger, err)
+	}
+	if len(ours) == 0 {
+		return nil
 	}
 	theirs, err := a.ledgerOn(ctx, d)
 	switch {

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"lifeboat"
 	"lifeboat/catalog"
 	"lifeboat/internal/durable"
+	"lifeboat/rotation"
 )
 
 // sawDrive compares a drive with what is remembered of it, and remembers it as
@@ -72,6 +74,30 @@ func (a *app) recallDrive(ctx context.Context, d *openedDrive, accept bool) (*ca
 	}
 	a.warn("%v; whether %s went back in time is not known", err, d.name())
 	return nil, nil
+}
+
+// lookAgain compares the attached drives that are not believed with what is
+// remembered of them: the right one may have come back in the place of a copy.
+func (a *app) lookAgain(ctx context.Context, cat *catalog.Catalog, found []rotation.Found) error {
+	suspects, err := cat.Suspects(ctx)
+	if err != nil || len(suspects) == 0 {
+		return err
+	}
+	for _, f := range found {
+		twice := slices.ContainsFunc(found, func(o rotation.Found) bool { return o.Drive.ID == f.Drive.ID && !sameMedium(o.Path, f.Path) })
+		if _, suspect := suspects[f.Drive.ID]; !suspect || !f.Usable() || twice {
+			continue
+		}
+		d, err := a.openDriveQuietly(ctx, f.Path)
+		if err == nil {
+			err = errors.Join(a.sawDrive(ctx, cat, d), d.Close())
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		// What is still wrong with it is said by whoever wants to use it.
+	}
+	return nil
 }
 
 // acceptDrive takes a drive that was rolled back or forked for what it is now,

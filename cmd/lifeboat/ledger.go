@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -77,9 +78,21 @@ func (a *app) enter(ctx context.Context, cat *catalog.Catalog, e custody.Entry) 
 		return
 	}
 	if _, err := a.record(context.WithoutCancel(ctx), cat, e); err != nil {
+		if errors.Is(err, custody.ErrBroken) {
+			a.warnOfLedger(err)
+			return
+		}
 		p := problemOf(err)
 		a.warn("the ledger does not say %q: %s (%s)", e.Act, p.What, p.Next)
 	}
+}
+
+// warnOfLedger says once in a command that the ledger does not hold, what that
+// means, and how it is mended.
+func (a *app) warnOfLedger(err error) {
+	a.brokenLedger.Do(func() {
+		a.warn("%s. Nothing is added to it, and where drives are, and which of them are in use, is not known: those that are not attached count for nothing. To mend it, attach a drive whose ledger is as it was, and run: lifeboat export (see also: lifeboat rotate audit)", problemOf(err).What)
+	})
 }
 
 // item is a drive as the ledger names it.

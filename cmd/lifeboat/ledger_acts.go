@@ -22,6 +22,10 @@ var errSetAside = errors.New("the drive is not in use")
 func (a *app) inUse(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
 	drive := d.store.Drive()
 	if err := a.noticed(ctx, cat, drive); err != nil {
+		if errors.Is(err, custody.ErrBroken) {
+			a.warnOfLedger(err)
+			return nil
+		}
 		p := problemOf(err)
 		a.warn("whether %s is in use is not known: %s (%s)", d.name(), p.What, p.Next)
 		return nil

@@ -162,8 +162,13 @@ func (a *app) learnDrive(ctx context.Context, cat *catalog.Catalog, s rebuildSou
 	if err := a.witnessedOnce(ctx, cat, d, s.ledger); err != nil {
 		return err
 	}
+	suspects, err := cat.Suspects(ctx)
+	if err != nil {
+		return err
+	}
+	_, suspect := suspects[id]
 	known, err := cat.Drive(ctx, id)
-	if err == nil && known.Head == (catalog.Head{Sequence: head.Sequence, Hash: head.Hash}) && known.Fingerprint == d.store.Fingerprint() {
+	if err == nil && !suspect && known.Head == (catalog.Head{Sequence: head.Sequence, Hash: head.Hash}) && known.Fingerprint == d.store.Fingerprint() {
 		return nil
 	}
 	if err := a.sawDrive(ctx, cat, d); err != nil {

@@ -141,6 +141,7 @@ func TestTwoControlMachinesThatNeverMetAreShownAndNeverMixed(t *testing.T) {
 	if got := strings.Join(names, " "); !strings.Contains(got, "ledger.fork-") || !strings.Contains(got, "ledger.jsonl") {
 		t.Errorf("the drive has %s", got)
 	}
+	m.audits(t)
 	// A rebuild shows it as well.
 	if out := m.run("catalog", "rebuild", "--from", at("a"), "--from", at("b"), "--yes"); strings.Contains(out, "lacks") {
 		t.Error(out)
@@ -149,6 +150,39 @@ func TestTwoControlMachinesThatNeverMetAreShownAndNeverMixed(t *testing.T) {
 	if out := m.run("export", "--file", at("disk.img"), "--as", "here", "--drive", at("b")); strings.Contains(out, "differ from entry") {
 		t.Errorf("it is told again:\n%s", out)
 	}
+}
+
+// fails is run for a command that ends with another code than 0.
+func (m controlMachine) fails(code int, args ...string) string {
+	m.t.Helper()
+	var out bytes.Buffer
+	if got := newApp(strings.NewReader(""), &out, &out).run(m.t.Context(), append(args, "--state", m.state)); got != code {
+		m.t.Fatalf("%v ends with %d, want %d:\n%s", args, got, code, out.String())
+	}
+	return out.String()
+}
+
+// audits looks at an audit of a ledger beside which there is another: both are
+// shown, until a person says what was found out.
+func (m controlMachine) audits(t *testing.T) {
+	t.Helper()
+	out := m.fails(exitDamage, "rotate", "audit")
+	for _, want := range []string{"another ledger, found on drive ", "this computer's head  ", "the other one's head  ", "here, entry ", "there, entry ", "exported ",
+		"differ from entry", "let one control machine alone write", "every entry holds the one before it"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the audit does not say %q:\n%s", want, out)
+		}
+	}
+	_, after, _ := strings.Cut(out, "rotate sign ")
+	step, _, _ := strings.Cut(after, " ")
+	m.fails(exitUsage, "rotate", "sign", step, "--by", "Anna")
+	m.fails(exitFailed, "rotate", "sign", "ledger/0123456789abcdef", "--by", "Anna", "--note", "x")
+	m.run("rotate", "sign", step, "--by", "Anna", "--note", "the old computer exported once more")
+	if out := m.run("rotate", "audit"); !strings.Contains(out, "remark: another ledger") || !strings.Contains(out, "Anna looked into it on ") {
+		t.Errorf("it is not settled:\n%s", out)
+	}
+	m.run("rotate", "revoke", step, "--by", "Anna", "--reason", "it was not that computer")
+	m.fails(exitDamage, "rotate", "audit")
 }
 
 // ledgerOf is the ledger's part of what a catalogue knows.

@@ -79,7 +79,7 @@ func (j judgement) statusPage() string {
 	if rows := j.placeRows(); len(rows) > 0 {
 		out.WriteString("\n" + table([]string{"DRIVE", "WHERE", "SINCE", "IN HAND"}, rows))
 	}
-	for _, w := range j.pendingKeys() {
+	for _, w := range append(j.disbelieved(), j.pendingKeys()...) {
 		out.WriteString(wrappedFrom("\nremember: ", "          ", w))
 	}
 	return out.String()
@@ -156,6 +156,18 @@ func (j judgement) placeRows() (rows [][]string) {
 	return rows
 }
 
+// disbelieved says which drives count for nothing because they are not what is
+// remembered of them.
+func (j judgement) disbelieved() (all []string) {
+	for _, d := range j.shelf.Drives {
+		if d.Suspect != "" && d.Place.State != custody.Retired && d.Place.State != custody.Lost {
+			all = append(all, fmt.Sprintf("drive %s counts for nothing: %s; find out why, and attach the right one, or take it as it is: lifeboat export --drive %s --accept-drive",
+				d.Label, d.Suspect, shellWord(d.Label)))
+		}
+	}
+	return all
+}
+
 // pendingKeys warns of key changes that wait for a drive that is offsite: a
 // leaver's secret still opens it.
 func (j judgement) pendingKeys() (all []string) {
@@ -195,11 +207,13 @@ type statusJSON struct {
 	Day         rotation.Date  `json:"day"`
 	Machines    []exposureJSON `json:"machines"`
 	PendingKeys []string       `json:"pendingKeys"`
-	Exit        int            `json:"exit"`
+	// Disbelieved says which drives count for nothing, and why.
+	Disbelieved []string `json:"disbelieved"`
+	Exit        int      `json:"exit"`
 }
 
 func (j judgement) statusJSON(exit int) statusJSON {
-	s := statusJSON{Answer: j.answer(), Day: j.decision.Day, Machines: []exposureJSON{}, PendingKeys: append([]string{}, j.pendingKeys()...), Exit: exit}
+	s := statusJSON{Answer: j.answer(), Day: j.decision.Day, Machines: []exposureJSON{}, PendingKeys: append([]string{}, j.pendingKeys()...), Disbelieved: append([]string{}, j.disbelieved()...), Exit: exit}
 	for _, e := range j.decision.Exposure {
 		x := exposureJSON{MachineID: e.MachineID, Machine: e.Machine, DriveID: e.DriveID, Drive: e.Label, PointID: e.PointID, TakenAt: e.TakenAt,
 			AgeSeconds: int64(e.Age / time.Second), VerifiedAt: e.VerifiedAt, ProvenAt: e.ProvenAt, ObjectiveSeconds: int64(e.Objective / time.Second), Missed: e.Missed, InHandAt: e.InHandAt}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,6 +40,10 @@ func (a *app) shelf(ctx context.Context, cat *catalog.Catalog) (rotation.Shelf, 
 	if err != nil {
 		return rotation.Shelf{}, err
 	}
+	suspects, err := cat.Suspects(ctx)
+	if err != nil {
+		return rotation.Shelf{}, err
+	}
 	pending, err := a.pendingKeys(ctx, cat)
 	if err != nil {
 		return rotation.Shelf{}, err
@@ -47,6 +52,9 @@ func (a *app) shelf(ctx context.Context, cat *catalog.Catalog) (rotation.Shelf, 
 	for _, d := range drives {
 		sd := shelfDrive(d, found, points, faults)
 		sd.PendingKeys = pending[d.ID]
+		if why := suspects[d.ID].Why; sd.Suspect == "" {
+			sd.Suspect = why
+		}
 		facts, err := cat.Facts(ctx, d.ID)
 		if err != nil {
 			return s, err
@@ -129,8 +137,12 @@ func (a *app) shelfLedger(ctx context.Context, cat *catalog.Catalog, s *rotation
 		if ctx.Err() != nil {
 			return
 		}
-		p := problemOf(err)
-		a.warn("%s; where the drives are is not known (%s)", p.What, p.Next)
+		if errors.Is(err, custody.ErrBroken) {
+			a.warnOfLedger(err)
+		} else {
+			p := problemOf(err)
+			a.warn("%s; where the drives are is not known (%s)", p.What, p.Next)
+		}
 		for i := range s.Drives {
 			if d := &s.Drives[i]; !d.Attached && d.Suspect == "" {
 				d.Suspect = "the ledger does not hold, so where it is is not known"
