@@ -63,7 +63,7 @@ func (a *app) openParts(ctx context.Context, cat *catalog.Catalog, d *openedDriv
 			if err != nil {
 				return err
 			}
-			if err = a.onlyOfItsID(ctx, o); err == nil {
+			if err = a.onlyOfItsID(ctx, cat, o); err == nil {
 				_, err = a.rememberPointsIn(ctx, cat, o)
 			}
 			if err != nil {
