@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,15 +26,17 @@ type Destroyed struct {
 	FromMemory string `json:"fromMemory,omitempty"`
 }
 
-// Destroy destroys the key wraps of the drive whose store lies in dir: every file
-// of a key slot, both copies, is written over with random bytes, read back as
+// Destroy destroys the key wraps of the drive driveID, whose store lies in dir: every
+// file of a key slot, both copies, is written over with random bytes, read back as
 // those, removed, and the folder read back as empty. The master key is nowhere
 // else on the drive, so nothing on it can be read by anybody from then on. It
-// needs no secret, takes the drive alone, and begins again where it was cut off.
+// needs no secret, takes the drive alone, and begins again where it was cut off. A
+// store that is not that drive's, or does not say whose it is, is left as it is: an
+// error that wraps [lifeboat.ErrWrongDrive].
 //
 // What it does not reach: copies of the drive, or of a slot, that were made before;
 // and older bytes that the medium or its file system keeps elsewhere.
-func Destroy(ctx context.Context, dir durable.Dir) (Destroyed, error) {
+func Destroy(ctx context.Context, dir durable.Dir, driveID string) (Destroyed, error) {
 	for _, name := range []string{lockUse, lockWrite} {
 		lock, err := dir.Lock(name, true)
 		if errors.Is(err, durable.ErrLocked) {
@@ -43,6 +46,9 @@ func Destroy(ctx context.Context, dir durable.Dir) (Destroyed, error) {
 			return Destroyed{}, err
 		}
 		defer lock.Close()
+	}
+	if err := storeIs(dir, driveID); err != nil {
+		return Destroyed{}, err
 	}
 	names, err := slotFolder(dir)
 	if err != nil {
@@ -75,6 +81,30 @@ func Destroy(ctx context.Context, dir durable.Dir) (Destroyed, error) {
 		err = fmt.Errorf("%d files of key slots are still there", len(left))
 	}
 	return done, err
+}
+
+// storeIs refuses a store that is not that of a drive. No key is needed for it, and
+// none may be left.
+func storeIs(dir durable.Dir, driveID string) error {
+	named := false
+	for _, suffix := range []string{copyA, copyB} {
+		b, err := durable.ReadWhole(dir, superblockName+suffix, format.MaxSmallFile)
+		if isGone(err) {
+			return err
+		}
+		h, herr := format.DecodeHeader(b)
+		if err != nil || herr != nil {
+			continue // the other copy says it
+		}
+		if id := hex.EncodeToString(h.Drive[:]); id != driveID {
+			return fmt.Errorf("the store there is that of the drive %s, not of %s: %w", id, driveID, lifeboat.ErrWrongDrive)
+		}
+		named = true
+	}
+	if !named {
+		return fmt.Errorf("nothing there says that it is the store of the drive %s: %w", driveID, lifeboat.ErrWrongDrive)
+	}
+	return nil
 }
 
 // KeysGone says that no file on the drive can be read as a key slot: Destroy was

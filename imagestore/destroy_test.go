@@ -50,7 +50,7 @@ func TestADestroyedDriveOpensWithNothingAndNoKeyIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	done, err := Destroy(t.Context(), dir)
+	done, err := Destroy(t.Context(), dir, storeOptions().Drive.ID)
 	if err != nil || done.Slots != 3 || !done.Overwritten {
 		t.Fatalf("%+v, %v", done, err)
 	}
@@ -70,7 +70,7 @@ func TestADestroyedDriveOpensWithNothingAndNoKeyIsLeft(t *testing.T) {
 		t.Errorf("%v, %v", gone, err)
 	}
 	// Once more, after a crash at the very end: nothing to do.
-	if done, err := Destroy(t.Context(), dir); err != nil || done.Slots != 0 {
+	if done, err := Destroy(t.Context(), dir, storeOptions().Drive.ID); err != nil || done.Slots != 0 {
 		t.Errorf("%+v, %v", done, err)
 	}
 }
@@ -79,7 +79,7 @@ func TestADriveThatIsInUseIsNotDestroyed(t *testing.T) {
 	_, dir := onDisk(t)
 	createStore(t, dir)
 	openStore(t, dir, Read)
-	if _, err := Destroy(t.Context(), dir); !errors.Is(err, lifeboat.ErrDriveHeld) {
+	if _, err := Destroy(t.Context(), dir, storeOptions().Drive.ID); !errors.Is(err, lifeboat.ErrDriveHeld) {
 		t.Fatalf("%v", err)
 	}
 	openStore(t, dir, Read)
@@ -87,11 +87,35 @@ func TestADriveThatIsInUseIsNotDestroyed(t *testing.T) {
 
 func TestADriveWhoseFilesCannotBeWrittenOverSaysSo(t *testing.T) {
 	d := newDrive(t)
-	done, err := Destroy(t.Context(), d.Dir())
+	done, err := Destroy(t.Context(), d.Dir(), storeOptions().Drive.ID)
 	if err != nil || done.Overwritten || done.Slots != 2 {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	if _, err := openWith(d.Dir(), Read); err == nil {
 		t.Error("it opens")
+	}
+}
+
+func TestAnotherDriveIsNotDestroyed(t *testing.T) {
+	path, dir := onDisk(t)
+	createStore(t, dir)
+	if _, err := Destroy(t.Context(), dir, "fedcba9876543210fedcba9876543210"); !errors.Is(err, lifeboat.ErrWrongDrive) {
+		t.Fatalf("%v", err)
+	}
+	// One copy of the superblock is enough to know it; none is not.
+	for i, name := range []string{"store.a", "store.b"} {
+		if err := os.WriteFile(filepath.Join(path, name), []byte("rot"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		id := "fedcba9876543210fedcba9876543210"
+		if i == 1 {
+			id = storeOptions().Drive.ID
+		}
+		if _, err := Destroy(t.Context(), dir, id); !errors.Is(err, lifeboat.ErrWrongDrive) {
+			t.Errorf("%s rotten: %v", name, err)
+		}
+	}
+	if gone, err := KeysGone(dir); err != nil || gone {
+		t.Errorf("keys gone: %v, %v", gone, err)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"lifeboat/catalog"
 	"lifeboat/custody"
 	"lifeboat/imagestore"
+	"lifeboat/internal/durable"
 	"lifeboat/rotation"
 )
 
@@ -79,10 +81,12 @@ func (a *app) driveRetire(ctx context.Context, want string, f retireFlags) error
 		return err
 	}
 	result := retirement{Drive: kept.Item}
+	var dir durable.Dir
 	if f.destroy {
-		if result.Path, err = a.toDestroy(ctx, cat, kept); err != nil {
+		if result.Path, dir, err = a.toDestroy(ctx, cat, kept); err != nil {
 			return err
 		}
+		defer closeDir(dir)
 	}
 	if result.LastCopies, err = a.lastCopiesOn(ctx, cat, kept.ID); err != nil {
 		return err
@@ -103,7 +107,7 @@ func (a *app) driveRetire(ctx context.Context, want string, f retireFlags) error
 		return a.showRetirement(result, f)
 	}
 	if f.destroy {
-		if err := a.destroy(ctx, cat, f, &result); err != nil {
+		if err := a.destroy(ctx, cat, dir, f, &result); err != nil {
 			return err
 		}
 	}
@@ -121,11 +125,12 @@ func (a *app) driveRetire(ctx context.Context, want string, f retireFlags) error
 
 // toDestroy finds the one attached drive that is meant, and makes the catalogue's
 // memory of it what is on it. One that opens with nothing any more, because a
-// destruction was cut off, is known by the id outside of its store.
-func (a *app) toDestroy(ctx context.Context, cat *catalog.Catalog, kept custody.Kept) (path string, err error) {
+// destruction was cut off, is known by the id outside of its store. dir is the
+// store on the medium itself: whatever comes to the path later is not destroyed.
+func (a *app) toDestroy(ctx context.Context, cat *catalog.Catalog, kept custody.Kept) (path string, dir durable.Dir, err error) {
 	all, err := a.attachedDrives(ctx)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	var here []rotation.Found
 	for _, f := range all {
@@ -135,7 +140,7 @@ func (a *app) toDestroy(ctx context.Context, cat *catalog.Catalog, kept custody.
 	}
 	switch len(here) {
 	case 0:
-		return "", &lifeboat.Problem{
+		return "", nil, &lifeboat.Problem{
 			What: fmt.Sprintf("drive %s (%s) is not attached, and its keys can only be destroyed on itself", kept.Label, short(kept.ID)),
 			Safe: "nothing was done",
 			Next: "attach it and mount it; or retire it without --destroy",
@@ -143,47 +148,49 @@ func (a *app) toDestroy(ctx context.Context, cat *catalog.Catalog, kept custody.
 		}
 	case 1:
 	default:
-		return "", &lifeboat.Problem{
+		return "", nil, &lifeboat.Problem{
 			What: fmt.Sprintf("drive %s is there twice, at %s and at %s: one is a copy of the other", kept.Label, here[0].Path, here[1].Path),
 			Safe: "nothing was done",
 			Next: "attach one of them alone, and destroy each for itself",
 			Err:  lifeboat.ErrWrongDrive,
 		}
 	}
-	d, err := a.openDrive(ctx, here[0].Path, imagestore.Read)
+	path = here[0].Path
+	if dir, err = rotation.OpenStore(path, false); err != nil {
+		return "", nil, err
+	}
+	if err = a.isToDestroy(ctx, cat, dir, path, kept); err != nil {
+		closeDir(dir)
+		return "", nil, err
+	}
+	return path, dir, nil
+}
+
+// isToDestroy opens the drive that is to be destroyed, to be sure which it is and
+// what it holds.
+func (a *app) isToDestroy(ctx context.Context, cat *catalog.Catalog, dir durable.Dir, path string, kept custody.Kept) error {
+	d, err := a.openDrive(ctx, path, imagestore.Read)
 	if err != nil {
-		if keysGone(here[0].Path) {
+		if gone, gerr := imagestore.KeysGone(dir); gerr == nil && gone {
 			a.warn("drive %s has no key any more: a destruction was cut off, and is ended now", kept.Label)
-			return here[0].Path, nil
+			return nil
 		}
-		return "", err
+		return err
 	}
 	defer d.Close()
 	if d.store.Drive().ID != kept.ID {
-		return "", swapped(d, kept.ID)
+		return swapped(d, kept.ID)
 	}
 	points, _, err := d.store.Points(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
-	return here[0].Path, cat.ReplacePoints(ctx, kept.ID, points)
+	return cat.ReplacePoints(ctx, kept.ID, points)
 }
 
-// keysGone says that nothing on a drive is a key slot any more. A drive that merely
-// does not open for us may be somebody else's.
-func keysGone(path string) bool {
-	dir, err := rotation.OpenStore(path, true)
-	if err != nil {
-		return false
-	}
-	defer closeDir(dir)
-	gone, err := imagestore.KeysGone(dir)
-	return err == nil && gone
-}
-
-// destroy asks, destroys the keys, writes the certificate and records it. From the
+// destroy asks, destroys the keys of the drive whose store is dir, writes the certificate and records it. From the
 // first key on nothing that fails beside it stops it.
-func (a *app) destroy(ctx context.Context, cat *catalog.Catalog, f retireFlags, r *retirement) error {
+func (a *app) destroy(ctx context.Context, cat *catalog.Catalog, dir durable.Dir, f retireFlags, r *retirement) error {
 	plan := fmt.Sprintf("This makes drive %s (%s) at %s unreadable for everybody, for good.\n", r.Drive.Label, short(r.Drive.ID), r.Path)
 	if len(r.LastCopies) > 0 {
 		plan += fmt.Sprintf("It holds the last verified copy of: %s.\n", strings.Join(r.LastCopies, ", "))
@@ -199,12 +206,15 @@ func (a *app) destroy(ctx context.Context, cat *catalog.Catalog, f retireFlags, 
 	if err := a.confirmWord(ctx, false, plan, r.Drive.Label); err != nil {
 		return err
 	}
-	dir, err := rotation.OpenStore(r.Path, false)
-	if err != nil {
-		return err
+	done, err := imagestore.Destroy(ctx, dir, r.Drive.ID)
+	if errors.Is(err, lifeboat.ErrWrongDrive) {
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("what is at %s is not drive %s any more: %v", r.Path, r.Drive.Label, err),
+			Safe: "no key was destroyed",
+			Next: "see which drives are attached: lifeboat drive list",
+			Err:  err,
+		}
 	}
-	defer closeDir(dir)
-	done, err := imagestore.Destroy(ctx, dir)
 	if err != nil {
 		return &lifeboat.Problem{
 			What: fmt.Sprintf("the keys of drive %s are not all destroyed: %v", r.Drive.Label, err),
