@@ -3,14 +3,16 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"lifeboat"
+	"lifeboat/catalog"
+	"lifeboat/custody"
 	"lifeboat/imagestore"
 )
 
@@ -61,18 +63,6 @@ func (a *app) copy(ctx context.Context, names []string, f copyFlags) error {
 		return err
 	}
 	defer from.Close()
-	mode := imagestore.Write
-	if f.dryRun {
-		mode = imagestore.Read
-	}
-	to, err := a.openDrive(ctx, f.to, mode)
-	if err != nil {
-		return err
-	}
-	defer to.Close()
-	if from.store.Drive().ID == to.store.Drive().ID {
-		return usagef("--from and --to are one drive, %s", to.found.Drive.Label)
-	}
 	points, faults, err := from.store.Points(ctx)
 	if err != nil {
 		return err
@@ -91,10 +81,42 @@ func (a *app) copy(ctx context.Context, names []string, f copyFlags) error {
 	if f.all {
 		ids = nil // also those whose records cannot be read: it has to be told that they stay behind
 	}
-	if f.dryRun {
-		return a.copyPlan(ctx, from, to, ids)
+	return a.copyTo(ctx, f, from, func(cat *catalog.Catalog, to *openedDrive) error {
+		if from.store.Drive().ID == to.store.Drive().ID {
+			return usagef("--from and --to are one drive, %s", to.found.Drive.Label)
+		}
+		if f.dryRun {
+			return a.copyPlan(ctx, from, to, ids)
+		}
+		return a.copyNow(ctx, cat, from, to, ids)
+	})
+}
+
+// copyTo opens the drive that gets the points, as every command of a control
+// machine does that writes to one: it has to be in use, and what waited for it
+// comes first. A plan, or a computer that is no control machine, only opens it.
+func (a *app) copyTo(ctx context.Context, f copyFlags, from *openedDrive, work func(cat *catalog.Catalog, to *openedDrive) error) error {
+	if !f.dryRun && a.hasState() {
+		found, err := a.findDrive(ctx, f.to)
+		if err != nil {
+			return err
+		}
+		// Before it is opened for writing, which would wait for its own reader.
+		if found.Drive.ID != "" && found.Drive.ID == from.store.Drive().ID {
+			return usagef("--from and --to are one drive, %s", found.Drive.Label)
+		}
+		return a.writeDrive(ctx, f.to, "", false, work)
 	}
-	return a.copyNow(ctx, from, to, ids)
+	mode := imagestore.Write
+	if f.dryRun {
+		mode = imagestore.Read
+	}
+	to, err := a.openDrive(ctx, f.to, mode)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	return work(nil, to)
 }
 
 func (a *app) copyPlan(ctx context.Context, from, to *openedDrive, ids []string) error {
@@ -116,13 +138,13 @@ func (a *app) copyPlan(ctx context.Context, from, to *openedDrive, ids []string)
 	return nil
 }
 
-func (a *app) copyNow(ctx context.Context, from, to *openedDrive, ids []string) error {
+func (a *app) copyNow(ctx context.Context, cat *catalog.Catalog, from, to *openedDrive, ids []string) error {
 	r, err := a.beginRun("copy", os.Args[1:])
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	report, err := a.copyRun(ctx, r, from, to, ids)
+	report, err := a.copyRun(ctx, r, cat, from, to, ids)
 	summary := fmt.Sprintf("from %s to %s: %s copied, %s there already; stored %s", from.name(), to.name(),
 		count(len(report.Copied), "point"), fmt.Sprint(len(report.Present)), humanBytes(report.WrittenBytes))
 	if a.json {
@@ -145,9 +167,6 @@ func (a *app) copyNow(ctx context.Context, from, to *openedDrive, ids []string) 
 		}
 		a.print("%s\n", summary)
 	}
-	if a.hasState() {
-		a.leaveOn(ctx, a.remembered(ctx), to)
-	}
 	r.end(summary, err)
 	return err
 }
@@ -159,16 +178,11 @@ func (a *app) printNotCopied(points []imagestore.NotCopied) {
 	}
 }
 
-// copyRun copies, and lets the catalogue know what the drive has then.
-func (a *app) copyRun(ctx context.Context, r *run, from, to *openedDrive, ids []string) (imagestore.CopyReport, error) {
-	if a.hasState() {
-		cat, err := a.openCatalog(ctx)
-		if err != nil {
-			return imagestore.CopyReport{}, err
-		}
-		err = errors.Join(a.sawDrive(ctx, cat, from), a.sawDrive(ctx, cat, to))
-		cat.Close()
-		if err != nil {
+// copyRun copies, and lets the catalogue and the ledger know what the drive has
+// then. cat is nil where nothing is remembered.
+func (a *app) copyRun(ctx context.Context, r *run, cat *catalog.Catalog, from, to *openedDrive, ids []string) (imagestore.CopyReport, error) {
+	if cat != nil {
+		if err := a.sawDrive(ctx, cat, from); err != nil {
 			return imagestore.CopyReport{}, err
 		}
 	}
@@ -180,6 +194,8 @@ func (a *app) copyRun(ctx context.Context, r *run, from, to *openedDrive, ids []
 	}
 	if len(report.Copied) > 0 {
 		a.rememberPoints(context.WithoutCancel(ctx), to)
+		a.enter(ctx, cat, custody.Entry{Act: custody.ActExported, Item: item(to.store.Drive()), Facts: map[string]string{
+			"run": r.ID, "machines": strconv.Itoa(len(report.Copied)), "from": "drive " + custody.Clean(from.store.Drive().Label)}})
 	}
 	return report, err
 }
