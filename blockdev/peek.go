@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Peek mounts a file system for reading only, in a folder of its own that only
@@ -14,6 +16,11 @@ import (
 func Peek(ctx context.Context, partition string, look func(at string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
+	free, err := hold(ctx, partition, unix.LOCK_SH)
+	if err != nil {
+		return err
+	}
+	defer free()
 	if err := os.MkdirAll(MountFolder, 0o700); err != nil {
 		return fmt.Errorf("make the folder for drives: %w", err)
 	}

@@ -52,10 +52,18 @@ func (b *board) say(state boardState, text string) {
 	b.a.note("%s", b.text)
 }
 
-// problem shows what went wrong, whether the drive may be unplugged, and whom to
-// call.
+// problem shows what went wrong, what to do with the disk, and whom to call. What
+// is no known drive was not touched, and no word is needed on taking it away.
 func (b *board) problem(p lifeboat.Problem, call string) {
-	text := "Problem: " + p.What + ". Do not take the drive away as a good copy."
+	text := "Problem: " + p.What
+	switch {
+	case b.state == boardSafe: // ejected, and not everything was written before
+		text = strings.TrimSuffix(b.text, ".") + ". But: " + p.What + "."
+	case b.drive == "":
+		text += ". It was not touched."
+	default:
+		text += ". Leave it plugged in, and do not take it away as a good copy."
+	}
 	if call != "" {
 		text += " Call " + call + "."
 	}

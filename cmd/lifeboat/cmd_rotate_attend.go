@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,7 +45,7 @@ func (a *app) rotateAttendCommand() *cobra.Command {
 	c.Flags().StringVar(&f.device, "device", "", "the disk that was plugged in, or a part of it")
 	c.Flags().BoolVar(&f.wait, "wait", false, "wait for disks that are plugged in, until stopped")
 	c.Flags().StringVar(&f.console, "console", "/dev/tty1", "write the big letters there")
-	c.Flags().StringVar(&f.page, "page", "", "write the page there (default STATE/page/index.html)")
+	c.Flags().StringVar(&f.page, "page", "", "write the page there (default "+attendPage+" for root, else STATE/page/index.html)")
 	c.RegisterFlagCompletionFunc("device", completeDisks)
 	return c
 }
@@ -54,13 +55,24 @@ func (a *app) attend(ctx context.Context, f attendFlags) error {
 		return err
 	}
 	if f.page == "" {
-		f.page = filepath.Join(a.stateDir, "page", "index.html")
+		f.page = a.defaultPage()
 	}
 	board := a.newBoard(f)
 	if !f.wait {
 		return a.attendDevice(ctx, board, f.device)
 	}
 	return a.attendAll(ctx, board)
+}
+
+// attendPage is outside of the state folder, which others may not look into, and
+// in memory: nothing of it outlives the computer's run.
+const attendPage = "/run/lifeboat-page/index.html"
+
+func (a *app) defaultPage() string {
+	if os.Geteuid() == 0 {
+		return attendPage
+	}
+	return filepath.Join(a.stateDir, "page", "index.html")
 }
 
 // attendAll attends to one disk after another as they are plugged in. What goes
@@ -79,7 +91,11 @@ func (a *app) attendAll(ctx context.Context, board *board) error {
 	for _, d := range before {
 		seen[d.Path] = true
 	}
-	for range events {
+	for e := range events {
+		// To look at a disk mounts it for a moment, which is an event as well.
+		if e.Kind == blockdev.EventMounts {
+			continue
+		}
 		now, err := blockdev.List()
 		if err != nil {
 			return err
@@ -88,7 +104,7 @@ func (a *app) attendAll(ctx context.Context, board *board) error {
 		for _, d := range now {
 			there[d.Path] = true
 			// A disk that is being laid out or unlocked has nothing on it yet; the next event tells.
-			if seen[d.Path] || len(drivesOn(ctx, d)) == 0 {
+			if seen[d.Path] || !tellsOf(e, d) || len(drivesOn(ctx, d)) == 0 {
 				continue
 			}
 			seen[d.Path] = true
@@ -105,13 +121,18 @@ func (a *app) attendAll(ctx context.Context, board *board) error {
 	return context.Cause(ctx)
 }
 
+// tellsOf says that an event is of a disk, of a part of it, or of any.
+func tellsOf(e blockdev.Event, d blockdev.Device) bool {
+	return e.Name == "" || e.Name == d.Name || slices.ContainsFunc(d.Partitions, func(p blockdev.Partition) bool { return p.Name == e.Name })
+}
+
 // attendDevice does what is due with the drive on one disk, and leaves on the
 // board how it ended.
 func (a *app) attendDevice(ctx context.Context, board *board, device string) error {
+	board.drive = ""
 	err := a.attendDrive(ctx, board, device)
 	if err != nil {
-		p := problemOf(err)
-		board.problem(p, a.whomToCall())
+		board.problem(problemOf(err), a.whomToCall())
 	}
 	return err
 }
@@ -258,7 +279,7 @@ func (a *app) nothingDue(j judgement, drive lifeboat.Drive) string {
 	text := fmt.Sprintf("Drive %s is here, and nothing is due with it. Leave it plugged in.", drive.Label)
 	for _, s := range j.decision.Steps {
 		if s.Kind == rotation.StepExport && s.Done == nil && s.DriveID != drive.ID {
-			return fmt.Sprintf("This is drive %s. The drive that is wanted now is %s.", drive.Label, s.Label)
+			return fmt.Sprintf("This is drive %s, and nothing is due with it. The drive that is wanted now is %s: plug that one in as well.", drive.Label, s.Label)
 		}
 	}
 	return text

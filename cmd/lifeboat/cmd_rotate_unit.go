@@ -38,7 +38,7 @@ func (a *app) rotateInstallUnitCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&f.root, "root", "/", "install below this folder, for an image of a system")
 	c.Flags().StringVar(&f.console, "console", "/dev/tty1", "where the big letters go")
-	c.Flags().StringVar(&f.page, "page", "", "where the page is written (default STATE/page/index.html)")
+	c.Flags().StringVar(&f.page, "page", "", "where the page is written (default "+attendPage+" for root, else STATE/page/index.html)")
 	c.Flags().BoolVar(&f.remove, "remove", false, "take the rule and the unit away")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "print what would be written or removed")
 	return c

@@ -239,6 +239,11 @@ func (a *app) confirmErase(ctx context.Context, plan diskPlan) error {
 
 // makeOfDisk lays a disk out, makes the drive and mounts it under its name.
 func (a *app) makeOfDisk(ctx context.Context, plan diskPlan, n *newDrive) (drive lifeboat.Drive, at string, err error) {
+	free, err := blockdev.Hold(ctx, plan.Device)
+	if err != nil {
+		return drive, "", err
+	}
+	defer free()
 	laid, err := blockdev.LayOut(ctx, plan.Device, n.options.Label)
 	if err != nil {
 		return drive, "", err
