@@ -37,9 +37,11 @@ func TestAttendWaitsForDrives(t *testing.T) {
 		return strings.TrimSpace(string(out))
 	}
 	plug := func() string {
-		device := must(exec.Command("losetup", "--find", "--show", in("disk")))
-		exec.Command("partx", "--delete", device).Run()
-		t.Cleanup(func() { dropLoop(device) })
+		device, err := medium.Loop(in("disk"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { dropLoop(device, in("disk")) })
 		return device
 	}
 	for name, text := range map[string]string{"secret.txt": scriptSecret, "console": "", "disk": ""} {
@@ -54,7 +56,7 @@ func TestAttendWaitsForDrives(t *testing.T) {
 	device := plug()
 	must(lifeboat("drive", "init", device, "--label", "Waited", "-q"))
 	must(lifeboat("drive", "eject", "Waited", "-q"))
-	dropLoop(device)
+	dropLoop(device, in("disk"))
 
 	waiter := lifeboat("rotate", "attend", "--wait", "--console", "console", "--page", "page/index.html")
 	var said bytes.Buffer

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
@@ -13,6 +14,8 @@ import (
 func (a *app) driveShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "show [LABEL|PATH]", Short: "Show a drive: what is on it, who opens it, whether its programs are whole",
+		Long: "Of a drive that is attached it shows what is on it, who opens it, and the disk that it is. Of one\n" +
+			"that is away it shows what is remembered: where it is, who has it, and the points on it.",
 		Example:     "  lifeboat drive show A\n  lifeboat drive show /media/usb1 --json",
 		Annotations: exits(exitNoDrive, exitDamage), Args: oneArgAtMost("the label or path of a drive"),
 		ValidArgsFunction: a.completeDrives,
@@ -28,6 +31,11 @@ func (a *app) driveShowCommand() *cobra.Command {
 
 func (a *app) driveShow(ctx context.Context, want string) error {
 	d, err := a.openDrive(ctx, want, imagestore.Read)
+	if errors.Is(err, lifeboat.ErrNoDrive) {
+		if shown, aerr := a.showAway(ctx, want); shown || aerr != nil {
+			return aerr
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -58,6 +66,10 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 	}
 	newest := newestPoints(points)
 	if a.json {
+		var known *knownDrive
+		if k, ok := a.knownFacts(ctx, d.store.Drive().ID); ok {
+			known = &k
+		}
 		a.printJSON(struct {
 			Drive       lifeboat.Drive     `json:"drive"`
 			Path        string             `json:"path"`
@@ -73,7 +85,9 @@ func (a *app) driveShow(ctx context.Context, want string) error {
 			Programs []rotation.ProgramFinding `json:"programs"`
 			Checked  imagestore.Checked        `json:"checked"`
 			Coverage imagestore.Coverage       `json:"coverage"`
-		}{d.store.Drive(), d.found.Path, d.store.Site().Name, d.store.Fingerprint(), d.store.Head(), len(points), len(newest), usage, slots, faults, programs, checked, coverage})
+			// Known is what is remembered of it beside what can be seen.
+			Known *knownDrive `json:"known,omitempty"`
+		}{d.store.Drive(), d.found.Path, d.store.Site().Name, d.store.Fingerprint(), d.store.Head(), len(points), len(newest), usage, slots, faults, programs, checked, coverage, known})
 		return lostPoints(d, faults)
 	}
 	var names []string

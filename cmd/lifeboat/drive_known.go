@@ -126,7 +126,20 @@ func (a *app) hardwareLines(ctx context.Context, d *openedDrive) string {
 	if !known {
 		return out.String()
 	}
+	out.WriteString(k.lines(a.now()))
+	return out.String()
+}
+
+// lines are what is remembered of a drive, for drive show.
+func (k knownDrive) lines(now time.Time) string {
+	var out strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&out, "  %-11s %s\n", name, fmt.Sprintf(format, args...))
+	}
 	line("place", "%s", placeWords(k.Place))
+	if !k.Due.IsZero() {
+		line("due", "%s", k.Due.Local().Format(time.DateOnly))
+	}
 	if k.WrittenBytes > 0 {
 		line("written", "%s by exports from this computer", humanBytes(k.WrittenBytes))
 	}
@@ -137,7 +150,7 @@ func (a *app) hardwareLines(ctx context.Context, d *openedDrive) string {
 		line("full", "in %s, if it goes on like this", weekWords(k.FullAt))
 	}
 	if !k.ProvenAt.IsZero() {
-		line("proven", "%s, %s", stamp(k.ProvenAt), humanAge(a.now(), k.ProvenAt))
+		line("proven", "%s, %s", stamp(k.ProvenAt), humanAge(now, k.ProvenAt))
 	}
 	if k.PendingKeys > 0 {
 		line("keys", "%s pending", count(k.PendingKeys, "change"))
