@@ -342,11 +342,18 @@ func (c *checklist) tryHome(s Shelf, in []Step) (ok bool) {
 func (c *checklist) replay() {
 	s := c.j.s
 	missing := map[string]bool{}
+	exports := false // one is still to come
 	for i := range c.steps {
 		step := &c.steps[i]
 		switch {
 		case step.Done != nil:
 			continue
+		case step.Kind == StepExport:
+			exports = true
+		case step.Kind == StepRecall || step.Kind == StepCollect:
+			step.Ask = exports
+		}
+		switch {
 		case slices.ContainsFunc(step.Needs, func(id string) bool { return missing[id] }):
 			missing[step.ID] = true
 			continue

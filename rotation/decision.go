@@ -87,6 +87,9 @@ type Step struct {
 	// Waits says which promise it would break, although what it needs is done;
 	// empty: none. Such a step, and what needs it, must not be done.
 	Waits string
+	// Ask: the list counts on an export that is still to come and may fail. Whoever
+	// goes by a printed page asks the program once more before this step.
+	Ask bool
 	// To is where the drive is after the step.
 	To custody.Place
 }

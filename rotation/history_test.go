@@ -256,9 +256,9 @@ func (w *world) forget() error {
 }
 
 // walk does the steps of a printed checklist from the top, without deciding again
-// in between; sometimes only the first of them. Where all goes as the page takes
-// for granted, nobody asks the program either; where an export may fail, it is
-// asked at each signature, and refuses what would break a promise.
+// in between; sometimes only the first of them. Exports fail for some machines. The
+// program is asked at each signature, or only where the page says so, and refuses
+// what would break a promise.
 func (w *world) walk() error {
 	d := w.decide()
 	w.asked = w.one(2)
@@ -289,19 +289,16 @@ func (w *world) walk() error {
 func (w *world) step(s rotation.Step) (did bool, err error) {
 	before := w.shelf
 	w.note("step %s", s.ID)
-	if s.Kind == rotation.StepExport && w.asked {
+	if s.Kind == rotation.StepExport {
 		w.shelf.Drives = slices.Clone(w.shelf.Drives)
 		w.exportTo(w.drive(s.DriveID))
 		return true, nil
 	}
-	if broken := rotation.Breaks(w.policy, w.shelf, s); len(broken) > 0 && w.asked {
+	if broken := rotation.Breaks(w.policy, w.shelf, s); len(broken) > 0 && (w.asked || s.Ask) {
 		w.note("refused: %s", broken[0])
 		return false, nil
 	}
 	w.shelf = rotation.After(w.policy, w.shelf, s, w.clock())
-	if s.Kind == rotation.StepExport {
-		w.record()
-	}
 	if !s.Seen {
 		w.shelf.Done = cloneDone(w.shelf.Done)
 		w.shelf.Done[s.ID] = rotation.DoneStep{At: w.clock().Add(time.Duration(w.luck.below(3)) * 24 * time.Hour), Signer: s.Person}

@@ -34,7 +34,7 @@ func checklistFacts() rotation.ChecklistFacts {
 				{ID: "2026-W48/export/A", Kind: rotation.StepExport, Label: "A", Due: friday, Seen: true, Done: &rotation.DoneStep{At: at}},
 				{ID: "2026-W48/eject/A", Kind: rotation.StepEject, Label: "A", Due: friday, Seen: true, Why: "so that what was written is known to be there"},
 				{ID: "2026-W48/deposit/A", Kind: rotation.StepDeposit, Label: "A", Due: friday, Person: "Anna", Location: "bank", Waits: "for the step before"},
-				{ID: "2026-W48/collect/B", Kind: rotation.StepCollect, Label: "B", Due: friday, Person: "Anna", Location: "bank"},
+				{ID: "2026-W48/collect/B", Kind: rotation.StepCollect, Label: "B", Due: friday, Person: "Anna", Location: "bank", Ask: true},
 			}},
 	}
 }
@@ -64,7 +64,7 @@ func TestThePrintedChecklistHasStepsInOrderNamesDaysAndTheHead(t *testing.T) {
 		"Export to drive A", "2026-W48/export/A", "Fri 27 Nov", "seen, Fri 27 Nov, 15:04",
 		"Read back and unmount drive A", "so that what was written is known to be there", "the program sees it",
 		"Bring drive A to bank", "Waits: for the step before", "rotate sign 2026-W48/deposit/A", "Anna", "name, time", "seal number",
-		"Fetch drive B at bank", "last verified 40 days ago", "A a1a1a1a1", "onsite, office", "B b2b2b2b2", "offsite, bank, box 17",
+		"Fetch drive B at bank", "Ask the computer first: lifeboat rotate must still show this step", "last verified 40 days ago", "A a1a1a1a1", "onsite, office", "B b2b2b2b2", "offsite, bank, box 17",
 		"+49 30 1", "Ben, Cem", "Mon to Fri 9 to 16", "42 entries", "rotate audit --head 42:HASH", strings.TrimSpace(strings.Repeat("0123abcd ", 8)),
 	} {
 		i := strings.Index(words[max(last, 0):], want)

@@ -150,15 +150,16 @@ func TestAnyPromiseThatIsBrokenOnPurposeIsNoticed(t *testing.T) {
 		mutate func(rotation.Decision) rotation.Decision
 		want   []string
 	}{
-		"the last verified copy goes":    {forget("the last verified copy"), []string{"the last verified copy stays", "the newest point on a drive stays"}},
-		"the newest verified copy goes":  {forget("the newest verified copy"), []string{"the newest verified copy stays", "the newest point on a drive stays"}},
-		"the newest point goes":          {forget("the newest point of"), []string{"the newest point on a drive stays"}},
-		"holds are not looked at":        {forget("held: the auditors"), []string{"what is held stays"}},
-		"absent drives are decided":      {forget("decided when it returns"), []string{"an absent drive keeps all"}},
-		"the clock is believed":          {forget("the clock "), []string{"a wrong clock forgets nothing"}},
-		"the homecoming is always first": {steps(homeFirst), []string{"the newest offsite copy never gets older", "never without a verified drive offsite", "what a step needs stands before it"}},
-		"nobody waits":                   {steps(nobodyWaits), []string{"the newest offsite copy never gets older", "never without a verified drive offsite"}},
-		"nothing is read back":           {without(rotation.StepEject), []string{"what goes out was read back", "what a step needs stands before it"}},
+		"the last verified copy goes":        {forget("the last verified copy"), []string{"the last verified copy stays", "the newest point on a drive stays"}},
+		"the newest verified copy goes":      {forget("the newest verified copy"), []string{"the newest verified copy stays", "the newest point on a drive stays"}},
+		"the newest point goes":              {forget("the newest point of"), []string{"the newest point on a drive stays"}},
+		"holds are not looked at":            {forget("held: the auditors"), []string{"what is held stays"}},
+		"absent drives are decided":          {forget("decided when it returns"), []string{"an absent drive keeps all"}},
+		"the clock is believed":              {forget("the clock "), []string{"a wrong clock forgets nothing"}},
+		"the homecoming is always first":     {steps(homeFirst), []string{"the newest offsite copy never gets older", "never without a verified drive offsite", "what a step needs stands before it"}},
+		"nobody waits":                       {steps(nobodyWaits), []string{"the newest offsite copy never gets older", "never without a verified drive offsite"}},
+		"nobody asks where exports may fail": {steps(nobodyAsks), []string{"the newest offsite copy never gets older", "never without a verified drive offsite"}},
+		"nothing is read back":               {without(rotation.StepEject), []string{"what goes out was read back", "what a step needs stands before it"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for n := range uint64(3000) {
@@ -192,6 +193,13 @@ func homeFirst(steps []rotation.Step) []rotation.Step {
 		}
 	}
 	return slices.Concat(first, then)
+}
+
+func nobodyAsks(steps []rotation.Step) []rotation.Step {
+	for i := range steps {
+		steps[i].Ask = false
+	}
+	return steps
 }
 
 func nobodyWaits(steps []rotation.Step) []rotation.Step {

@@ -226,6 +226,14 @@ func (a *app) rememberReadingIn(ctx context.Context, d *openedDrive, runID strin
 	if err := cat.RecordReading(ctx, d.store.Drive().ID, reading); err != nil {
 		return err
 	}
+	doubted, err := cat.DoubtedAt(ctx, d.store.Drive().ID)
+	if err != nil {
+		return err
+	}
+	if began := report.VerifiedAt; !began.IsZero() && !began.After(doubted) {
+		a.warn("%s does not count as verified: this verification began %s, and damage was met on the drive %s; begin anew with: lifeboat verify --restart %s",
+			d.name(), stamp(began), stamp(doubted), shellWord(d.found.Drive.Label))
+	}
 	a.enterReading(ctx, cat, d, report)
 	return nil
 }

@@ -54,9 +54,37 @@ func TestAPointIsProvenUntilDamageIsMet(t *testing.T) {
 		t.Errorf("damage was met: %+v", got)
 	}
 	time.Sleep(1100 * time.Millisecond) // a drive notes whole seconds, and only a later one counts
-	p.must("verify", "--restart", p.drive)
+	if said := p.must("verify", "--restart", p.drive); strings.Contains(said.stderr, "does not count") {
+		t.Errorf("it began after the damage: %s", said.stderr)
+	}
 	if got := p.checked(); got.ProvenAt != "" || got.VerifiedAt == "" {
 		t.Errorf("verified again: %+v", got)
+	}
+}
+
+// A verification goes on where one was interrupted, for a week. Where damage was
+// met since that one began, it is said that it does not count, and what does.
+func TestAVerificationThatBeganBeforeDamageWasMetSaysThatItDoesNotCount(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "", 1<<20)
+	a := newApp(strings.NewReader(""), new(bytes.Buffer), new(bytes.Buffer))
+	a.stateDir = p.state
+	defer a.closeMemory()
+	drives, err := a.remembered(t.Context()).Drives(t.Context())
+	if err != nil || len(drives) != 1 {
+		t.Fatal(drives, err)
+	}
+	// As if the verification below were the rest of one of an hour ago.
+	f := catalog.Fault{DriveID: drives[0].ID, RunID: newID(), At: time.Now().Add(time.Hour), What: "a restore met damage", Others: true}
+	if err := a.remembered(t.Context()).RecordFault(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	said := p.must("verify", p.drive)
+	if !strings.Contains(said.stderr, "does not count as verified: this verification began") || !strings.Contains(said.stderr, "begin anew with: lifeboat verify --restart "+drives[0].Label) {
+		t.Errorf("it says %s", said.stderr)
+	}
+	if got := p.checked(); got.VerifiedAt != "" {
+		t.Errorf("%+v", got)
 	}
 }
 
