@@ -172,8 +172,8 @@ func (c *checklist) isDone(kind StepKind, d *ShelfDrive) bool {
 	if slices.Contains(wayHome, kind) {
 		reached := slices.Index(wayHome, kind)
 		switch {
-		case atHome(*d), c.outgoing(d) && carried(*d) && !d.Homeward, c.outgoing(d) && c.t.left:
-			return true
+		case atHome(*d), c.outgoing(d) && carried(*d) && !d.Homeward, c.outgoing(d) && (c.t.left || c.j.gone(c.t, d)):
+			return true // it is home, or was and has left again
 		case carried(*d):
 			return reached <= 1
 		}

@@ -30,6 +30,8 @@ type world struct {
 	mutate func(rotation.Decision) rotation.Decision
 	asked  bool
 	runs   int
+	// split are the machines whose disks lie on both drives of a set of two.
+	split map[string]bool
 	// taken is when each point was made in truth, recorded the times that the
 	// ledger has of its commits.
 	taken    map[string]time.Time
@@ -57,7 +59,7 @@ var zones = []string{"Europe/Berlin", "America/New_York", "Pacific/Apia", "UTC"}
 
 // newWorld makes a site with drives that were just initialised.
 func newWorld(luck chance) *world {
-	w := &world{luck: luck, taken: map[string]time.Time{}, now: time.Date(2026, time.Month(1+luck.below(12)), 1+luck.below(28), 9, 0, 0, 0, time.UTC), shelf: rotation.Shelf{Done: map[string]rotation.DoneStep{}}}
+	w := &world{luck: luck, split: map[string]bool{}, taken: map[string]time.Time{}, now: time.Date(2026, time.Month(1+luck.below(12)), 1+luck.below(28), 9, 0, 0, 0, time.UTC), shelf: rotation.Shelf{Done: map[string]rotation.DoneStep{}}}
 	w.policy = rotation.Policy{
 		Calendar:    rotation.Calendar{Zone: mustZone(zones[luck.below(len(zones))])},
 		Scheme:      rotation.Scheme{Kind: []rotation.SchemeKind{rotation.SchemeRoundRobin, rotation.SchemeGFS, rotation.SchemeHanoi}[luck.below(3)], Weekly: !w.one(3), SwapDay: time.Weekday(luck.below(7))},
@@ -72,12 +74,19 @@ func newWorld(luck chance) *world {
 	n := 1 + luck.below(4)
 	for i := range n {
 		label := string(rune('A' + i))
-		w.policy.Scheme.Sets = append(w.policy.Scheme.Sets, rotation.Set{Name: label, Drives: []string{label}, Role: []string{rotation.RoleSon, rotation.RoleSon, rotation.RoleFather, rotation.RoleGrandfather}[i]})
-		w.shelf.Drives = append(w.shelf.Drives, rotation.ShelfDrive{Drive: lifeboat.Drive{ID: "id-" + label, Label: label, CreatedAt: w.now}, Place: custody.Place{State: custody.Onsite, Location: "office"}, Since: w.now})
+		labels := []string{label}
+		if w.one(4) {
+			labels = append(labels, label+"2")
+		}
+		w.policy.Scheme.Sets = append(w.policy.Scheme.Sets, rotation.Set{Name: label, Drives: labels, Role: []string{rotation.RoleSon, rotation.RoleSon, rotation.RoleFather, rotation.RoleGrandfather}[i]})
+		for _, label := range labels {
+			w.shelf.Drives = append(w.shelf.Drives, rotation.ShelfDrive{Drive: lifeboat.Drive{ID: "id-" + label, Label: label, CreatedAt: w.now}, Place: custody.Place{State: custody.Onsite, Location: "office"}, Since: w.now})
+		}
 	}
 	for i := range 1 + luck.below(3) {
 		name := []string{"web", "db", "mail"}[i]
 		w.shelf.Machines = append(w.shelf.Machines, rotation.ShelfMachine{ID: name, Name: name})
+		w.split[name] = w.one(2)
 	}
 	return w
 }
@@ -196,26 +205,59 @@ func (w *world) export() error {
 	return nil
 }
 
+// exportTo exports to a drive what has its place there. Of a set of two drives the
+// first has the machines that are not split, and with it the second is written.
 func (w *world) exportTo(d *rotation.ShelfDrive) {
 	w.runs++
+	first, second := w.pair(d)
+	d.EjectedAt = time.Time{}
+	for _, m := range w.shelf.Machines {
+		switch {
+		case m.Retired || w.one(6) || first != d:
+		case second == nil || !w.split[m.ID]:
+			w.commit(d, m.ID)
+		case second.Attached && rotation.Uncounted(*second) == "":
+			w.commitParts(d, second, m.ID)
+		}
+	}
+	w.note("export to %s", d.Label)
+	w.record()
+}
+
+// pair is the set of a drive; second is nil where it is alone.
+func (w *world) pair(d *rotation.ShelfDrive) (first, second *rotation.ShelfDrive) {
+	for _, set := range w.policy.Scheme.Sets {
+		if len(set.Drives) == 2 && slices.Contains(set.Drives, d.Label) {
+			return w.drive("id-" + set.Drives[0]), w.drive("id-" + set.Drives[1])
+		}
+	}
+	return d, nil
+}
+
+// commit adds a point to a drive.
+func (w *world) commit(d *rotation.ShelfDrive, machine string) *rotation.ShelfPoint {
 	var sequence uint64
 	for _, p := range d.Points {
 		sequence = max(sequence, p.Sequence)
 	}
-	points := slices.Clone(d.Points)
-	for _, m := range w.shelf.Machines {
-		if m.Retired || w.one(6) {
-			continue
-		}
-		sequence++
-		points = append(points, rotation.ShelfPoint{ID: fmt.Sprintf("%s-%s-%d-%d", d.Label, m.Name, w.runs, sequence), MachineID: m.ID, RunID: fmt.Sprint(w.runs), Sequence: sequence, TakenAt: w.clock(), CommittedAt: w.clock()})
-		if w.clock().After(w.shelf.LastCommit) {
-			w.shelf.LastCommit = w.clock()
-		}
+	d.Points = append(slices.Clone(d.Points), rotation.ShelfPoint{ID: fmt.Sprintf("%s-%s-%d-%d", d.Label, machine, w.runs, sequence+1), MachineID: machine, RunID: fmt.Sprint(w.runs), Sequence: sequence + 1, TakenAt: w.clock(), CommittedAt: w.clock()})
+	if w.clock().After(w.shelf.LastCommit) {
+		w.shelf.LastCommit = w.clock()
 	}
-	w.note("export to %s: %d points", d.Label, len(points)-len(d.Points))
-	d.Points, d.EjectedAt = points, time.Time{}
-	w.record()
+	return &d.Points[len(d.Points)-1]
+}
+
+// commitParts adds a part to each of two drives, or is killed between the two.
+func (w *world) commitParts(first, second *rotation.ShelfDrive, machine string) {
+	p := w.commit(first, machine)
+	p.Together, p.Parts = []string{first.ID, second.ID}, []string{p.ID, "never"}
+	if w.one(8) {
+		w.note("killed between the commits of %s", p.ID)
+		return
+	}
+	q := w.commit(second, machine)
+	p.Parts[1] = q.ID
+	q.Together, q.Parts, second.EjectedAt = p.Together, p.Parts, time.Time{}
 }
 
 // record is what the ledger and the truth know after an export.

@@ -17,26 +17,47 @@ import (
 type held struct {
 	drive rotation.ShelfDrive
 	point rotation.ShelfPoint
+	// others are the other parts of it.
+	others []held
 }
 
-func (h held) verified() bool { return !h.point.VerifiedAt.IsZero() }
+func (h held) verified() bool {
+	return !h.point.VerifiedAt.IsZero() && !slices.ContainsFunc(h.others, func(o held) bool { return !o.verified() })
+}
 
 func (h held) offsite() bool {
-	return h.drive.Place.State == custody.Offsite || h.drive.Place.State == custody.Recall
+	here := h.drive.Place.State != custody.Offsite && h.drive.Place.State != custody.Recall
+	return !here && !slices.ContainsFunc(h.others, func(o held) bool { return !o.offsite() })
+}
+
+func (h held) counts() bool {
+	switch h.drive.Place.State {
+	case custody.Lost, custody.Quarantined, custody.Retired:
+		return false
+	}
+	return h.drive.Suspect == "" && !slices.ContainsFunc(h.others, func(o held) bool { return !o.counts() })
+}
+
+// otherParts are those of a part that are there.
+func otherParts(s rotation.Shelf, p rotation.ShelfPoint) (others []held) {
+	for i, id := range p.Together {
+		for _, d := range s.Drives {
+			for _, q := range d.Points {
+				if d.ID == id && q.ID == p.Parts[i] && q.ID != p.ID {
+					others = append(others, held{drive: d, point: q})
+				}
+			}
+		}
+	}
+	return others
 }
 
 func copies(s rotation.Shelf, machine string, suits ...func(held) bool) (all []held) {
 	for _, d := range s.Drives {
-		switch d.Place.State {
-		case custody.Lost, custody.Quarantined, custody.Retired:
-			continue
-		}
-		if d.Suspect != "" {
-			continue
-		}
 		for _, p := range d.Points {
-			h := held{d, p}
-			if p.MachineID == machine && !slices.ContainsFunc(suits, func(f func(held) bool) bool { return !f(h) }) {
+			h := held{d, p, otherParts(s, p)}
+			whole := len(p.Together) == 0 || len(h.others) == len(p.Together)-1
+			if p.MachineID == machine && whole && h.counts() && !slices.ContainsFunc(suits, func(f func(held) bool) bool { return !f(h) }) {
 				all = append(all, h)
 			}
 		}
@@ -82,8 +103,15 @@ func brokenByForgetting(w *world, d rotation.Decision, before, after rotation.Sh
 		}
 		for _, p := range b.Points {
 			if gone := !slices.ContainsFunc(a.Points, func(q rotation.ShelfPoint) bool { return q.ID == p.ID }); gone {
-				if p.Held != "" {
-					return breaks("what is held stays", "%s went from %s", p.ID, b.Label)
+				for _, o := range append(otherParts(before, p), held{point: p}) {
+					if o.point.Held != "" {
+						return breaks("what is held stays", "%s went from %s", p.ID, b.Label)
+					}
+				}
+				for _, o := range otherParts(after, p) {
+					if o.drive.Place.State != custody.Lost {
+						return breaks("parts go together", "%s went from %s, and %s stays on %s", p.ID, b.Label, o.point.ID, o.drive.Label)
+					}
 				}
 				if d.Doubt != "" || w.clockIsWrong() {
 					return breaks("a wrong clock forgets nothing", "%s went from %s, the clock being off by %s (doubt: %q)", p.ID, b.Label, w.drift, d.Doubt)
@@ -191,7 +219,7 @@ func brokenOutside(by string, before, after rotation.Shelf) error {
 func verifiedOutside(s rotation.Shelf) (drives int) {
 	for _, d := range s.Drives {
 		for _, p := range d.Points {
-			if h := (held{d, p}); h.offsite() && h.verified() && d.Suspect == "" {
+			if h := (held{drive: d, point: p}); h.offsite() && h.verified() && d.Suspect == "" {
 				drives++
 				break
 			}

@@ -150,9 +150,10 @@ func TestAnyPromiseThatIsBrokenOnPurposeIsNoticed(t *testing.T) {
 		mutate func(rotation.Decision) rotation.Decision
 		want   []string
 	}{
-		"the last verified copy goes":        {forget("the last verified copy"), []string{"the last verified copy stays", "the newest point on a drive stays"}},
-		"the newest verified copy goes":      {forget("the newest verified copy"), []string{"the newest verified copy stays", "the newest point on a drive stays"}},
+		"the last verified copy goes":        {forget("the last verified copy"), []string{"the last verified copy stays", "the newest point on a drive stays", "parts go together"}},
+		"the newest verified copy goes":      {forget("the newest verified copy"), []string{"the newest verified copy stays", "the newest point on a drive stays", "parts go together"}},
 		"the newest point goes":              {forget("the newest point of"), []string{"the newest point on a drive stays"}},
+		"a part goes alone":                  {forget("another part of it is on drive"), []string{"parts go together"}},
 		"holds are not looked at":            {forget("held: the auditors"), []string{"what is held stays"}},
 		"absent drives are decided":          {forget("decided when it returns"), []string{"an absent drive keeps all"}},
 		"the clock is believed":              {forget("the clock "), []string{"a wrong clock forgets nothing"}},
