@@ -79,17 +79,6 @@ func Look(ctx context.Context, d Device) (Contents, error) {
 	return c, nil
 }
 
-// unfinished says that [LayOut] was here and [Finish] was not, and that nothing
-// was put there since by anybody else.
-func unfinished(f *os.File, d Device, head []byte) bool {
-	if !bytes.HasPrefix(head, []byte(unfinishedMark)) {
-		return false
-	}
-	// Other programs leave the first 446 bytes as they are when they write a table
-	// of their own.
-	return zero(head[kernelSector:]) && len(d.Partitions) == 0 || oursLaidOut(f, d)
-}
-
 // namedAsOurs says that the first two entries of a partition table have the names
 // of our layout. It is a hint: the names alone, from a disk that nobody vouches for.
 func namedAsOurs(head []byte, sectorBytes int64) bool {
@@ -144,6 +133,18 @@ func (c *Contents) probe(ctx context.Context, path string) {
 		}
 		c.find(what, facts["LABEL"])
 	}
+}
+
+// LabelOn is the name of the file system on a device or a partition, or empty. It
+// is one printable line, as long as a file system's name can be.
+func LabelOn(ctx context.Context, path string) string {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "blkid", "--probe", "--match-tag", "LABEL", "--output", "value", path).Output()
+	if err != nil {
+		return ""
+	}
+	return printable(string(out))
 }
 
 func partitionPaths(d Device) []string {

@@ -30,8 +30,11 @@ type Device struct {
 	Path string `json:"path"`
 	// Number is "major:minor".
 	Number string `json:"number"`
-	Model  string `json:"model,omitempty"`
-	Serial string `json:"serial,omitempty"`
+	// Sequence is another one for each medium that was ever behind a name, since the
+	// system started; empty where the kernel does not count (before Linux 5.15).
+	Sequence string `json:"-"`
+	Model    string `json:"model,omitempty"`
+	Serial   string `json:"serial,omitempty"`
 	// SizeBytes is 0 for a reader without a medium. SectorBytes is the smallest
 	// that it can address.
 	SizeBytes   int64 `json:"sizeBytes"`
@@ -96,6 +99,12 @@ func (d Device) System() bool {
 	return slices.ContainsFunc(d.Uses, func(u Use) bool {
 		return u.Kind == UsedMounted && slices.Contains([]string{"/", "/boot", "/boot/efi", "/usr", "/var", "/home"}, u.By)
 	})
+}
+
+// Same says that two looks were at one disk, with one medium in it.
+func (d Device) Same(other Device) bool {
+	return d.Path == other.Path && d.Number == other.Number && d.Sequence == other.Sequence &&
+		d.Model == other.Model && d.Serial == other.Serial && d.SizeBytes == other.SizeBytes && d.SectorBytes == other.SectorBytes
 }
 
 // Mounted are the places where parts of the disk are mounted.

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 
-	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/partition/gpt"
 	"golang.org/x/sys/unix"
 
@@ -21,10 +19,6 @@ const (
 	startPartition = "LIFEBOAT-START"
 	drivePartition = "LIFEBOAT-DRIVE"
 )
-
-// unfinishedMark stands at the very beginning of a disk while it is laid out, in
-// the room that a partition table leaves to old boot loaders.
-const unfinishedMark = "Lifeboat: making a drive of this disk was interrupted. Run the same command again.\n"
 
 const (
 	mib = 1 << 20
@@ -98,6 +92,40 @@ func CheckWritable(d Device) error {
 	return p
 }
 
+// openSame opens a disk alone, and refuses another one that has taken its place
+// since it was looked at. While it is open, its number is given to no other.
+func openSame(d Device) (*os.File, error) {
+	f, err := openAlone(d.Path)
+	if err != nil {
+		return nil, err
+	}
+	if err := isSame(f, d); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// isSame compares an open disk with what was seen of it.
+func isSame(f *os.File, d Device) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	now, err := here.byNumber(numberOf(uint64(st.Rdev)))
+	if err != nil {
+		return err
+	}
+	if !now.Same(d) {
+		return &lifeboat.Problem{
+			What: fmt.Sprintf("%s is not the disk any more that was looked at", d.Path),
+			Safe: "nothing was changed on the one that is there now",
+			Next: "look which disk is plugged in, and run the command again", Err: lifeboat.ErrWrongDrive,
+		}
+	}
+	return nil
+}
+
 // openAlone opens a disk for writing; the kernel refuses one that is mounted, or
 // that another layer has, even where no table says so.
 func openAlone(path string) (*os.File, error) {
@@ -123,13 +151,20 @@ func LayOut(ctx context.Context, d Device, label string) (Device, error) {
 	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
 		return d, &lifeboat.Problem{What: "mkfs.ext4 is not installed", Safe: nothingChanged, Next: "install the package e2fsprogs and run the command again", Err: err}
 	}
+	// As long as it is held, no other disk takes its name or number.
+	held, err := holdDisk(d)
+	if err != nil {
+		return d, err
+	}
+	defer held.Close()
 	if err := dropNodes(d); err != nil {
 		return d, err
 	}
-	if err := clearEnds(d); err != nil {
+	id := newID()
+	if err := clearEnds(d, id); err != nil {
 		return d, layoutProblem(d, err)
 	}
-	if err := makeExt4(ctx, d, parts, label); err != nil {
+	if err := makeExt4(ctx, held, parts, label, id); err != nil {
 		return d, layoutProblem(d, err)
 	}
 	if err := writeTable(d, parts); err != nil {
@@ -146,6 +181,19 @@ func LayOut(ctx context.Context, d Device, label string) (Device, error) {
 		return d, layoutProblem(d, err)
 	}
 	return laid, nil
+}
+
+// holdDisk opens a disk for others to write to as well: mkfs.ext4 wants it alone.
+func holdDisk(d Device) (*os.File, error) {
+	f, err := os.OpenFile(d.Path, os.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := isSame(f, d); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func layoutProblem(d Device, err error) error {
@@ -168,7 +216,7 @@ func Finish(d Device) error {
 	if _, err := f.ReadAt(first, 0); err != nil {
 		return err
 	}
-	clear(first[:len(unfinishedMark)])
+	clear(first[:markLength])
 	if _, err := f.WriteAt(first, 0); err != nil {
 		return err
 	}
@@ -177,14 +225,14 @@ func Finish(d Device) error {
 
 // clearEnds writes the mark, and zeros where tables and RAID members have their
 // names.
-func clearEnds(d Device) error {
-	f, err := openAlone(d.Path)
+func clearEnds(d Device, id string) error {
+	f, err := openSame(d)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	head := make([]byte, edge)
-	copy(head, unfinishedMark)
+	copy(head, unfinishedMark+id+"\n")
 	if _, err := f.WriteAt(head, 0); err != nil {
 		return err
 	}
@@ -203,15 +251,17 @@ const (
 
 // makeExt4 makes the file system inside the disk, before any table leads there.
 // Everything is written now: a disk that is unplugged early has no work left.
-func makeExt4(ctx context.Context, d Device, p Parts, label string) error {
+// The program is given the disk that is held, not a path that may lead elsewhere.
+func makeExt4(ctx context.Context, disk *os.File, p Parts, label, id string) error {
 	inodes := max(p.DriveBytes/bytesPerInode, leastInodes)
-	out, err := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-O", "has_journal,metadata_csum,64bit", "-N", fmt.Sprint(inodes),
+	mkfs := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-O", "has_journal,metadata_csum,64bit", "-N", fmt.Sprint(inodes), "-U", id,
 		"-L", ext4Label(label), "-E", fmt.Sprintf("offset=%d,lazy_itable_init=0,lazy_journal_init=0,nodiscard", p.DriveAt),
-		d.Path, fmt.Sprintf("%dk", p.DriveBytes>>10)).CombinedOutput()
-	if err != nil {
+		"/proc/self/fd/3", fmt.Sprintf("%dk", p.DriveBytes>>10))
+	mkfs.ExtraFiles = []*os.File{disk}
+	if out, err := mkfs.CombinedOutput(); err != nil {
 		return fmt.Errorf("mkfs.ext4: %w: %s", err, printable(lastLine(out)))
 	}
-	return syncDevice(d.Path)
+	return disk.Sync()
 }
 
 // ext4Label fits a name into the 16 bytes of the file system, by whole letters.
@@ -229,19 +279,10 @@ func lastLine(out []byte) string {
 	return lines[len(lines)-1]
 }
 
-func syncDevice(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
-}
-
 // writeTable writes the partition table: its second copy first, synced at each
 // step, so that a cut leaves a disk without a table or with this one.
 func writeTable(d Device, p Parts) error {
-	f, err := openAlone(d.Path)
+	f, err := openSame(d)
 	if err != nil {
 		return err
 	}
@@ -258,19 +299,4 @@ func writeTable(d Device, p Parts) error {
 		return fmt.Errorf("write the partition table: %w", err)
 	}
 	return f.Sync()
-}
-
-// oursLaidOut says that a disk has the table that [LayOut] writes.
-func oursLaidOut(f *os.File, d Device) bool {
-	table, err := gpt.Read(file.New(f, true), int(d.SectorBytes), int(d.SectorBytes))
-	if err != nil {
-		return false
-	}
-	var names []string
-	for _, p := range table.Partitions {
-		if p.Type != gpt.Unused {
-			names = append(names, p.Name)
-		}
-	}
-	return slices.Equal(names, []string{startPartition, drivePartition})
 }

@@ -80,6 +80,31 @@ func output(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
+// What was planned for one disk is not done to another that took its name.
+func TestADiskThatWasSwappedIsNotLaidOut(t *testing.T) {
+	path, _ := disk(t, 200<<20)
+	planned := of(t, path)
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(other, 200<<20); err != nil {
+		t.Fatal(err)
+	}
+	output(t, "mkfs.ext4", "-q", "-F", "-L", "precious", other)
+	output(t, "losetup", "--detach", path)
+	output(t, "losetup", path, other)
+	planned.Model = of(t, path).Model // which a disk of the same kind has
+	if of(t, path).Sequence == "" {
+		t.Skip("this kernel does not count media (diskseq, Linux 5.15)")
+	}
+	_, err := blockdev.LayOut(context.Background(), planned, "A")
+	if err == nil || !strings.Contains(err.Error(), "not the disk any more") {
+		t.Errorf("%v", err)
+	}
+	output(t, "e2fsck", "-fn", path)
+}
+
 func TestALaidOutDiskIsReadByOtherPrograms(t *testing.T) {
 	for _, options := range [][]string{nil, {"--sector-size", "4096"}} {
 		path, _ := disk(t, 512<<20, options...)

@@ -2,6 +2,7 @@ package blockdev_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"testing"
@@ -72,6 +73,73 @@ func TestATableOfSomebodyElseIsNotALayoutThatWasCutOff(t *testing.T) {
 	f.Close()
 	if c, err := blockdev.Look(context.Background(), of(t, path)); err != nil || c.Empty() {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// The mark and the table are left over, and somebody has made a file system of
+// their own in our second part since.
+func TestAFileSystemMadeInALeftLayoutIsSomething(t *testing.T) {
+	path, _ := disk(t, 200<<20)
+	d := layOut(t, path)
+	output(t, "mkfs.ext4", "-q", "-F", "-L", "photos", d.Partitions[1].Path)
+	c, err := blockdev.Look(context.Background(), of(t, path))
+	if err != nil || c.Unfinished || c.Empty() {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// A finished disk stays ours when its larger part cannot be read, and when its
+// table is gone.
+func TestADamagedDriveIsKnownAsOurs(t *testing.T) {
+	path, _ := disk(t, 200<<20)
+	d := layOut(t, path)
+	if ours, err := blockdev.Ours(d); err != nil || ours {
+		t.Errorf("unfinished: %v, %v", ours, err)
+	}
+	if err := blockdev.WriteStartHere(d, []byte("read this")); err != nil {
+		t.Fatal(err)
+	}
+	if err := blockdev.Finish(d); err != nil {
+		t.Fatal(err)
+	}
+	wipe := func(at string, from, length int64) {
+		f, err := os.OpenFile(at, os.O_RDWR|os.O_SYNC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteAt(make([]byte, length), from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wipe(d.Partitions[1].Path, 0, 4096)
+	if ours, err := blockdev.Ours(d); err != nil || !ours {
+		t.Errorf("without its ext4: %v, %v", ours, err)
+	}
+	if err := blockdev.Peek(context.Background(), d.Partitions[1].Path, func(string) error { return nil }); !errors.Is(err, blockdev.ErrNoFilesystem) {
+		t.Errorf("peek: %v", err)
+	}
+	wipe(path, 0, 1<<20)
+	wipe(path, 199<<20, 1<<20)
+	if ours, err := blockdev.Ours(d); err != nil || !ours {
+		t.Errorf("without its table: %v, %v", ours, err)
+	}
+	output(t, "wipefs", "--all", "--force", d.Partitions[0].Path, path)
+	if ours, err := blockdev.Ours(d); err != nil || ours {
+		t.Errorf("emptied by hand: %v, %v", ours, err)
+	}
+}
+
+// A stranger's stick does not choose which of the kernel's file systems reads it.
+func TestOnlyFileSystemsOfDrivesAreMounted(t *testing.T) {
+	path, _ := disk(t, 200<<20)
+	output(t, "mkfs.minix", path)
+	err := blockdev.Peek(context.Background(), path, func(string) error {
+		t.Error("it was mounted")
+		return nil
+	})
+	if !errors.Is(err, blockdev.ErrNoFilesystem) {
+		t.Errorf("%v", err)
 	}
 }
 

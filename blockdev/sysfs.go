@@ -20,7 +20,7 @@ func (k kernel) device(name string, uses map[string][]Use) Device {
 		real = folder
 	}
 	d := Device{
-		Name: name, Path: filepath.Join(k.dev, strings.ReplaceAll(name, "!", "/")), Number: attribute(folder, "dev"),
+		Name: name, Path: filepath.Join(k.dev, strings.ReplaceAll(name, "!", "/")), Number: attribute(folder, "dev"), Sequence: attribute(folder, "diskseq"),
 		SizeBytes: number(folder, "size") * kernelSector, SectorBytes: max(number(folder, "queue/logical_block_size"), kernelSector),
 		Removable: number(folder, "removable") == 1, Rotational: number(folder, "queue/rotational") == 1, ReadOnly: number(folder, "ro") == 1,
 		Transport: transport(real, name), LinkMbit: linkSpeed(real),

@@ -50,7 +50,7 @@ func (a *app) driveInitCommand() *cobra.Command {
 }
 
 func (a *app) driveInit(ctx context.Context, path string, f driveInitFlags) error {
-	if isDevice(path) {
+	if isDevice(path) && !f.dryRun {
 		if err := releaseInterrupted(ctx, path); err != nil {
 			return err
 		}

@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -47,11 +51,9 @@ func (a *app) driveInitDisk(ctx context.Context, path string, f driveInitFlags, 
 	if err != nil {
 		return err
 	}
-	if made, at, err := a.finishInterrupted(ctx, plan, n); made || err != nil {
-		if err != nil {
-			return err
-		}
-		return a.driveIsMade(ctx, at.Drive, at.Path, n)
+	made, err := a.interrupted(ctx, &plan, n)
+	if err != nil {
+		return err
 	}
 	if err := a.mayErase(ctx, plan, f); err != nil {
 		return err
@@ -59,6 +61,9 @@ func (a *app) driveInitDisk(ctx context.Context, path string, f driveInitFlags, 
 	if f.dryRun {
 		a.showDiskPlan(plan)
 		return nil
+	}
+	if made.Kind == rotation.KindDrive {
+		return a.finishInterrupted(ctx, plan, made, n)
 	}
 	if !a.json {
 		a.note("%s", strings.TrimSuffix(plan.String(), "\n"))
@@ -68,11 +73,36 @@ func (a *app) driveInitDisk(ctx context.Context, path string, f driveInitFlags, 
 			return err
 		}
 	}
+	if err := a.stillPlanned(ctx, plan, f, n); err != nil {
+		return err
+	}
 	drive, at, err := a.makeOfDisk(ctx, plan, n)
 	if err != nil {
 		return err
 	}
 	return a.driveIsMade(ctx, drive, at, n)
+}
+
+// stillPlanned looks again right before the disk is written to: while a person
+// reads and types, another disk may have been plugged in under the same name, or
+// somebody may have put something on this one.
+func (a *app) stillPlanned(ctx context.Context, plan diskPlan, f driveInitFlags, n *newDrive) error {
+	changed := &lifeboat.Problem{
+		What: fmt.Sprintf("%s is not what it was when it was shown", plan.Device.Path),
+		Safe: "nothing was changed on it",
+		Next: "look which disk is plugged in, and run the command again", Err: lifeboat.ErrWrongDrive,
+	}
+	now, err := a.planDisk(ctx, plan.Device.Path, n)
+	if err != nil {
+		return err
+	}
+	if _, err := a.interrupted(ctx, &now, n); err != nil {
+		return err
+	}
+	if !now.Device.Same(plan.Device) || now.Erases != plan.Erases || !reflect.DeepEqual(now.Contents, plan.Contents) {
+		return changed
+	}
+	return a.mayErase(ctx, now, f)
 }
 
 // planDisk looks at a disk and refuses one that must not be written to.
@@ -130,27 +160,61 @@ func releaseInterrupted(ctx context.Context, path string) error {
 	return nil
 }
 
-// finishInterrupted finds the drive of a making that was cut off in its very last
-// step: it exists, and is not made again.
-func (a *app) finishInterrupted(ctx context.Context, plan diskPlan, n *newDrive) (made bool, found rotation.Found, err error) {
+// interrupted looks at what a making left that was cut off. Killed in its very last
+// step it left a drive, which is returned. If a person put files there since, they
+// are erased only as any others are.
+func (a *app) interrupted(ctx context.Context, plan *diskPlan, n *newDrive) (found rotation.Found, err error) {
 	if !plan.Contents.Unfinished || len(plan.Device.Partitions) != 2 {
-		return false, found, nil
+		return found, nil
 	}
 	part := plan.Device.Partitions[1].Path
-	if err := blockdev.Peek(ctx, part, func(at string) (err error) { found, err = rotation.Identify(at); return err }); err != nil {
-		return false, found, fmt.Errorf("look whether %s is a drive already: %w", part, err)
+	foreign := false
+	err = blockdev.Peek(ctx, part, func(at string) error {
+		if found, err = rotation.Identify(at); err != nil {
+			return err
+		}
+		foreign, err = holdsForeign(at)
+		return err
+	})
+	if err != nil {
+		return found, fmt.Errorf("look whether %s is a drive already: %w", part, err)
 	}
 	switch {
 	case found.Kind == rotation.KindNone || found.Kind == rotation.KindUnfinished:
-		return false, found, nil
+		if foreign {
+			plan.Erases = true
+			plan.Contents.Unfinished = false
+			plan.Contents.Found = append(plan.Contents.Found, "files that Lifeboat did not put there")
+		}
 	case found.Kind != rotation.KindDrive || found.Drive.Label != n.options.Label || found.Drive.SiteID != n.options.SiteID:
-		return false, found, isDrive(plan.Device, found)
+		return found, isDrive(plan.Device, found)
 	}
+	return found, nil
+}
+
+// holdsForeign says that a file system holds what neither it nor the making of a
+// drive puts there.
+func holdsForeign(at string) (bool, error) {
+	entries, err := os.ReadDir(at)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return !slices.Contains([]string{"lost+found", rotation.Folder, rotation.StartHere}, e.Name())
+	}), nil
+}
+
+// finishInterrupted ends a making that was cut off in its very last step: the drive
+// exists, and is not made again.
+func (a *app) finishInterrupted(ctx context.Context, plan diskPlan, made rotation.Found, n *newDrive) error {
 	if err := blockdev.Finish(plan.Device); err != nil {
-		return false, found, err
+		return err
 	}
-	found.Path, err = blockdev.MountPartition(ctx, part, driveName(found.Drive), false)
-	return err == nil, found, err
+	at, err := blockdev.MountPartition(ctx, plan.Device.Partitions[1].Path, driveName(made.Drive), false)
+	if err != nil {
+		return err
+	}
+	return a.driveIsMade(ctx, made.Drive, at, n)
 }
 
 func isDrive(d blockdev.Device, found rotation.Found) error {
@@ -167,20 +231,34 @@ func isDrive(d blockdev.Device, found rotation.Found) error {
 }
 
 // mayErase refuses to erase without having been told, and a Lifeboat drive that
-// was not retired always: its points may be the last good copy of a machine.
+// was not retired always: its points may be the last good copy of a machine. What
+// may be one, and cannot be looked at, is refused as well.
 func (a *app) mayErase(ctx context.Context, plan diskPlan, f driveInitFlags) error {
 	if !plan.Erases {
 		return nil
 	}
+	retired := false
 	for _, p := range append([]string{plan.Device.Path}, partitionsOf(plan.Device)...) {
 		var found rotation.Found
 		err := blockdev.Peek(ctx, p, func(at string) (err error) { found, err = rotation.Identify(at); return err })
-		if err != nil || found.Kind == rotation.KindNone || found.Kind == rotation.KindUnfinished {
-			continue // no file system, or none with a drive on it
+		switch {
+		case errors.Is(err, blockdev.ErrNoFilesystem):
+			continue
+		case err != nil:
+			return maybeDrive(plan.Device, fmt.Sprintf("%s cannot be looked at, and may be a Lifeboat drive: %v", p, err))
+		case found.Kind == rotation.KindNone || found.Kind == rotation.KindUnfinished:
+			continue
 		}
-		if retired, err := a.isRetired(ctx, found.Drive.ID); err != nil || !retired {
+		if retired, err = a.isRetired(ctx, found.Drive.ID); err != nil || !retired {
 			return errors.Join(isDrive(plan.Device, found), err)
 		}
+	}
+	ours, err := blockdev.Ours(plan.Device)
+	if err != nil {
+		return err
+	}
+	if ours && !retired {
+		return maybeDrive(plan.Device, fmt.Sprintf("%s is a Lifeboat drive already, and which one cannot be read: it is damaged", plan.Device.Path))
 	}
 	if f.erase {
 		return nil
@@ -190,6 +268,15 @@ func (a *app) mayErase(ctx context.Context, plan diskPlan, f driveInitFlags) err
 		Safe: "nothing was changed on it",
 		Next: "look whether it is the right disk; to erase it, add --erase and type its name when asked",
 		Err:  rotation.ErrNotEmpty,
+	}
+}
+
+// maybeDrive refuses what only a person can judge, and says how they give it up.
+func maybeDrive(d blockdev.Device, what string) error {
+	return &lifeboat.Problem{
+		What: what, Safe: "it was not touched; a damaged drive can hold whole restore points",
+		Next: "look for the label on its sticker and try to read it on another port or computer; if nothing on it is needed, empty it first: wipefs --all " + strings.Join(append(partitionsOf(d), d.Path), " "),
+		Err:  rotation.ErrIsDrive,
 	}
 }
 
@@ -216,16 +303,9 @@ func (a *app) isRetired(ctx context.Context, id string) (bool, error) {
 	return known && k.Place.State == custody.Retired, nil
 }
 
-// confirmErase has a person type what the disk is called: the name of a file
-// system on it, else its model, else its path.
+// confirmErase has a person type what the disk is called.
 func (a *app) confirmErase(ctx context.Context, plan diskPlan) error {
-	word := plan.Device.Path
-	switch {
-	case len(plan.Contents.Labels) > 0:
-		word = plan.Contents.Labels[0]
-	case plan.Device.Model != "":
-		word = plan.Device.Model
-	}
+	word := a.nameToType(ctx, plan)
 	if !isTerminal(a.stdin) {
 		return &lifeboat.Problem{
 			What: fmt.Sprintf("a person has to type the name of what is erased, and none is here: %s, which holds %s", plan.Device.Path, list(plan.Contents.Found)),
@@ -235,6 +315,34 @@ func (a *app) confirmErase(ctx context.Context, plan diskPlan) error {
 		}
 	}
 	return a.confirmWord(ctx, false, "Everything on "+plan.Device.Path+" is lost.\n", word)
+}
+
+// nameToType tells one disk from another: the label of the drive that it is, else
+// the name of its largest file system, else model and serial number, else its path.
+// The small part that all drives have is not asked: it has one name on all.
+func (a *app) nameToType(ctx context.Context, plan diskPlan) string {
+	parts := slices.Clone(plan.Device.Partitions)
+	slices.SortStableFunc(parts, func(x, y blockdev.Partition) int { return cmp.Compare(y.SizeBytes, x.SizeBytes) })
+	paths := []string{plan.Device.Path}
+	for _, p := range parts {
+		paths = append(paths, p.Path)
+	}
+	for _, p := range paths {
+		var found rotation.Found
+		err := blockdev.Peek(ctx, p, func(at string) (err error) { found, err = rotation.Identify(at); return err })
+		if label := oneLine(plainText(found.Drive.Label)); err == nil && label != "" {
+			return label
+		}
+	}
+	for _, p := range paths {
+		if label := blockdev.LabelOn(ctx, p); label != "" && label != blockdev.StartLabel {
+			return label
+		}
+	}
+	if name := strings.TrimSpace(plan.Device.Model + " " + plan.Device.Serial); name != "" {
+		return name
+	}
+	return plan.Device.Path
 }
 
 // makeOfDisk lays a disk out, makes the drive and mounts it under its name.

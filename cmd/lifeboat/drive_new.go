@@ -81,8 +81,16 @@ func (a *app) rememberDrive(ctx context.Context, path string) error {
 	if err := a.sawDrive(ctx, cat, d); err != nil {
 		return err
 	}
-	place := a.homePlace()
-	_, err = a.record(ctx, cat, custody.Entry{Act: custody.ActMade, Item: item(d.store.Drive()), To: &place})
+	entries, err := cat.Ledger(ctx)
+	if err != nil {
+		return err
+	}
+	// One whose making was cut off at its end may have been used since.
+	kept := custody.Replay(entries)
+	if _, known := kept.Of(d.store.Drive().ID); !known {
+		place := a.homePlace()
+		_, err = a.record(ctx, cat, custody.Entry{Act: custody.ActMade, Item: item(d.store.Drive()), To: &place})
+	}
 	a.leaveOn(ctx, cat, d)
 	return err
 }
