@@ -94,10 +94,24 @@ func (u Use) String() string {
 	return fmt.Sprintf("%s is held by %s", u.Part, u.By)
 }
 
-// System says that the running system lies on the disk.
+// systemFolders are where a running system has its parts: what is mounted at one,
+// or anywhere below one that ends in a slash, is no drive.
+var systemFolders = []string{"/", "/boot", "/boot/", "/efi", "/etc", "/etc/", "/home", "/nix", "/nix/", "/opt", "/opt/", "/root", "/snap/",
+	"/srv", "/srv/", "/tmp", "/usr", "/usr/", "/var", "/var/"}
+
+// System says that the running system, or what it serves, lies on the disk. People
+// mount disks of their own below /home, and programs below /tmp and /var/tmp.
 func (d Device) System() bool {
-	return slices.ContainsFunc(d.Uses, func(u Use) bool {
-		return u.Kind == UsedMounted && slices.Contains([]string{"/", "/boot", "/boot/efi", "/usr", "/var", "/home"}, u.By)
+	return slices.ContainsFunc(d.Mounted(), func(at string) bool {
+		if OurMount(at) || strings.HasPrefix(at, "/var/tmp/") {
+			return false
+		}
+		if filepath.Dir(at) == "/home" {
+			return true
+		}
+		return slices.ContainsFunc(systemFolders, func(folder string) bool {
+			return at == folder || folder != "/" && strings.HasSuffix(folder, "/") && strings.HasPrefix(at, folder)
+		})
 	})
 }
 

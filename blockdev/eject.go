@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,45 +18,90 @@ type Ejected struct {
 	// Lifeboat had not mounted itself.
 	Unmounted []string `json:"unmounted"`
 	Others    []string `json:"others,omitempty"`
+	// StillUsed says what other parts of the disk are used for, in words. They were
+	// left as they are, and the disk must not be unplugged.
+	StillUsed []string `json:"stillUsed,omitempty"`
 	// PoweredDown: the disk was stopped and let go. Note says why it was not.
 	PoweredDown bool   `json:"poweredDown"`
 	Note        string `json:"note,omitempty"`
 }
 
-// Eject writes everything out, unmounts all parts of a disk, stops it where that
-// is possible, and looks whether it is gone from the table of mounts. It touches
-// nothing but that disk, and refuses the one that the system runs from. After an
-// error the disk must not be unplugged.
-func Eject(d Device) (Ejected, error) {
+// Eject writes everything out and unmounts the part of a disk that a drive is on,
+// wherever it is mounted, and the small part of our layout. Where nothing else of
+// the disk is in use it stops the disk, if that is possible. What others have on
+// the same disk is not touched, and neither is the disk that the system runs from.
+// After an error the disk must not be unplugged.
+func Eject(d Device, part string) (Ejected, error) {
 	var done Ejected
 	if d.System() {
 		return done, fmt.Errorf("%s holds the running system", d.Path)
 	}
+	mine := ownParts(d, part)
 	for _, u := range d.Uses {
-		if u.Kind != UsedMounted {
+		if u.Kind != UsedMounted && slices.Contains(mine, u.Part) {
 			return done, fmt.Errorf("%v", u)
 		}
 	}
-	points := d.Mounted()
 	// What was mounted last may lie inside what was mounted before.
-	for i := len(points) - 1; i >= 0; i-- {
-		if err := Unmount(points[i]); err != nil {
+	for _, u := range slices.Backward(d.Uses) {
+		if !slices.Contains(mine, u.Part) {
+			continue
+		}
+		if err := Unmount(u.By); err != nil {
 			return done, err
 		}
-		done.Unmounted = append(done.Unmounted, points[i])
-		if !OurMount(points[i]) {
-			done.Others = append(done.Others, points[i])
+		done.Unmounted = append(done.Unmounted, u.By)
+		if !OurMount(u.By) {
+			done.Others = append(done.Others, u.By)
 		}
 	}
 	if err := flushDevice(d.Path); err != nil {
 		return done, fmt.Errorf("write out what is in memory for %s: %w", d.Path, err)
 	}
 	now, err := here.byNumber(d.Number)
-	if err == nil && len(now.Uses) > 0 {
-		return done, fmt.Errorf("%v again", now.Uses[0])
+	if err != nil {
+		// It is gone already: there is nothing left to stop.
+		done.Note = "it is gone from the system"
+		return done, nil
+	}
+	for _, u := range now.Uses {
+		if slices.Contains(mine, u.Part) {
+			return done, fmt.Errorf("%v again", u)
+		}
+		done.StillUsed = append(done.StillUsed, u.String())
+	}
+	if len(done.StillUsed) > 0 {
+		done.Note = "another part of the disk is in use"
+		return done, nil
 	}
 	done.PoweredDown, done.Note = here.powerDown(d)
 	return done, nil
+}
+
+// EjectUnmounts are the places that [Eject] would unmount.
+func EjectUnmounts(d Device, part string) (points []string) {
+	mine := ownParts(d, part)
+	for _, u := range d.Uses {
+		if u.Kind == UsedMounted && slices.Contains(mine, u.Part) {
+			points = append(points, u.By)
+		}
+	}
+	return points
+}
+
+// ownParts are the part that a drive is on and, where we laid the disk out, the
+// small one beside it.
+func ownParts(d Device, part string) []string {
+	if real, err := filepath.EvalSymlinks(part); err == nil {
+		part = real
+	}
+	mine := []string{part}
+	if len(d.Partitions) == 2 && d.Partitions[1].Path == part {
+		if ours, err := Ours(d); err == nil && ours {
+			mine = append(mine, d.Partitions[0].Path)
+		}
+	}
+	return mine
 }
 
 func flushDevice(path string) error {

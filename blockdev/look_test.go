@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"testing"
 
 	"lifeboat/blockdev"
@@ -162,12 +164,50 @@ func TestAMountedDiskIsNotLaidOut(t *testing.T) {
 	if err := blockdev.CheckWritable(d); err == nil {
 		t.Error("a look of before the mount was believed")
 	}
-	done, err := blockdev.Eject(of(t, path))
+	done, err := blockdev.Eject(of(t, path), d.Partitions[1].Path)
 	if err != nil || len(done.Unmounted) != 1 || done.Unmounted[0] != at || len(done.Others) != 0 || done.PoweredDown {
 		t.Errorf("%+v, %v", done, err)
 	}
 	if _, err := os.Stat(at); err == nil {
 		t.Errorf("%s is left behind", at)
+	}
+}
+
+// Another part of the same disk belongs to somebody else: it stays mounted, and the
+// disk is not powered down under it.
+func TestEjectLeavesWhatIsNotTheDrives(t *testing.T) {
+	path, _ := disk(t, 200<<20)
+	d := layOut(t, path)
+	output(t, "mkfs.ext4", "-q", "-F", "-L", "data", d.Partitions[0].Path)
+	data := t.TempDir()
+	output(t, "mount", d.Partitions[0].Path, data)
+	t.Cleanup(func() { exec.Command("umount", data).Run() })
+	if err := blockdev.Finish(d); err != nil {
+		t.Fatal(err)
+	}
+	output(t, "sfdisk", "--force", "--part-label", path, "1", "data")
+	at, err := blockdev.MountPartition(context.Background(), d.Partitions[1].Path, "test-"+d.Name, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := blockdev.Eject(of(t, path), d.Partitions[1].Path)
+	if err != nil || !slices.Equal(done.Unmounted, []string{at}) || done.PoweredDown || len(done.StillUsed) != 1 || !strings.HasSuffix(done.StillUsed[0], "is mounted at "+data) {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if now, mounted := blockdev.MountedAt(d.Partitions[0].Path); !mounted || now != data {
+		t.Error("the other part was unmounted")
+	}
+	output(t, "umount", data)
+}
+
+func TestWhatTheSystemServesIsNoDrive(t *testing.T) {
+	for at, system := range map[string]bool{"/": true, "/srv/data": true, "/var/lib/libvirt/images": true, "/opt": true, "/home": true, "/home/anna": true,
+		"/boot/efi": true, "/mnt": false, "/mnt/usb": false, "/media/anna/A": false, "/run/media/anna/A": false, "/home/anna/usb": false,
+		"/var/tmp/x": false, blockdev.MountFolder + "/A-1": false, "/backup/A": false} {
+		d := blockdev.Device{Uses: []blockdev.Use{{Part: "/dev/sdx1", Kind: blockdev.UsedMounted, By: at}}}
+		if d.System() != system {
+			t.Errorf("%s: %v", at, d.System())
+		}
 	}
 }
 
@@ -181,7 +221,7 @@ func TestTheDiskOfTheSystemIsRefused(t *testing.T) {
 			if err := blockdev.CheckWritable(d); err == nil {
 				t.Errorf("%s may be written to", d.Path)
 			}
-			if _, err := blockdev.Eject(d); err == nil {
+			if _, err := blockdev.Eject(d, d.Path); err == nil {
 				t.Errorf("%s was ejected", d.Path)
 			}
 		}

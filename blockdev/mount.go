@@ -19,20 +19,6 @@ import (
 // of it outlives the computer's run, and only root may look inside.
 const MountFolder = "/run/lifeboat-drives"
 
-// StorePartition is the part of a disk that holds the store: of our layout the
-// second, else the only one, or the disk itself where it has no partitions.
-func StorePartition(d Device) (path string, err error) {
-	switch len(d.Partitions) {
-	case 0:
-		return d.Path, nil
-	case 1:
-		return d.Partitions[0].Path, nil
-	case 2:
-		return d.Partitions[1].Path, nil
-	}
-	return "", fmt.Errorf("%s has %d partitions: which of them is the drive is not clear", d.Path, len(d.Partitions))
-}
-
 // MountPartition mounts the file system on a partition below [MountFolder], under a name
 // that is made of name, and returns where. One that is mounted already, anywhere,
 // is left as it is. Nothing on a drive is run, and no device file on it counts.

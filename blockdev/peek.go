@@ -48,7 +48,7 @@ func Peek(ctx context.Context, partition string, look func(at string) error) err
 	}
 	out, err := exec.CommandContext(ctx, "mount", args...).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("mount %s: %w: %s", partition, err, printable(lastLine(out)))
+		return fmt.Errorf("mount %s: %w: %s", partition, err, printable(firstLine(out)))
 	}
 	err = look(at)
 	if umountErr := Unmount(at); err == nil {
@@ -73,6 +73,12 @@ func filesystemOn(ctx context.Context, partition string) (string, error) {
 		return "", fmt.Errorf("%s (%s): %w", partition, printable(kind), ErrNoFilesystem)
 	}
 	return kind, nil
+}
+
+// firstLine of what mount says is the reason; hints follow.
+func firstLine(out []byte) string {
+	line, _, _ := strings.Cut(string(out), "\n")
+	return line
 }
 
 // lookOptions leave a journal as it is that an unclean end left behind.

@@ -72,6 +72,10 @@ func (a *app) driveEject(ctx context.Context, want string, f ejectFlags) (ejectR
 	if err != nil {
 		return ejectReport{}, err
 	}
+	if err := a.refuseStanding(d.found); err != nil {
+		d.Close()
+		return ejectReport{}, err
+	}
 	r, err := a.beginRun("eject", os.Args[1:])
 	if err != nil {
 		d.Close()
@@ -218,7 +222,7 @@ func (a *app) letGo(ctx context.Context, at string, report *ejectReport) error {
 		report.Note = fmt.Sprintf("%s is a folder here, not a disk of its own: nothing was unmounted", at)
 		return nil
 	}
-	done, err := blockdev.Eject(disk)
+	done, err := blockdev.Eject(disk, partUnder(disk, at))
 	if err != nil {
 		var p *lifeboat.Problem
 		if errors.As(err, &p) {
@@ -230,8 +234,34 @@ func (a *app) letGo(ctx context.Context, at string, report *ejectReport) error {
 			Next: "end what uses it and run the command again; or unmount it by hand: umount " + shellWord(at), Err: err,
 		}
 	}
-	report.Hardware, report.Safe = &done, true
+	report.Hardware, report.Safe = &done, len(done.StillUsed) == 0
+	if !report.Safe {
+		report.Note = "its part is unmounted, but do not unplug the disk: " + list(done.StillUsed)
+	}
 	return nil
+}
+
+// partUnder is the part of a disk that is mounted at a path.
+func partUnder(disk blockdev.Device, at string) string {
+	for _, u := range disk.Uses {
+		if u.Kind == blockdev.UsedMounted && u.By == at {
+			return u.Part
+		}
+	}
+	return disk.Path
+}
+
+// refuseStanding refuses to let go of the standing store: every export writes it.
+func (a *app) refuseStanding(found rotation.Found) error {
+	policy, err := a.policy()
+	if err != nil || policy.Standing == "" || !sameMedium(found.Path, policy.Standing) {
+		return err
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("drive %s at %s is the standing store of the rotation, which stays", orNothing(found.Drive.Label), found.Path),
+		Safe: "nothing was unmounted",
+		Next: "name the drive that goes away; see them: lifeboat drive list", Err: lifeboat.ErrWrongDrive,
+	}
 }
 
 // letGoOfWrong unmounts a drive that is not what is remembered of it, or a copy of
@@ -314,7 +344,7 @@ func (a *app) showEject(r ejectReport, err error) {
 	if r.Hardware != nil && len(r.Hardware.Others) > 0 {
 		a.note("unmounted as well, though Lifeboat had not mounted it: %s", strings.Join(r.Hardware.Others, ", "))
 	}
-	if r.Hardware != nil && !r.Hardware.PoweredDown && r.Hardware.Note != "" {
+	if r.Hardware != nil && r.Safe && !r.Hardware.PoweredDown && r.Hardware.Note != "" {
 		a.note("it is unmounted, and not powered down: %s", r.Hardware.Note)
 	}
 	a.print("%s\n", r.words())
@@ -323,6 +353,9 @@ func (a *app) showEject(r ejectReport, err error) {
 // ejectPlan says what an eject would do.
 func (a *app) ejectPlan(ctx context.Context, want string) error {
 	found, err := a.findDrive(ctx, want)
+	if err == nil {
+		err = a.refuseStanding(found)
+	}
 	if err != nil {
 		return err
 	}
@@ -333,7 +366,7 @@ func (a *app) ejectPlan(ctx context.Context, want string) error {
 		Busy []string `json:"busy,omitempty"`
 	}{Drive: found.Drive, Busy: blockdev.Busy(found.Path)}
 	if disk, err := blockdev.OfMount(found.Path); err == nil && !disk.System() {
-		plan.Unmount = disk.Mounted()
+		plan.Unmount = blockdev.EjectUnmounts(disk, partUnder(disk, found.Path))
 	}
 	if a.json {
 		a.printJSON(plan)

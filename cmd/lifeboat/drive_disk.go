@@ -237,7 +237,7 @@ func (a *app) mayErase(ctx context.Context, plan diskPlan, f driveInitFlags) err
 	if !plan.Erases {
 		return nil
 	}
-	retired := false
+	retired, doubt := false, ""
 	for _, p := range append([]string{plan.Device.Path}, partitionsOf(plan.Device)...) {
 		var found rotation.Found
 		err := blockdev.Peek(ctx, p, func(at string) (err error) { found, err = rotation.Identify(at); return err })
@@ -245,7 +245,8 @@ func (a *app) mayErase(ctx context.Context, plan diskPlan, f driveInitFlags) err
 		case errors.Is(err, blockdev.ErrNoFilesystem):
 			continue
 		case err != nil:
-			return maybeDrive(plan.Device, fmt.Sprintf("%s cannot be looked at, and may be a Lifeboat drive: %v", p, err))
+			doubt = fmt.Sprintf("%s cannot be looked at, and may be a Lifeboat drive: %v", p, err)
+			continue
 		case found.Kind == rotation.KindNone || found.Kind == rotation.KindUnfinished:
 			continue
 		}
@@ -259,6 +260,9 @@ func (a *app) mayErase(ctx context.Context, plan diskPlan, f driveInitFlags) err
 	}
 	if ours && !retired {
 		return maybeDrive(plan.Device, fmt.Sprintf("%s is a Lifeboat drive already, and which one cannot be read: it is damaged", plan.Device.Path))
+	}
+	if doubt != "" && !retired {
+		return maybeDrive(plan.Device, doubt)
 	}
 	if f.erase {
 		return nil

@@ -85,6 +85,7 @@ func dropLoop(device, image string) {
 func scriptUnmountDisk(ts *testscript.TestScript, _ bool, args []string) {
 	d, err := blockdev.Of(args[0])
 	ts.Check(err)
-	_, err = blockdev.Eject(d)
-	ts.Check(err)
+	for _, at := range d.Mounted() {
+		ts.Check(blockdev.Unmount(at))
+	}
 }
