@@ -58,7 +58,7 @@ func Look(ctx context.Context, d Device) (Contents, error) {
 		return Contents{Found: []string{"a layout that was interrupted"}, Unfinished: true}, nil
 	}
 	var c Contents
-	if len(d.Partitions) == 2 && namedAsOurs(head, d.SectorBytes) {
+	if _, making := marked(head); !making && len(d.Partitions) == 2 && namedAsOurs(head, d.SectorBytes) {
 		c.LaidOut = true
 		c.find("the layout of a Lifeboat drive", "")
 		c.probe(ctx, d.Partitions[1].Path)

@@ -242,7 +242,7 @@ func (a *app) mayErase(ctx context.Context, plan diskPlan, f driveInitFlags) err
 		var found rotation.Found
 		err := blockdev.Peek(ctx, p, func(at string) (err error) { found, err = rotation.Identify(at); return err })
 		switch {
-		case errors.Is(err, blockdev.ErrNoFilesystem):
+		case errors.Is(err, blockdev.ErrNoFilesystem) || err != nil && isStartPart(ctx, plan.Device, p):
 			continue
 		case err != nil:
 			doubt = fmt.Sprintf("%s cannot be looked at, and may be a Lifeboat drive: %v", p, err)
@@ -273,6 +273,16 @@ func (a *app) mayErase(ctx context.Context, plan diskPlan, f driveInitFlags) err
 		Next: "look whether it is the right disk; to erase it, add --erase and type its name when asked",
 		Err:  rotation.ErrNotEmpty,
 	}
+}
+
+// isStartPart says that a part is the small one of our layout, which is read
+// without the kernel's help: not every kernel knows FAT.
+func isStartPart(ctx context.Context, d blockdev.Device, part string) bool {
+	if len(d.Partitions) != 2 || d.Partitions[0].Path != part || blockdev.LabelOn(ctx, part) != blockdev.StartLabel {
+		return false
+	}
+	_, err := blockdev.ReadStartHere(d)
+	return err == nil
 }
 
 // maybeDrive refuses what only a person can judge, and says how they give it up.

@@ -52,7 +52,10 @@ func TestADiskThatIsSwappedAtThePromptIsNotErased(t *testing.T) {
 		t.Skipf("no loop devices here: %v", err)
 	}
 	device := strings.TrimSpace(string(out))
-	t.Cleanup(func() { dropLoop(device) })
+	t.Cleanup(func() {
+		dropLoop(device, old)
+		dropLoop(device, precious)
+	})
 	person, program := terminal(t)
 	cmd := exec.Command("lifeboat", "drive", "init", device, "--label", "S"+newID()[:6], "--erase", "--state", p.state)
 	cmd.Env = append(os.Environ(), "TERM=vt100")
