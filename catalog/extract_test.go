@@ -2,6 +2,7 @@ package catalog_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -68,6 +69,57 @@ func TestExtractGivesTheCatalogueBack(t *testing.T) {
 		if extractOf(t, cat) != before {
 			t.Error("taking it over twice changes something")
 		}
+	}
+}
+
+// rowsOf are the rows of an extract by table, each by its columns.
+func rowsOf(t *testing.T, text string) map[string][]map[string]any {
+	t.Helper()
+	all := map[string][]map[string]any{}
+	var head struct {
+		Table   string
+		Columns []string
+	}
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "{") {
+			head.Columns = nil
+			must(t, json.Unmarshal([]byte(line), &head))
+			continue
+		}
+		var values []any
+		must(t, json.Unmarshal([]byte(line), &values))
+		row := map[string]any{}
+		for i, c := range head.Columns {
+			row[c] = values[i]
+		}
+		all[head.Table] = append(all[head.Table], row)
+	}
+	return all
+}
+
+// The vector is of the first program that wrote version 1: columns and tables may
+// be added since, and nothing of it may be lost.
+func TestAnExtractOfVersionOneIsRead(t *testing.T) {
+	data, err := os.ReadFile("../fixtures/vectors/extract.jsonl")
+	must(t, err)
+	cat := fresh(t)
+	must(t, cat.Absorb(t.Context(), "site", bytes.NewReader(data), true))
+	want, got := rowsOf(t, string(data)), rowsOf(t, extractOf(t, cat))
+	for table, rows := range want {
+		if len(rows) != len(got[table]) {
+			t.Errorf("table %s: %d rows, want %d", table, len(got[table]), len(rows))
+			continue
+		}
+		for i, row := range rows {
+			for column, value := range row {
+				if got[table][i][column] != value {
+					t.Errorf("table %s, row %d: %s is %v, want %v", table, i, column, got[table][i][column], value)
+				}
+			}
+		}
+	}
+	if len(want) < 12 {
+		t.Errorf("the vector has only %d tables with rows", len(want))
 	}
 }
 

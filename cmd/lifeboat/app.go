@@ -41,6 +41,8 @@ type app struct {
 	promisedRun string
 	// command is the name that problems are reported under.
 	command string
+	// ownProcess: nothing else runs in this process, whose time zone may be set.
+	ownProcess bool
 
 	// hosts are those that this command has a connection to.
 	hostsMu sync.Mutex

@@ -103,8 +103,8 @@ func (a *app) onlyOfItsID(ctx context.Context, cat *catalog.Catalog, d *openedDr
 	}
 	for _, f := range found {
 		if f.Drive.ID == d.found.Drive.ID && !sameMedium(f.Path, d.found.Path) {
-			if err := cat.Suspect(ctx, catalog.Suspicion{DriveID: d.store.Drive().ID, At: a.now(),
-				Why: "it was attached twice: one is a copy of the other"}); err != nil {
+			twice := catalog.Suspicion{DriveID: d.store.Drive().ID, Why: "it was attached twice: one is a copy of the other", At: a.now()}
+			if err := a.suspect(ctx, cat, twice); err != nil {
 				a.warn("%v", err)
 			}
 			return &lifeboat.Problem{
@@ -116,6 +116,14 @@ func (a *app) onlyOfItsID(ctx context.Context, cat *catalog.Catalog, d *openedDr
 		}
 	}
 	return nil
+}
+
+// suspect remembers why a drive is not believed, where anything is remembered.
+func (a *app) suspect(ctx context.Context, cat *catalog.Catalog, s catalog.Suspicion) error {
+	if cat == nil {
+		return nil
+	}
+	return cat.Suspect(ctx, s)
 }
 
 // sameMedium says whether two paths lead to one store.

@@ -25,6 +25,14 @@ func (a *app) zone() *time.Location {
 	return time.Local
 }
 
+// setZone makes the site's zone that of this process, so that every time is read
+// and printed in it, wherever the computer thinks that it is.
+func (a *app) setZone() {
+	if zone := a.zone(); a.ownProcess && zone != time.Local {
+		time.Local = zone
+	}
+}
+
 // clockWords are the forms of a time that a person types; those without a zone
 // are read in the site's.
 var clockWords = []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02T15:04"}

@@ -32,7 +32,7 @@ func (a *app) catalogRebuildCommand() *cobra.Command {
 			"what hosts noted, are in no extract: machines of those hosts are read whole once. The catalogue\n" +
 			"that is there is kept aside. Nothing is written to a drive.",
 		Example:     "  lifeboat catalog rebuild\n  lifeboat catalog rebuild --from /mnt/a --from /mnt/b --dry-run",
-		Annotations: exits(exitPartial, exitNoDrive, exitPerson), Args: noArgs,
+		Annotations: exits(exitPartial, exitNoDrive, exitHeld, exitPerson), Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.catalogRebuild(c.Context(), from, yes, dryRun)
 		},
@@ -48,6 +48,11 @@ func (a *app) catalogRebuild(ctx context.Context, from []string, yes, dryRun boo
 	site, err := a.loadSite()
 	if err != nil {
 		return err
+	}
+	if !dryRun {
+		if err := a.nothingUnderWay(); err != nil {
+			return err
+		}
 	}
 	drives, skipped, err := a.openSources(ctx, site, from)
 	defer func() {

@@ -120,6 +120,9 @@ func (a *app) newDrive(ctx context.Context, label string) (*newDrive, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.mayMakeDrive(ctx, site); err != nil {
+		return nil, err
+	}
 	if err := a.labelIsFree(ctx, site, label); err != nil {
 		return nil, err
 	}

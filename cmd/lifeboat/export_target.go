@@ -63,6 +63,11 @@ func (a *app) exportTarget(ctx context.Context, f exportFlags) (exportTarget, er
 	if err != nil {
 		return t, err
 	}
+	lost, err := a.forgotten(ctx, cat, found)
+	if err != nil || lost {
+		t.warning = "which drive is today's is not known: this computer remembers no drive"
+		return t, err
+	}
 	if err := a.lookAgain(ctx, cat, found); err != nil {
 		return t, err
 	}

@@ -60,6 +60,9 @@ func (a *app) recallDrive(ctx context.Context, d *openedDrive, accept bool) (*ca
 	if cat == nil {
 		return nil, nil
 	}
+	if known, err := cat.Drives(ctx); err == nil && len(known) == 0 {
+		a.warn("this computer's catalogue is new, and %s is a drive of this site: what it knows is taken over. To know what the others know, attach as many as you can and run: lifeboat catalog rebuild", d.name())
+	}
 	saw := a.sawDrive
 	if accept {
 		saw = a.acceptDrive

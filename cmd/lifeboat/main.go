@@ -20,6 +20,7 @@ func main() {
 		debug.SetMemoryLimit(imagestore.MemoryLimit)
 	}
 	a := newApp(os.Stdin, os.Stdout, os.Stderr)
+	a.ownProcess = true
 	ctx, stop := a.signals(context.Background())
 	code := a.run(ctx, os.Args[1:])
 	stop()

@@ -243,3 +243,20 @@ func changeLedger(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+func TestACatalogueIsNotReplacedUnderARun(t *testing.T) {
+	m, folder := newSite(t)
+	a := newApp(strings.NewReader(""), &bytes.Buffer{}, &bytes.Buffer{})
+	a.stateDir = m.state
+	r, err := a.beginRun("export", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := m.fails(exitHeld, "catalog", "rebuild", "--from", filepath.Join(folder, "a"))
+	if !strings.Contains(out, "run "+short(r.ID)+" (export") || !strings.Contains(out, "lifeboat run attach "+short(r.ID)) {
+		t.Errorf("it does not name the run:\n%s", out)
+	}
+	m.run("catalog", "rebuild", "--from", filepath.Join(folder, "a"), "--dry-run")
+	r.end("done", nil)
+	m.run("catalog", "rebuild", "--from", filepath.Join(folder, "a"), "--yes")
+}

@@ -108,6 +108,7 @@ func (a *app) commands() []*cobra.Command {
 // before runs ahead of every command.
 func (a *app) before(c *cobra.Command, _ []string) error {
 	a.command = commandName(c)
+	a.setZone()
 	return a.setClock(c)
 }
 
