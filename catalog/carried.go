@@ -17,7 +17,8 @@ var carried = []carriedTable{
 	{name: "documents"},
 	{name: "witnesses"},
 	{name: "key_changes"},
-	{name: "key_changes_on_drives", driveColumn: "drive_id"},
+	{name: "key_changes_on_drives", conflict: `DO UPDATE SET applied_at = coalesce(applied_at, excluded.applied_at),
+		trouble = iif(coalesce(applied_at, excluded.applied_at) IS NULL, trouble, '')`},
 	{name: "key_slots", driveColumn: "drive_id"},
 	{name: "ledger_forks"},
 }
@@ -37,4 +38,8 @@ type carriedTable struct {
 	// driveColumn names the drive that a row is about; empty where rows of
 	// several sources stand beside each other by their keys.
 	driveColumn string
+	// conflict is what becomes of a row that both have, where neither side's simply
+	// counts. What a drive was given it keeps, whoever of the two did not know it:
+	// a change of its keys is made once.
+	conflict string
 }

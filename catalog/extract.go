@@ -254,6 +254,9 @@ func (a *absorbing) statement(key []string) string {
 	if (a.newer || a.table.driveColumn != "") && len(changes) > 0 {
 		conflict = "DO UPDATE SET " + strings.Join(changes, ", ")
 	}
+	if a.table.conflict != "" {
+		conflict = a.table.conflict
+	}
 	return "INSERT INTO " + a.table.name + " (" + strings.Join(names, ", ") + ") VALUES (" + strings.Join(marks, ", ") +
 		") ON CONFLICT (" + strings.Join(key, ", ") + ") " + conflict
 }

@@ -79,7 +79,7 @@ func (a *app) applyPendingKeys(ctx context.Context, cat *catalog.Catalog, d *ope
 	for i, c := range changes {
 		err := errWaitsForEarlier
 		if !waiting[c.Slot] || c.Slot == "" {
-			err = a.applyKeyChange(ctx, d, c, secrets)
+			err = a.applyKeyChange(ctx, d, c, changes[i+1:], secrets)
 		}
 		if errors.Is(err, errSecretUnknown) && overtaken(c, changes[i+1:]) {
 			err = nil
@@ -203,8 +203,8 @@ func changeWords(c catalog.KeyChange) string {
 }
 
 // applyKeyChange makes one change on a drive. It is nil for one that the drive has
-// already.
-func (a *app) applyKeyChange(ctx context.Context, d *openedDrive, c catalog.PendingKeyChange, known pendingSecrets) error {
+// already, or that is undone by those that wait after it, which are later.
+func (a *app) applyKeyChange(ctx context.Context, d *openedDrive, c catalog.PendingKeyChange, later []catalog.PendingKeyChange, known pendingSecrets) error {
 	if c.Kind == catalog.KeyRotate {
 		return a.rotatePending(ctx, d, known)
 	}
@@ -220,6 +220,9 @@ func (a *app) applyKeyChange(ctx context.Context, d *openedDrive, c catalog.Pend
 	case catalog.KeyAdd:
 		return a.addPending(ctx, d, slot, c, known)
 	case catalog.KeyRemove:
+		if back, err := addedBack(ctx, d, slot, later, known); back || err != nil {
+			return err
+		}
 		return a.removePending(ctx, d, slot, slots, c)
 	case catalog.KeyReplace:
 		return a.replacePending(ctx, d, slot, c, known)
@@ -263,6 +266,32 @@ func pendingPassphrase(c catalog.PendingKeyChange, known pendingSecrets) (images
 		return imagestore.Secret{}, fmt.Errorf("%w (asked for by %s); on this drive, let another one in and remove that: lifeboat key add NAME --drive LABEL, lifeboat key remove %s --drive LABEL", errSecretUnknown, c.MadeBy, passphraseSlot)
 	}
 	return imagestore.Secret{}, fmt.Errorf("%w (asked for by %s); give it again: lifeboat key replace %s", errSecretUnknown, c.MadeBy, shellWord(c.Slot))
+}
+
+// addedBack says of a slot that is to be removed that it is the one which was added
+// again later: a catalogue that was lost may know the removal and not that the drive
+// has had both. What cannot be told apart is an error, and nothing is removed.
+func addedBack(ctx context.Context, d *openedDrive, slot *imagestore.Slot, later []catalog.PendingKeyChange, known pendingSecrets) (bool, error) {
+	i := -1
+	if slot != nil {
+		i = slices.IndexFunc(later, func(l catalog.PendingKeyChange) bool { return l.Slot == slot.Name && l.Kind == catalog.KeyAdd })
+	}
+	if i < 0 {
+		return false, nil
+	}
+	add := later[i]
+	if len(add.Recipients) > 0 || slot.Kind != "passphrase" {
+		return slices.Contains(add.Recipients, slot.Recipient), nil
+	}
+	secret, err := pendingPassphrase(add, known)
+	switch {
+	case err == nil:
+		return d.store.CheckSecret(ctx, slot.Name, secret) == nil, nil
+	case slot.CreatedAt.Before(add.MadeAt):
+		return false, nil
+	}
+	return false, fmt.Errorf("its key slot %q may be the one that was added again on %s; look who that is: lifeboat key list --drive %s",
+		slot.Name, add.MadeAt.Local().Format(time.DateOnly), shellWord(d.found.Drive.Label))
 }
 
 func (a *app) removePending(ctx context.Context, d *openedDrive, slot *imagestore.Slot, slots []imagestore.Slot, c catalog.PendingKeyChange) error {

@@ -107,7 +107,7 @@ func TestPendingKeyChangesAreDoneAgainAfterAnyCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, c := range changes[:done] {
-				if err := a.applyKeyChange(t.Context(), d, c, secrets); err != nil {
+				if err := a.applyKeyChange(t.Context(), d, c, nil, secrets); err != nil {
 					t.Fatalf("%s %s: %v", c.Kind, c.Slot, err)
 				}
 			}
