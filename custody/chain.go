@@ -126,6 +126,14 @@ func refuse(err error) error {
 // saw stays seen.
 var revocable = []Act{ActMoved, ActSigned, ActQuarantined, ActReleased, ActLost, ActFound, ActRetired}
 
+// keepsAside says of an entry that set a drive aside that only the drive's release
+// ends that. A loss that was said by mistake may be taken back while nothing else
+// was said of where the drive is.
+func (l *List) keepsAside(e Entry) bool {
+	k, _ := l.Of(e.Item.ID)
+	return e.Act == ActQuarantined || e.Act == ActFound || e.Act == ActLost && k.Entry != e.Sequence
+}
+
 // revocation completes an entry that takes back another.
 func revocation(entries []Entry, list List, e Entry) (Entry, error) {
 	i := slices.IndexFunc(entries, func(o Entry) bool { return o.Sequence == e.Revokes })
@@ -146,6 +154,13 @@ func revocation(entries []Entry, list List, e Entry) (Entry, error) {
 		return e, problem(fmt.Sprintf("entry %d is itself a revocation: say what is so with a new entry instead", old.Sequence))
 	case !slices.Contains(revocable, old.Act):
 		return e, problem(fmt.Sprintf("entry %d (%s) is what the program saw, and stays", old.Sequence, old.Act))
+	case old.Item != nil && old.Item.Kind == KindDrive && list.keepsAside(old):
+		return e, &lifeboat.Problem{
+			What: fmt.Sprintf("entry %d (%s) set drive %s aside: revoking it would use the drive again without a look at it", old.Sequence, old.Act, old.Item.Label),
+			Safe: "nothing was recorded; the ledger is as it was",
+			Next: "if it is lost, say that it was found: lifeboat drive found; then lifeboat verify, and lifeboat drive release",
+			Err:  ErrRevoke,
+		}
 	case list.Revoked[old.Sequence] != 0:
 		return e, problem(fmt.Sprintf("entry %d is revoked already, by entry %d", old.Sequence, list.Revoked[old.Sequence]))
 	case old.Act == ActRetired && list.destroyed(old.Item.ID):

@@ -206,3 +206,22 @@ func ExampleMayMove() {
 	fmt.Println(custody.MayMove(custody.ActMoved, custody.Onsite, custody.Offsite), custody.MayMove(custody.ActMoved, custody.Courier, custody.Offsite))
 	// Output: false true
 }
+
+// A drive that was set aside comes back into use by its release, which looks
+// whether it was verified.
+func TestWhatSetADriveAsideIsNotRevoked(t *testing.T) {
+	l := &ledger{t: t}
+	office := custody.Place{State: custody.Onsite, Location: "office"}
+	l.made(drive(1), office)
+	l.made(secret(1), custody.Place{State: custody.Offsite, Location: "bank"})
+	for _, act := range []custody.Act{custody.ActQuarantined, custody.ActLost, custody.ActFound} {
+		l.add(custody.Entry{Act: act, Item: drive(1)})
+	}
+	for _, entry := range l.entries[2:] {
+		if err := l.try(custody.Entry{Act: custody.ActRevoked, Revokes: entry.Sequence}); !errors.Is(err, custody.ErrRevoke) {
+			t.Errorf("%s is revoked: %v", entry.Act, err)
+		}
+	}
+	l.add(custody.Entry{Act: custody.ActLost, Item: secret(1)})
+	l.add(custody.Entry{Act: custody.ActRevoked, Revokes: uint64(len(l.entries))})
+}
