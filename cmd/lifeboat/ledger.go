@@ -77,7 +77,15 @@ func (a *app) enter(ctx context.Context, cat *catalog.Catalog, e custody.Entry) 
 	if site, err := a.siteOrNone(); err == nil && (site == nil || site.Site.ID == "") {
 		return
 	}
-	if _, err := a.record(context.WithoutCancel(ctx), cat, e); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	var err error
+	if e.Item != nil && slices.Contains(seenHere, e.Act) {
+		err = a.noticed(ctx, cat, e.Item)
+	}
+	if err == nil {
+		_, err = a.record(ctx, cat, e)
+	}
+	if err != nil {
 		if errors.Is(err, custody.ErrBroken) {
 			a.warnOfLedger(err)
 			return
@@ -221,16 +229,23 @@ func (a *app) homePlace() custody.Place {
 
 // noticed records that a drive is attached, if the ledger does not have it here.
 // A drive that is lost, put aside or retired stays put aside or retired.
-func (a *app) noticed(ctx context.Context, cat *catalog.Catalog, d lifeboat.Drive) error {
+func (a *app) noticed(ctx context.Context, cat *catalog.Catalog, drive *custody.Item) error {
 	entries, err := cat.Ledger(ctx)
 	if err != nil {
 		return err
 	}
 	list := custody.Replay(entries)
-	if kept, known := list.Of(d.ID); known && (kept.Place.State == custody.Onsite || kept.Place.State == custody.Quarantined || kept.Place.State == custody.Retired) {
+	kept, known := list.Of(drive.ID)
+	here := kept.Place.State == custody.Onsite || kept.Place.State == custody.Retired ||
+		kept.Place.State == custody.Quarantined && kept.Before.State == custody.Onsite
+	if known && here {
 		return nil
 	}
 	place := a.homePlace()
-	_, err = a.record(ctx, cat, custody.Entry{Act: custody.ActAttached, Item: item(d), To: &place})
+	_, err = a.record(ctx, cat, custody.Entry{Act: custody.ActAttached, Item: drive, To: &place})
 	return err
 }
+
+// seenHere are the acts of the program that need the drive attached: whatever the
+// ledger said before, the drive is here.
+var seenHere = []custody.Act{custody.ActExported, custody.ActReadBack, custody.ActVerified, custody.ActProven, custody.ActFault, custody.ActEjected}

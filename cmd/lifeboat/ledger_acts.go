@@ -21,7 +21,7 @@ var errSetAside = errors.New("the drive is not in use")
 // exporting.
 func (a *app) inUse(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
 	drive := d.store.Drive()
-	if err := a.noticed(ctx, cat, drive); err != nil {
+	if err := a.noticed(ctx, cat, item(drive)); err != nil {
 		if errors.Is(err, custody.ErrBroken) {
 			a.warnOfLedger(err)
 			return nil
