@@ -71,6 +71,13 @@ func (d Date) Compare(e Date) int {
 // Before says that d is an earlier day than e.
 func (d Date) Before(e Date) bool { return d.Compare(e) < 0 }
 
+func laterDay(d, e Date) Date {
+	if d.Before(e) {
+		return e
+	}
+	return d
+}
+
 // Week is the ISO week, as 2026-W47. The days around a new year may belong to a
 // week of the other year.
 func (d Date) Week() string {

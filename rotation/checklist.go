@@ -122,7 +122,8 @@ func (c *checklist) step(kind StepKind, d *ShelfDrive) Step {
 		}
 	}
 	s.Due = c.due(kind, where)
-	s.Person = c.j.p.Custodian(where.Name, s.Due)
+	// Who does what is overdue is somebody who is there today.
+	s.Person = c.j.p.Custodian(where.Name, laterDay(s.Due, c.j.day))
 	s.Location = where.Name
 	if kind == StepArrive {
 		s.Location = home.Name

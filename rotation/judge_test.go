@@ -129,6 +129,22 @@ func TestWhoGoesWhereAndWhen(t *testing.T) {
 	check(`deposit by "" on 2026-11-23, recall by "" on 2026-11-20`, "Ann")
 }
 
+// What Ann should have done before she left is not hers to do any more.
+func TestAnOverdueStepGoesToSomebodyWhoIsThere(t *testing.T) {
+	p := twoDrives()
+	p.People = []rotation.Person{{Name: "Ann", Left: rotation.Date{Year: 2026, Month: time.November, Day: 18}}, {Name: "Bob"}}
+	a, b := drive("A", custody.Onsite, on(6, 17), taken(1, on(12, 22))), drive("B", custody.Offsite, on(6, 16), taken(1, on(5, 22)))
+	d := rotation.Decide(on(19, 10), p, shelf(a, b))
+	if len(d.Steps) == 0 || !d.Steps[0].Due.Before(d.Day) {
+		t.Fatalf("nothing is overdue: %+v", d.Steps)
+	}
+	for _, s := range d.Steps {
+		if s.Person != "Bob" || s.To.Holder == "Ann" {
+			t.Errorf("%s by %q, then held by %q", s.ID, s.Person, s.To.Holder)
+		}
+	}
+}
+
 func TestADriveThatFillsUpIsToldOfInTime(t *testing.T) {
 	a := drive("A", custody.Onsite, on(1, 9))
 	a.Fills = []rotation.Fill{{At: on(1, 0), FreeBytes: 1000}, {At: on(11, 0), FreeBytes: 800}}
