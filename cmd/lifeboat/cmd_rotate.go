@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"lifeboat"
+	"lifeboat/custody"
+	"lifeboat/rotation"
 )
 
 func (a *app) rotateCommand() *cobra.Command {
@@ -27,8 +30,8 @@ func (a *app) rotateCommand() *cobra.Command {
 	c.Long = "Shows this week's checklist: which drive is written, taken away and brought home, by whom and\n" +
 		"when, in an order in which no step leaves you without a good copy outside the house. What the\n" +
 		"program can see it ticks by itself; the rest is signed: lifeboat rotate sign STEP --by NAME.\n\n" +
-		"It ends with 13 while something is due and with 3 while an objective is missed, so that a line\n" +
-		"for cron is a reminder already."
+		"It ends with 13 while something is due or a machine has no verified copy offsite, and with 3 while\n" +
+		"an objective is missed, so that a line for cron is a reminder already."
 	c.Annotations = exits(exitPartial, exitPerson)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
@@ -82,22 +85,58 @@ func (a *app) noRotation() error {
 // objective is missed, 13 where a person has to do something.
 func (j judgement) outcome() error {
 	due := j.due()
-	switch missed := j.missed(); {
-	case len(missed) > 0:
-		return &lifeboat.Problem{
-			What: fmt.Sprintf("the newest verified copy offsite is older than its objective: %s", list(missed)),
-			Safe: j.answer(), Next: j.nextWords(), Err: lifeboat.ErrPartial,
-		}
+	lost := j.wouldBeLost()
+	switch {
+	case lost != nil && lost.Err == lifeboat.ErrPartial:
+		return lost
 	case len(due) > 0:
 		return &lifeboat.Problem{What: fmt.Sprintf("%s due: %s", areSteps(len(due)), shortID(due[0].ID)), Safe: j.answer(), Next: j.nextWords(), Err: errNeedsPerson}
 	case j.decision.Doubt != "":
 		return &lifeboat.Problem{What: "the clock is doubted: " + j.decision.Doubt, Safe: j.answer(), Next: "when it is right: lifeboat rotate sign clock --by NAME", Err: errNeedsPerson}
 	case len(j.decision.Blocked) > 0:
 		return &lifeboat.Problem{What: "blocked: " + j.decision.Blocked[0], Safe: j.answer(), Next: j.nextWords(), Err: errNeedsPerson}
+	case lost != nil:
+		return lost
 	case len(j.decision.Reminders) > 0:
 		return &lifeboat.Problem{What: j.decision.Reminders[0], Safe: j.answer(), Next: j.seeAll(), Err: errNeedsPerson}
 	}
 	return nil
+}
+
+// wouldBeLost says what the drives do not protect as they should, or nil. Before
+// the first swap nothing can be offsite yet, so that is no objective missed (3),
+// and still nothing to be quiet about (13).
+func (j judgement) wouldBeLost() *lifeboat.Problem {
+	missed, bare := j.missed(), j.bare()
+	p := &lifeboat.Problem{Safe: j.answer(), Next: j.nextWords(), Err: errNeedsPerson}
+	switch {
+	case j.rotates() && len(j.decision.Exposure) == 0 && len(j.shelf.Machines) == 0:
+		p.What = "no machine has a restore point yet"
+		p.Err = lifeboat.ErrPartial
+	case len(missed) > 0 && !slices.Equal(missed, bare):
+		p.What = "the newest verified copy offsite is older than its objective: " + list(missed)
+		p.Err = lifeboat.ErrPartial
+	case len(missed) > 0:
+		p.What = "an objective is missed, and no verified copy is offsite: " + list(missed)
+		p.Err = lifeboat.ErrPartial
+	case j.rotates() && len(bare) > 0:
+		p.What = "no verified copy is offsite: " + list(bare)
+	default:
+		return nil
+	}
+	if j.beforeFirstSwap() {
+		p.What = fmt.Sprintf("nothing is offsite yet; the first swap is on %s", onDay(j.decision.SwapOn, j.decision.Day))
+		p.Err = errNeedsPerson
+	}
+	return p
+}
+
+// beforeFirstSwap says that no drive ever left the house, and that none had to.
+func (j judgement) beforeFirstSwap() bool {
+	left := slices.ContainsFunc(j.shelf.Drives, func(d rotation.ShelfDrive) bool {
+		return !d.DepositedAt.IsZero() || d.Place.State != custody.Onsite
+	})
+	return j.rotates() && !left && j.decision.Missed == 0 && j.decision.Day.Before(j.decision.SwapOn)
 }
 
 // seeAll is the command that shows every reminder.

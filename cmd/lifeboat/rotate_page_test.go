@@ -91,6 +91,10 @@ func TestTheOutcomeIsThirteenWhenDueAndThreeWhenAnObjectiveIsMissed(t *testing.T
 		t.Errorf("a reminder: %d", got)
 	}
 	j.decision.Reminders = nil
+	if got := exitCode(j.outcome()); got != exitPerson {
+		t.Errorf("a machine without an objective has no copy offsite: %d", got)
+	}
+	j.decision.Exposure = j.decision.Exposure[:2]
 	if got := exitCode(j.outcome()); got != exitDone {
 		t.Errorf("nothing is due: %d", got)
 	}
@@ -181,5 +185,32 @@ func golden(t *testing.T, name, text string) {
 	}
 	if diff := cmp.Diff(string(want), text); diff != "" {
 		t.Errorf("%s: (-want +got)\n%s", path, diff)
+	}
+}
+
+// Whoever has nothing offsite never ends with 0: with 13 until the first swap day,
+// with 3 from then on.
+func TestNothingOffsiteIsNeverDone(t *testing.T) {
+	objective := []rotation.Exposure{{MachineID: "1", Machine: "db", Objective: 7 * day, Missed: true}}
+	for name, c := range map[string]struct {
+		exposure []rotation.Exposure
+		missed   int
+		day      int
+		exit     int
+		what     string
+	}{
+		"no point, before the first swap":  {nil, 0, 18, exitPerson, "the first swap is on Fri 20 Nov"},
+		"no point, on the swap day":        {nil, 0, 20, exitPartial, "no machine has a restore point yet"},
+		"no point, after a missed swap":    {nil, 1, 18, exitPartial, "no machine has a restore point yet"},
+		"nothing offsite before the first": {objective, 0, 18, exitPerson, "the first swap is on Fri 20 Nov"},
+		"nothing offsite from then on":     {objective, 0, 20, exitPartial, "no verified copy is offsite: db"},
+	} {
+		j := aWeek(t)
+		j.shelf.Drives = j.shelf.Drives[:1]
+		j.decision = rotation.Decision{Day: rotation.Date{Year: 2026, Month: 11, Day: c.day}, SwapOn: j.decision.SwapOn, Missed: c.missed, Exposure: c.exposure}
+		err := j.outcome()
+		if got := exitCode(err); got != c.exit || err == nil || !strings.Contains(problemOf(err).What, c.what) {
+			t.Errorf("%s: %d, %v", name, got, err)
+		}
 	}
 }

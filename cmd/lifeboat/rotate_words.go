@@ -121,6 +121,16 @@ func (j judgement) missed() (names []string) {
 	return names
 }
 
+// bare are the machines of which no verified copy is offsite.
+func (j judgement) bare() (names []string) {
+	for _, e := range j.decision.Exposure {
+		if e.DriveID == "" {
+			names = append(names, e.Machine)
+		}
+	}
+	return names
+}
+
 // headline says in one line what is next.
 func (j judgement) headline() string {
 	if _, ok := j.next(); !ok && len(j.decision.Blocked) == 0 {
