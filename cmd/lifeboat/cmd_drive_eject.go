@@ -65,6 +65,9 @@ type ejectReport struct {
 	// GiveTo takes it to Location, if the rotation says so.
 	GiveTo   string `json:"giveTo,omitempty"`
 	Location string `json:"location,omitempty"`
+	// Stays: the drive is not to leave the house yet, because First comes before.
+	Stays bool   `json:"stays,omitempty"`
+	First string `json:"first,omitempty"`
 }
 
 func (a *app) driveEject(ctx context.Context, want string, f ejectFlags) (ejectReport, error) {
@@ -297,14 +300,33 @@ func (a *app) afterEject(ctx context.Context, r *run, cat *catalog.Catalog, repo
 		}
 	}
 	a.enter(ctx, cat, e)
-	if err != nil {
+	// The entry itself ticks a step, so the rotation is asked again.
+	if j, err = a.decide(ctx, cat); err != nil {
 		a.warn("who takes the drive is not known: %v", err)
 		return
 	}
-	for _, s := range j.decision.Steps {
-		if (s.Kind == rotation.StepDepart || s.Kind == rotation.StepDeposit) && s.DriveID == report.Drive.ID && s.Done == nil {
-			report.GiveTo, report.Location = s.Person, s.Location
+	report.goesTo(j.decision.Steps)
+}
+
+// goesTo takes over who takes the drive and where to, or what comes first: a drive
+// that the checklist does not let out yet is given to nobody.
+func (r *ejectReport) goesTo(steps []rotation.Step) {
+	first := ""
+	for _, s := range steps {
+		if s.DriveID != r.Drive.ID || s.Done != nil || s.Kind == rotation.StepAttach {
+			continue
 		}
+		if s.Kind != rotation.StepDepart && s.Kind != rotation.StepDeposit {
+			if first == "" {
+				first = doing(s)
+			}
+			continue
+		}
+		if first != "" {
+			r.Stays, r.First = true, first
+			return
+		}
+		r.GiveTo, r.Location = s.Person, s.Location
 	}
 }
 
@@ -315,6 +337,8 @@ func (r ejectReport) words() string {
 	}
 	text := fmt.Sprintf("safe to unplug drive %s", r.Drive.Label)
 	switch {
+	case r.Stays:
+		text += fmt.Sprintf("; it does not leave the house yet. First: attach it again, and %s", r.First)
 	case r.GiveTo != "" && r.Location != "":
 		text += fmt.Sprintf("; give it to %s, for %s", r.GiveTo, r.Location)
 	case r.GiveTo != "":
