@@ -1,13 +1,15 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"lifeboat/rotation"
 )
 
 // coming are the steps that people do in so many days from now, if all goes as
-// planned: each turn is decided on the shelf as the one before would leave it.
+// planned: each turn is decided on the shelf as the one before would leave it. They
+// are in the order of their days, and on one day in the order of the checklist.
 func (j judgement) coming(days int) (steps []rotation.Step) {
 	shelf, now, d := j.shelf, j.now, j.decision
 	last := d.Day.AddDays(days)
@@ -27,6 +29,7 @@ func (j judgement) coming(days int) (steps []rotation.Step) {
 		// The next turn begins with the day after, and has its first export.
 		now = end.Add(12 * time.Hour)
 		if last.Before(j.policy.Calendar.Day(now)) {
+			slices.SortStableFunc(steps, func(x, y rotation.Step) int { return x.Due.Compare(y.Due) })
 			return steps
 		}
 		shelf.LastCommit, shelf.ClockConfirmedAt = now, now

@@ -33,7 +33,12 @@ func TestTheCalendarAlternatesTheSetsOverEightWeeks(t *testing.T) {
 	j := judgement{now: now, policy: p, shelf: shelf, decision: rotation.Decide(now, p, shelf)}
 	var out []string
 	seen := map[string]bool{}
+	var before rotation.Date
 	for _, s := range j.coming(56) {
+		if s.Due.Before(before) {
+			t.Errorf("%s of %s stands after a step of %s", s.ID, s.Due, before)
+		}
+		before = s.Due
 		if seen[s.ID] || s.Seen || s.Person == "" {
 			t.Errorf("%+v", s)
 		}

@@ -82,7 +82,8 @@ func rotationExample(labels []string, zone string) string {
 const exampleText = `rotation:
   scheme:
     kind: round-robin      # the sets take turns; or gfs, or hanoi
-    sets: [SETS]           # the labels of the drives; a set of two drives: {name: big, drives: [C1, C2]}
+    # The labels of the drives. A set of two drives: {name: big, drives: [C1, C2]}
+    sets: [SETS]
     change: weekly         # or daily
     swapDay: friday        # a holiday moves it to the last workday before
   calendar:
@@ -108,6 +109,7 @@ const exampleText = `rotation:
     offsite: 9d            # how old the newest verified copy outside may be
     machines: {}           # {db: 8d}
   retention:               # on each drive, for each machine; without any rule all is kept
+    daily: 14              # the newest point of each of so many days, weeks and months
     weekly: 8
     monthly: 12
   wrongDrive: refuse       # or export: with a warning
