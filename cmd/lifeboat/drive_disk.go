@@ -176,8 +176,11 @@ func (a *app) interrupted(ctx context.Context, plan *diskPlan, n *newDrive) (fou
 		foreign, err = holdsForeign(at)
 		return err
 	})
+	if err != nil && ctx.Err() != nil {
+		return found, context.Cause(ctx)
+	}
 	if err != nil {
-		return found, fmt.Errorf("look whether %s is a drive already: %w", part, err)
+		return found, maybeDrive(plan.Device, fmt.Sprintf("%s was being made a drive, and what is on it by now cannot be read: %v", plan.Device.Path, err))
 	}
 	switch {
 	case found.Kind == rotation.KindNone || found.Kind == rotation.KindUnfinished:
@@ -372,18 +375,32 @@ func (a *app) makeOfDisk(ctx context.Context, plan diskPlan, n *newDrive) (drive
 	}
 	part := laid.Partitions[1].Path
 	if at, err = blockdev.MountPartition(ctx, part, "new-"+laid.Name, false); err != nil {
-		return drive, "", err
+		return drive, "", notMade(laid, err)
 	}
 	n.options.LeaveStartHere = func(text []byte) error { return blockdev.WriteStartHere(laid, startHereForPC(text)) }
 	drive, err = rotation.Init(ctx, at, n.options)
 	if err := errors.Join(err, blockdev.Unmount(at)); err != nil {
-		return drive, "", err
+		return drive, "", notMade(laid, err)
 	}
 	if err := blockdev.Finish(laid); err != nil {
 		return drive, "", fmt.Errorf("finish drive %s: %w", drive.Label, err)
 	}
 	at, err = blockdev.MountPartition(ctx, part, driveName(drive), false)
 	return drive, at, err
+}
+
+// notMade: the disk failed, or was pulled out, after it was laid out.
+func notMade(d blockdev.Device, err error) error {
+	var p *lifeboat.Problem
+	if errors.As(err, &p) {
+		return err
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("no drive could be made of %s: %v", d.Path, err),
+		Safe: "it is not taken for a drive, and no restore point was on it",
+		Next: "run the same command again; if it fails again, use another disk or cable",
+		Err:  err,
+	}
 }
 
 // startHereForPC is START-HERE.txt with the line ends that every PC shows.
