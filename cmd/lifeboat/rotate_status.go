@@ -169,10 +169,12 @@ func (j judgement) disbelieved() (all []string) {
 }
 
 // pendingKeys warns of key changes that wait for a drive that is offsite: a
-// leaver's secret still opens it.
+// leaver's secret still opens it. A lost drive nags nobody for ever: that it opens
+// as it did was said when it was lost, and it gets its changes if it is found.
 func (j judgement) pendingKeys() (all []string) {
 	for _, d := range j.shelf.Drives {
-		if d.PendingKeys > 0 && !d.Attached && d.Place.State != custody.Retired {
+		gone := d.Place.State == custody.Retired || d.Place.State == custody.Lost
+		if d.PendingKeys > 0 && !d.Attached && !gone {
 			newest := ""
 			if slices.ContainsFunc(j.decision.Exposure, func(e rotation.Exposure) bool { return e.DriveID == d.ID }) {
 				newest = ", which has the newest copies offsite,"
