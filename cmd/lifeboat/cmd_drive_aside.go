@@ -20,7 +20,6 @@ import (
 type asideFlags struct {
 	reason, by string
 	location   string
-	yes        bool
 	dryRun     bool
 }
 

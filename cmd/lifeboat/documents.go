@@ -181,32 +181,6 @@ func (a *app) dropDocument(ctx context.Context, cat *catalog.Catalog, hash strin
 	return err
 }
 
-// pendingDocuments counts the changes of documents that each drive lacks, by id.
-func pendingDocuments(ctx context.Context, cat *catalog.Catalog) (map[string]int, error) {
-	drives, err := cat.Drives(ctx)
-	if err != nil {
-		return nil, err
-	}
-	docs, err := cat.Documents(ctx)
-	if err != nil {
-		return nil, err
-	}
-	there, err := cat.DriveDocuments(ctx)
-	if err != nil {
-		return nil, err
-	}
-	pending := map[string]int{}
-	for _, d := range drives {
-		for _, doc := range docs {
-			has, ok := there[d.ID][doc.Name]
-			if doc.RemovedAt.IsZero() && has != doc.Hash || !doc.RemovedAt.IsZero() && ok {
-				pending[d.ID]++
-			}
-		}
-	}
-	return pending, nil
-}
-
 // noDocument says which documents there are instead.
 func noDocument(where, name string, known []string) error {
 	next := "see what there is: lifeboat drive documents"
