@@ -160,6 +160,8 @@ type exportOrder struct {
 	// until is when no further machine is begun; zero means never.
 	until time.Time
 	jobs  []exportJob
+	// known: the catalogue has learned of this run, with another drive.
+	known bool
 }
 
 // exportTo exports the jobs to the drive that was named, or to today's.
@@ -222,8 +224,10 @@ func (a *app) rememberedRun(ctx context.Context, o exportOrder, cat *catalog.Cat
 	if cat == nil {
 		return export()
 	}
-	if err := cat.StartRun(ctx, o.run.ID, "export", a.now()); err != nil {
-		a.warn("the catalogue does not learn of this run: %v", err)
+	if !o.known {
+		if err := cat.StartRun(ctx, o.run.ID, "export", a.now()); err != nil {
+			a.warn("the catalogue does not learn of this run: %v", err)
+		}
 	}
 	results := export()
 	if err := cat.EndRun(context.WithoutCancel(ctx), o.run.ID, a.now(), exitCode(exportOutcome(ctx, results)), a.exportSummary(results)); err != nil {

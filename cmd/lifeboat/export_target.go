@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat"
+	"lifeboat/hypervisor"
 	"lifeboat/rotation"
 )
 
@@ -57,6 +58,11 @@ func (a *app) exportTarget(ctx context.Context, f exportFlags) (exportTarget, er
 	if cat == nil {
 		// Whose turn it is follows from what is remembered.
 		t.warning = "which drive is today's is not known"
+		found, err := a.attachedDrives(ctx)
+		if err != nil {
+			return t, err
+		}
+		t.unremembered(policy, found)
 		return t, nil
 	}
 	found, err := a.attachedDrives(ctx)
@@ -81,6 +87,32 @@ func (a *app) exportTarget(ctx context.Context, f exportFlags) (exportTarget, er
 	}
 	t.named(j, found)
 	return t, nil
+}
+
+// unremembered names the drive where nothing is remembered: the one that is here
+// beside the standing store, or the only one of them that has a label of the
+// rotation. Where that is not clear, opening the drive says so.
+func (t *exportTarget) unremembered(policy rotation.Policy, found []rotation.Found) {
+	if t.drive != "" {
+		return
+	}
+	var here, labelled []rotation.Found
+	for _, f := range found {
+		if !f.Usable() || t.standing != "" && sameMedium(f.Path, t.standing) {
+			continue
+		}
+		here = append(here, f)
+		inScheme := func(s rotation.Set) bool { return slices.Contains(s.Drives, f.Drive.Label) }
+		if slices.ContainsFunc(policy.Scheme.Sets, inScheme) {
+			labelled = append(labelled, f)
+		}
+	}
+	switch {
+	case len(here) == 1:
+		t.drive, t.driveID = here[0].Path, here[0].Drive.ID
+	case len(labelled) == 1:
+		t.drive, t.driveID = labelled[0].Path, labelled[0].Drive.ID
+	}
 }
 
 // named is for a drive that a person named.
@@ -262,10 +294,45 @@ func (a *app) exportOnDrives(ctx context.Context, o exportOrder, t exportTarget)
 	case len(t.set.Drives) > 0:
 		// A machine that is in one point of the standing store may have to be in
 		// parts on the drives: it is read again.
+		o.known = true
 		away, err := a.exportOnSet(ctx, o, t.set)
 		return append(results, away...), err
 	}
-	return results, a.fill(ctx, o, t)
+	err = a.fill(ctx, o, t)
+	return a.exportFailed(ctx, o, t, results, err)
+}
+
+// exportFailed exports the machines that the standing store did not take to the
+// drive itself: one that is full or failing keeps no night off a good drive. It
+// comes after the filling, which would bring older points. err is that of the
+// filling.
+func (a *app) exportFailed(ctx context.Context, o exportOrder, t exportTarget, results []exportResult, err error) ([]exportResult, error) {
+	failed := func(name, host string) bool {
+		return slices.ContainsFunc(results, func(r exportResult) bool {
+			return r.Machine == name && r.Host == host && r.err != nil && !r.stuck && !errors.Is(r.err, hypervisor.ErrMachineGone)
+		})
+	}
+	again := o
+	again.jobs, again.known = nil, true
+	var names []string
+	for _, j := range o.jobs {
+		if failed(j.name, j.host) {
+			again.jobs = append(again.jobs, j)
+			names = append(names, j.name)
+		}
+	}
+	if len(again.jobs) == 0 || ctx.Err() != nil {
+		return results, err
+	}
+	a.warn("not exported to the standing store %s: %s; exported to the drive directly", t.standing, list(names))
+	direct, directErr := a.exportOnto(ctx, again, t.drive, t.driveID)
+	if directErr != nil {
+		return results, errors.Join(err, directErr)
+	}
+	results = slices.DeleteFunc(results, func(r exportResult) bool {
+		return slices.ContainsFunc(direct, func(d exportResult) bool { return d.Machine == r.Machine && d.Host == r.Host })
+	})
+	return append(results, direct...), err
 }
 
 // exportAway exports to what leaves the house: a drive, or the drives of a set.
