@@ -222,7 +222,6 @@ func (a *app) doDue(ctx context.Context, board *board, drive lifeboat.Drive) err
 		return err
 	}
 	done := map[rotation.StepKind]bool{}
-	var last error
 	for {
 		j, err := a.judged(ctx)
 		if err != nil {
@@ -230,24 +229,30 @@ func (a *app) doDue(ctx context.Context, board *board, drive lifeboat.Drive) err
 		}
 		step, due := dueStep(j, drive.ID, done)
 		if !due {
-			if done[rotation.StepEject] {
-				return last
+			if !done[rotation.StepEject] {
+				board.say(boardIdle, a.nothingDue(j, drive))
 			}
-			board.say(boardIdle, a.nothingDue(j, drive))
-			return last
+			return nil
 		}
 		done[step.Kind] = true
-		err = a.doStep(ctx, board, drive, step.Kind)
-		if err != nil && !errors.Is(err, lifeboat.ErrPartial) {
+		// After an export in part the drive stays: it must not be called safe to
+		// take away and no good copy in one breath.
+		if err := a.doStep(ctx, board, drive, step.Kind); err != nil {
 			return err
 		}
-		last = errors.Join(last, err)
 	}
 }
 
 // dueStep is the first of the program's steps with a drive that can be done now.
 func dueStep(j judgement, driveID string, done map[rotation.StepKind]bool) (rotation.Step, bool) {
+	open := map[string]bool{}
 	for _, s := range j.decision.Steps {
+		open[s.ID] = s.Done == nil
+	}
+	for _, s := range j.decision.Steps {
+		if slices.ContainsFunc(s.Needs, func(id string) bool { return open[id] }) {
+			continue
+		}
 		mine := s.Kind == rotation.StepExport || s.Kind == rotation.StepVerify || s.Kind == rotation.StepEject
 		if mine && s.DriveID == driveID && s.Done == nil && !done[s.Kind] && s.Waits == "" && !j.decision.Day.Before(s.Due) {
 			return s, true
