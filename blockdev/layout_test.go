@@ -94,6 +94,7 @@ func TestADiskThatWasSwappedIsNotLaidOut(t *testing.T) {
 	output(t, "mkfs.ext4", "-q", "-F", "-L", "precious", other)
 	output(t, "losetup", "--detach", path)
 	output(t, "losetup", path, other)
+	t.Cleanup(func() { exec.Command("losetup", "--detach", path).Run() })
 	planned.Model = of(t, path).Model // which a disk of the same kind has
 	if of(t, path).Sequence == "" {
 		t.Skip("this kernel does not count media (diskseq, Linux 5.15)")
