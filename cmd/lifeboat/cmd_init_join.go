@@ -33,7 +33,7 @@ type joined struct {
 // joinSite makes this computer a control machine of the site that a drive belongs
 // to: with the drive and its secret alone. What the drive holds is only added to.
 func (a *app) joinSite(ctx context.Context, path string) error {
-	if err := a.holdsNoSite(); err != nil {
+	if err := a.holdsNoSite(""); err != nil {
 		return err
 	}
 	d, err := a.openToJoin(ctx, path)
@@ -41,6 +41,9 @@ func (a *app) joinSite(ctx context.Context, path string) error {
 		return err
 	}
 	defer d.Close()
+	if err := a.holdsNoSite(d.store.Site().ID); err != nil {
+		return err
+	}
 	site, text, err := a.siteOn(ctx, d)
 	if err != nil {
 		return err
@@ -61,7 +64,12 @@ func (a *app) joinSite(ctx context.Context, path string) error {
 	}
 	// The secrets come after the slot, and site.yaml last: a start that was cut off
 	// is simply done again.
-	if err := a.saveSiteSecrets(id, siteSecrets{Version: 1, Site: d.store.Site(), Passphrase: d.keys.Passphrase}); err != nil {
+	secrets := siteSecrets{Version: 1, Site: d.store.Site(), Passphrase: d.keys.Passphrase}
+	if used := d.store.UsedSlot(); used != passphraseSlot {
+		secrets.Borrowed = used
+		a.warn("the secret that was given is that of %q and not the site's: it opens the drives that are there, and no new drive is made with it. Give the site a new one: lifeboat key replace passphrase", used)
+	}
+	if err := a.saveSiteSecrets(id, secrets); err != nil {
 		return err
 	}
 	if j.Catalog, err = a.rebuildAt(ctx, d); err != nil {
@@ -88,11 +96,21 @@ func (a *app) joinSite(ctx context.Context, path string) error {
 	return nil
 }
 
-// holdsNoSite refuses a state folder that is a control machine's already.
-func (a *app) holdsNoSite() error {
+// holdsNoSite refuses a state folder that is a control machine's already. Secrets
+// without a site.yaml are those of a join that was cut off: it goes on with a drive
+// of that site, whose id is empty while it is not known.
+func (a *app) holdsNoSite(id string) error {
 	before, err := a.siteOfHosts()
 	_, there := os.Stat(a.sitePath())
-	if there == nil && (err != nil || before.Site.ID != "") || a.hasSiteSecrets() {
+	another := false
+	if a.hasSiteSecrets() && id != "" {
+		_, kept, err := a.loadSiteSecrets()
+		if err != nil {
+			return err
+		}
+		another = kept.Site.ID != id
+	}
+	if there == nil && (err != nil || before.Site.ID != "") || another {
 		return &lifeboat.Problem{
 			What: fmt.Sprintf("%s holds a site already", a.stateDir),
 			Safe: "nothing was changed",

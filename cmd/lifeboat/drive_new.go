@@ -17,6 +17,13 @@ func (a *app) driveSecret(site siteSecrets) (imagestore.Secret, error) {
 	if err != nil {
 		return imagestore.Secret{}, err
 	}
+	if !given && site.Borrowed != "" {
+		return imagestore.Secret{}, &lifeboat.Problem{
+			What: fmt.Sprintf("this computer joined the site with the secret of %q, and does not have the site's own: a drive that is made now would open for that person for good", site.Borrowed),
+			Safe: "nothing was written",
+			Next: "give the site a new secret: lifeboat key replace passphrase; or the drive its own: --passphrase-file FILE",
+		}
+	}
 	if !given {
 		return imagestore.Passphrase(site.Passphrase)
 	}

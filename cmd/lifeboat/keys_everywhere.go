@@ -176,7 +176,7 @@ func (a *app) writeDown(ctx context.Context, cat *catalog.Catalog, o *keyOrder) 
 	if err != nil {
 		return err
 	}
-	site.Passphrase = o.secret.New
+	site.Passphrase, site.Borrowed = o.secret.New, ""
 	return a.saveSiteSecrets(id, site)
 }
 

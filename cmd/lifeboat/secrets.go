@@ -160,6 +160,10 @@ type siteSecrets struct {
 	Site    imagestore.Site `json:"site"`
 	// Passphrase opens every drive of the site that has no secret of its own.
 	Passphrase string `json:"passphrase"`
+	// Borrowed is the key slot of a person whose passphrase this is, where this
+	// computer joined the site with that instead of the site's own. Then no drive is
+	// made with it: it would open for that person for good.
+	Borrowed string `json:"borrowed,omitempty"`
 }
 
 func (a *app) siteSecretsPath() string { return filepath.Join(a.secretsDir(), "site.sealed") }

@@ -93,7 +93,7 @@ func (a *app) readSite() (*siteFile, error) {
 		return nil, &lifeboat.Problem{
 			What: fmt.Sprintf("%s is not there, but the secrets of a site are, in %s", a.sitePath(), a.secretsDir()),
 			Safe: "nothing was done; the drives of the site open as before",
-			Next: "put the file back from a copy, or write it anew with the same secrets: lifeboat init --site NAME",
+			Next: "put the file back from a copy, take it from a drive: lifeboat init --from-drive PATH; or write it anew with the same secrets: lifeboat init --site NAME",
 			Err:  errNoSite,
 		}
 	}
