@@ -82,7 +82,6 @@ func (a *app) attendAll(ctx context.Context, board *board) error {
 	if err != nil {
 		return err
 	}
-	board.say(boardIdle, "Plug in a drive.")
 	seen := map[string]bool{}
 	before, err := blockdev.List()
 	if err != nil {
@@ -91,6 +90,7 @@ func (a *app) attendAll(ctx context.Context, board *board) error {
 	for _, d := range before {
 		seen[d.Path] = true
 	}
+	board.say(boardIdle, "Plug in a drive.") // after the look: what comes from now on is attended to
 	for e := range events {
 		// To look at a disk mounts it for a moment, which is an event as well.
 		if e.Kind == blockdev.EventMounts {
