@@ -29,46 +29,44 @@ func ClockJump(recorded []time.Time) (at time.Time) {
 	return at
 }
 
+// ConfirmClock is what a person's word does who says at a moment, by this clock,
+// that the clock is right: it settles the doubts that were there before, and none
+// that comes later. newest is the newest moment that anything bore then: a clock
+// that was ahead leaves such behind. The shelf must know of nothing later yet.
+func (s *Shelf) ConfirmClock(at, newest time.Time) {
+	s.ClockConfirmedAt, s.ClockSettledUpTo, s.ClockJumpAt = at, newest, time.Time{}
+	s.LastCommit = at // the clock was read, and it was right
+}
+
+// Settled says that a moment lies in the future of the clock that a person called
+// right, and that it was there already. Who made it since then left an entry in
+// the ledger.
+func (s *Shelf) Settled(at time.Time) bool {
+	return !s.ClockConfirmedAt.IsZero() && at.After(s.ClockConfirmedAt) && !at.After(s.ClockSettledUpTo)
+}
+
 // doubt says why the clock is not believed, or "". Retention counts in days, and
 // a wrong clock would count too many of them.
 func (j *judge) doubt() string {
-	now, confirmed := j.now, j.s.ClockConfirmedAt
-	if last := j.s.LastCommit; !last.IsZero() && !j.confirmedNow() {
-		switch {
-		case now.Before(last.Add(-clockBehind)):
-			return fmt.Sprintf("the clock says %s, and something was committed on %s already: it went back", j.stamp(now), j.stamp(last))
-		case now.Sub(last) > clockAhead:
-			return fmt.Sprintf("the clock says %s, and the last commit was on %s, %d days ago: either nobody exported for so long, or the clock is ahead", j.stamp(now), j.stamp(last), int(now.Sub(last)/(24*time.Hour)))
-		}
-	}
-	if jump := j.s.ClockJumpAt; !jump.IsZero() && jump.After(confirmed) && !j.confirmedNow() {
-		return fmt.Sprintf("the clock jumped on %s, and nobody has said since that it is right", j.stamp(jump))
-	}
-	if j.confirmedNow() {
-		return ""
+	now, confirmed, last := j.now, j.s.ClockConfirmedAt, j.s.LastCommit
+	switch known := later(last, confirmed); {
+	case !last.IsZero() && now.Before(last.Add(-clockBehind)):
+		return fmt.Sprintf("the clock says %s, and something was committed on %s already: it went back", j.stamp(now), j.stamp(last))
+	case now.Before(confirmed.Add(-clockBehind)):
+		return fmt.Sprintf("the clock says %s, and somebody called it right on %s already: it went back", j.stamp(now), j.stamp(confirmed))
+	case !j.s.ClockJumpAt.IsZero():
+		return fmt.Sprintf("the clock jumped on %s, and nobody has said since that it is right", j.stamp(j.s.ClockJumpAt))
+	case !known.IsZero() && now.Sub(known) > clockAhead:
+		return fmt.Sprintf("the clock says %s, and the last commit was on %s, %d days ago: either nobody exported for so long, or the clock is ahead", j.stamp(now), j.stamp(known), int(now.Sub(known)/(24*time.Hour)))
 	}
 	for _, d := range j.s.Drives {
 		for _, p := range d.Points {
-			if at := later(p.TakenAt, p.CommittedAt); now.Before(at.Add(-clockBehind)) {
+			if at := later(p.TakenAt, p.CommittedAt); now.Before(at.Add(-clockBehind)) && !j.s.Settled(at) {
 				return fmt.Sprintf("a point on drive %s was made on %s, which has not come yet", d.Label, j.stamp(at))
 			}
 		}
 	}
 	return ""
-}
-
-// confirmedNow says that a person called this clock right, and that it has gone on
-// from there as clocks do.
-func (j *judge) confirmedNow() bool {
-	confirmed := j.s.ClockConfirmedAt
-	if confirmed.IsZero() || j.now.Before(confirmed.Add(-clockBehind)) {
-		return false
-	}
-	known := confirmed
-	if last := j.s.LastCommit; last.After(known) && !last.After(j.now) {
-		known = last
-	}
-	return j.now.Sub(known) <= clockAhead
 }
 
 func (j *judge) stamp(t time.Time) string {

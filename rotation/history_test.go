@@ -33,7 +33,8 @@ type world struct {
 	// split are the machines whose disks lie on both drives of a set of two.
 	split map[string]bool
 	// taken is when each point was made in truth, recorded the times that the
-	// ledger has of its commits.
+	// ledger has of its commits since somebody last called the clock right, from
+	// that moment on.
 	taken    map[string]time.Time
 	recorded []time.Time
 	log      []string
@@ -167,7 +168,8 @@ func (w *world) badLuck() {
 		d.Suspect = "its head went back"
 		w.note("%s is not believed", d.Label)
 	case 11:
-		w.shelf.ClockConfirmedAt = w.clock()
+		w.shelf.ConfirmClock(w.clock(), w.newestMoment())
+		w.recorded = []time.Time{w.clock()}
 		w.note("somebody says that the clock is right")
 	case 12:
 		if d.Damage == "" {
@@ -258,6 +260,18 @@ func (w *world) commitParts(first, second *rotation.ShelfDrive, machine string) 
 	q := w.commit(second, machine)
 	p.Parts[1] = q.ID
 	q.Together, q.Parts, second.EjectedAt = p.Together, p.Parts, time.Time{}
+}
+
+// newestMoment is the newest one that anything bears, whatever the clock was then.
+func (w *world) newestMoment() (at time.Time) {
+	for _, d := range w.shelf.Drives {
+		for _, p := range d.Points {
+			if p.TakenAt.After(at) {
+				at = p.TakenAt
+			}
+		}
+	}
+	return at
 }
 
 // record is what the ledger and the truth know after an export.

@@ -140,12 +140,9 @@ func brokenByForgetting(w *world, d rotation.Decision, before, after rotation.Sh
 	return brokenOutside("by forgetting", before, after)
 }
 
-// clockIsWrong says that the clock was found to be off at the last commit or now,
-// and that nobody called it right since.
+// clockIsWrong says that the clock jumped between two commits, or does now, and
+// that nobody called it right after that: what was said before settles nothing.
 func (w *world) clockIsWrong() bool {
-	if !w.shelf.ClockConfirmedAt.IsZero() {
-		return false
-	}
 	for i, at := range append(slices.Clone(w.recorded), w.clock())[min(1, len(w.recorded)):] {
 		if i >= len(w.recorded) {
 			break

@@ -187,7 +187,49 @@ func TestAClockThatJumpedIsDoubtedUntilSomebodySaysThatItIsRight(t *testing.T) {
 		"it jumped before":            {on(13, 9), on(10, 9), time.Time{}, true},
 		"it jumped, and is confirmed": {on(13, 9), on(10, 9), on(11, 9), false},
 	} {
-		s.ClockJumpAt, s.ClockConfirmedAt = c.jump, c.confirmed
+		s := s
+		s.ClockJumpAt = c.jump
+		if !c.confirmed.IsZero() {
+			last := s.LastCommit
+			s.ConfirmClock(c.confirmed, last)
+			if last.After(c.confirmed) {
+				s.LastCommit = last
+			}
+		}
+		if doubt := rotation.Decide(c.now, twoDrives(), s).Doubt; (doubt != "") != c.doubted {
+			t.Errorf("%s: the doubt is %q", name, doubt)
+		}
+	}
+}
+
+// TestAConfirmedClockIsDoubtedAgain: what a person said settles what was before it.
+func TestAConfirmedClockIsDoubtedAgain(t *testing.T) {
+	ahead := on(12, 22).AddDate(0, 0, 100)
+	for name, c := range map[string]struct {
+		now                       time.Time
+		newest, last, jump, point time.Time
+		doubted                   bool
+	}{
+		"it went on": {now: on(20, 9), last: on(19, 22)},
+		"it was set back, after the confirmation": {now: on(12, 9), last: on(19, 22), doubted: true},
+		"it was set back, before it":              {now: on(9, 9), doubted: true},
+		"it was set back, committed, and is back": {now: on(13, 9), last: on(12, 22), jump: on(10, 9), doubted: true},
+		"it is ahead, and committed":              {now: ahead.AddDate(0, 0, 1), last: ahead, jump: ahead, doubted: true},
+		"it was ahead before, and that is known":  {now: on(13, 9), newest: ahead.Add(time.Hour), point: ahead},
+		"it was ahead before, and set back again": {now: on(12, 9), newest: ahead.Add(time.Hour), point: ahead, last: on(19, 22), doubted: true},
+		"ahead of what was known":                 {now: on(13, 9), newest: ahead.Add(time.Hour), point: ahead.AddDate(0, 0, 1), doubted: true},
+		"nobody exported for long":                {now: on(10, 9).AddDate(0, 0, 46), doubted: true},
+	} {
+		s := shelf(drive("A", custody.Onsite, on(1, 9), taken(1, on(5, 22))))
+		s.ClockJumpAt = on(9, 9)
+		s.ConfirmClock(on(10, 9), c.newest)
+		if !c.last.IsZero() {
+			s.LastCommit = c.last
+		}
+		if !c.point.IsZero() {
+			s.Drives[0].Points = append(s.Drives[0].Points, taken(2, c.point))
+		}
+		s.ClockJumpAt = c.jump
 		if doubt := rotation.Decide(c.now, twoDrives(), s).Doubt; (doubt != "") != c.doubted {
 			t.Errorf("%s: the doubt is %q", name, doubt)
 		}

@@ -17,14 +17,17 @@ type Shelf struct {
 	// revoked, by their ids.
 	Done map[string]DoneStep
 	// LastCommit is the newest moment at which anything was committed, on any
-	// drive: a clock that is before it, or far after it, is doubted.
+	// drive: a clock that is before it, or far after it, is doubted. It is at least
+	// ClockConfirmedAt, and leaves out what that settled.
 	LastCommit time.Time
-	// ClockJumpAt is when the clock last jumped, as [ClockJump] reads it from the
-	// ledger's times; zero: never.
+	// ClockJumpAt is when the clock last jumped since it was confirmed, as
+	// [ClockJump] reads it from the ledger's times; zero: never.
 	ClockJumpAt time.Time
 	// ClockConfirmedAt is when a person last said that the clock is right, by this
-	// clock; zero: never. It settles every doubt that was there before.
-	ClockConfirmedAt time.Time
+	// clock; zero: never. ClockSettledUpTo is the newest moment that anything bore
+	// then: what lies between them is of a clock that was ahead, and known. See
+	// [Shelf.ConfirmClock].
+	ClockConfirmedAt, ClockSettledUpTo time.Time
 }
 
 // ShelfDrive is one drive.

@@ -19,6 +19,7 @@ import (
 // signFlags are the answers that `rotate sign` and `rotate revoke` take.
 type signFlags struct {
 	by, at, to, box, seal, note string
+	yes                         bool
 }
 
 func (a *app) rotateSignCommand() *cobra.Command {
@@ -28,8 +29,9 @@ func (a *app) rotateSignCommand() *cobra.Command {
 		Long: "Writes into the ledger that a person did a step which the program cannot see. STEP is its\n" +
 			"name or its number on the checklist, as lifeboat rotate prints it. A step whose time has not\n" +
 			"come is refused, with what has to be done before. \"clock\" says that this computer's clock is\n" +
-			"right, where the program doubts it; \"ledger/HASH\" that another ledger was looked into, which\n" +
-			"lifeboat rotate audit shows.",
+			"right, where the program doubts it: it shows the time and asks. That settles what was recorded\n" +
+			"so far; a jump after it is doubted again. \"ledger/HASH\" says that another ledger was looked\n" +
+			"into, which lifeboat rotate audit shows.",
 		Example:           "  lifeboat rotate sign deposit/A --by Anna\n  lifeboat rotate sign depart/A deposit/A --by Anna --at '2026-11-20 15:10' --seal 0047",
 		Annotations:       exits(exitNoDrive, exitPerson),
 		ValidArgsFunction: a.completeSteps,
@@ -48,6 +50,7 @@ func (a *app) rotateSignCommand() *cobra.Command {
 	c.Flags().StringVar(&f.to, "to", "", "the location it was brought to, if another than the checklist's")
 	c.Flags().StringVar(&f.box, "box", "", "the box it lies in")
 	c.Flags().StringVar(&f.seal, "seal", "", "the number of the seal")
+	c.Flags().BoolVar(&f.yes, "yes", false, "do not ask whether the clock is right")
 	c.RegisterFlagCompletionFunc("to", a.completeLocations)
 	return c
 }
@@ -77,7 +80,7 @@ func (a *app) rotateSign(ctx context.Context, names []string, f signFlags) error
 		return nil
 	}
 	for _, e := range stored {
-		what := "the clock is right"
+		what := "the clock is right, at " + stamp(e.RecordedAt)
 		if strings.HasPrefix(e.Step, ledgerStep) {
 			what = "the other ledger was looked into"
 		}
@@ -100,6 +103,9 @@ func (a *app) signStep(ctx context.Context, cat *catalog.Catalog, name string, f
 	if err != nil {
 		return custody.Entry{}, err
 	}
+	if name == clockStep {
+		return a.signClock(ctx, cat, j, f)
+	}
 	at := j.now
 	if f.at != "" {
 		if at, err = parseClock(f.at, j.zone()); err != nil {
@@ -108,9 +114,6 @@ func (a *app) signStep(ctx context.Context, cat *catalog.Catalog, name string, f
 	}
 	if strings.HasPrefix(name, ledgerStep) {
 		return a.signLedger(ctx, cat, name, f)
-	}
-	if name == clockStep {
-		return a.record(ctx, cat, custody.Entry{Act: custody.ActSigned, Step: clockStep, Signer: f.by, Note: f.note})
 	}
 	if !j.rotates() {
 		return custody.Entry{}, usagef("this site has no rotation, and no steps; %s", howToBegin)
@@ -131,6 +134,35 @@ func (a *app) signStep(ctx context.Context, cat *catalog.Catalog, name string, f
 		Signer: f.by, HappenedAt: at, Seal: f.seal, Note: f.note, Step: s.ID}
 	if s.To.State != "" {
 		e.Act, e.To = custody.ActMoved, &s.To
+	}
+	return a.record(ctx, cat, e)
+}
+
+// signClock writes down that the clock is right, after it was shown: a glance at
+// it is all that a person does here. It settles what was recorded so far.
+func (a *app) signClock(ctx context.Context, cat *catalog.Catalog, j judgement, f signFlags) (custody.Entry, error) {
+	if f.at != "" || f.to != "" || f.box != "" || f.seal != "" {
+		return custody.Entry{}, usagef("%s says that the clock is right now: it takes no --at, --to, --box and --seal", clockStep)
+	}
+	newest := j.shelf.LastCommit
+	for _, d := range j.shelf.Drives {
+		for _, p := range d.Points {
+			newest = later(newest, later(p.TakenAt, p.CommittedAt))
+		}
+	}
+	e := custody.Entry{Act: custody.ActSigned, Step: clockStep, Signer: f.by, Note: f.note, Facts: map[string]string{factNewest: newest.UTC().Format(time.RFC3339Nano)}}
+	if entries, err := cat.Ledger(ctx); err != nil {
+		return e, err
+	} else if _, err := a.wouldRecord(entries, e); err != nil {
+		return e, err // nobody is asked who may not sign
+	}
+	shown := "this computer's clock says " + a.now().In(j.zone()).Format("Monday 2006-01-02 15:04:05 MST") + "\n"
+	if doubt := j.decision.Doubt; doubt != "" {
+		shown += "it is doubted: " + doubt + "\n"
+	}
+	shown += "look at another clock and at a calendar: if this is wrong, points are forgotten too early\n"
+	if err := a.confirm(ctx, f.yes, shown); err != nil {
+		return e, err
 	}
 	return a.record(ctx, cat, e)
 }

@@ -36,7 +36,7 @@ func (j judgement) coming(days int) (steps []rotation.Step) {
 			slices.SortStableFunc(steps, func(x, y rotation.Step) int { return x.Due.Compare(y.Due) })
 			return steps
 		}
-		shelf.LastCommit, shelf.ClockConfirmedAt = now, now
+		shelf.ConfirmClock(now, now)
 		d = rotation.Decide(now, j.policy, shelf)
 	}
 }

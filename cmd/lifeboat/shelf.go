@@ -64,10 +64,12 @@ func (a *app) shelf(ctx context.Context, cat *catalog.Catalog) (rotation.Shelf, 
 	}
 	s.Machines = shelfMachines(machines, points)
 	addHomes(&s, policy.Scheme.Sets, points)
-	for _, p := range points {
-		s.LastCommit = later(s.LastCommit, p.CommittedAt)
-	}
 	a.shelfLedger(ctx, cat, &s)
+	for _, p := range points {
+		if !s.Settled(p.CommittedAt) {
+			s.LastCommit = later(s.LastCommit, p.CommittedAt)
+		}
+	}
 	return s, ctx.Err()
 }
 
@@ -176,9 +178,15 @@ func (a *app) shelfLedger(ctx context.Context, cat *catalog.Catalog, s *rotation
 	var recorded []time.Time
 	for _, e := range entries {
 		recorded = append(recorded, e.RecordedAt)
-		if list.Revoked[e.Sequence] == 0 {
-			shelfEntry(s, e)
+		if list.Revoked[e.Sequence] != 0 {
+			continue
 		}
+		if e.Act == custody.ActSigned && e.Step == clockStep {
+			newest, _ := time.Parse(time.RFC3339, e.Facts[factNewest])
+			s.ConfirmClock(e.RecordedAt, newest)
+			recorded = []time.Time{e.RecordedAt} // the jumps before it are settled
+		}
+		shelfEntry(s, e)
 	}
 	s.ClockJumpAt = rotation.ClockJump(recorded)
 }
@@ -186,12 +194,12 @@ func (a *app) shelfLedger(ctx context.Context, cat *catalog.Catalog, s *rotation
 // clockStep is the id under which a person says that the clock is right.
 const clockStep = "clock"
 
-// shelfEntry adds what one entry of the ledger says of a drive's way, or of the
-// clock.
+// factNewest says in such an entry what the newest moment was that anything bore
+// then: a clock that was ahead leaves some in the future, and they are settled.
+const factNewest = "newest"
+
+// shelfEntry adds what one entry of the ledger says of a drive's way.
 func shelfEntry(s *rotation.Shelf, e custody.Entry) {
-	if e.Act == custody.ActSigned && e.Step == clockStep {
-		s.ClockConfirmedAt = e.RecordedAt
-	}
 	if e.Item == nil {
 		return
 	}
