@@ -261,13 +261,47 @@ func TestDecideTakesWhateverItIsGiven(t *testing.T) {
 		for range rapid.IntRange(0, 3).Draw(t, "drives") {
 			d := rotation.ShelfDrive{Drive: lifeboat.Drive{ID: texts.Draw(t, "id"), Label: texts.Draw(t, "label"), CreatedAt: times.Draw(t, "made")}, Place: custody.Place{State: states.Draw(t, "state")}, Since: times.Draw(t, "since"), Attached: rapid.Bool().Draw(t, "attached"), EjectedAt: times.Draw(t, "ejected"), DepositedAt: times.Draw(t, "deposited")}
 			for range rapid.IntRange(0, 4).Draw(t, "points") {
-				d.Points = append(d.Points, rotation.ShelfPoint{ID: texts.Draw(t, "point"), MachineID: texts.Draw(t, "machine"), Sequence: uint64(numbers.Draw(t, "sequence")), TakenAt: times.Draw(t, "taken"), VerifiedAt: times.Draw(t, "verified"), Together: rapid.SliceOfN(texts, 0, 2).Draw(t, "together"), Copied: rapid.Bool().Draw(t, "copied")})
+				d.Points = append(d.Points, rotation.ShelfPoint{ID: texts.Draw(t, "point"), MachineID: texts.Draw(t, "machine"), Sequence: uint64(numbers.Draw(t, "sequence")), TakenAt: times.Draw(t, "taken"), VerifiedAt: times.Draw(t, "verified"), RunID: rapid.SampledFrom([]string{"", "run", "next"}).Draw(t, "run"),
+					Together: rapid.SliceOfN(texts, 0, 3).Draw(t, "together"), Parts: rapid.SliceOfN(texts, 0, 3).Draw(t, "parts"), Held: rapid.SampledFrom([]string{"", "the auditors"}).Draw(t, "held"), HeldUntil: times.Draw(t, "until"), Copied: rapid.Bool().Draw(t, "copied")})
 			}
 			s.Drives = append(s.Drives, d)
 		}
-		d := rotation.Decide(times.Draw(t, "now"), p, s)
-		for _, step := range d.Steps {
-			rotation.Breaks(p, rotation.After(p, s, step, times.Draw(t, "at")), step)
+		for range rapid.IntRange(0, 2).Draw(t, "machines") {
+			s.Machines = append(s.Machines, rotation.ShelfMachine{ID: texts.Draw(t, "machine"), Name: texts.Draw(t, "name"), Retired: rapid.Bool().Draw(t, "retired")})
+		}
+		now, at := times.Draw(t, "now"), times.Draw(t, "at")
+		for _, step := range rotation.Decide(now, p, s).Steps {
+			// Also a step that is done twice leads to a shelf that can be decided on.
+			after := rotation.After(p, rotation.After(p, s, step, at), step, at)
+			rotation.Breaks(p, after, step)
+			rotation.Decide(now, p, after)
+		}
+		rotation.Recover(p, s, nil)
+		for _, d := range s.Drives {
+			rotation.Untouched(s, d.ID)
+			rotation.Loses(s, d.ID, []string{texts.Draw(t, "goes")})
 		}
 	})
+}
+
+// A part that its other parts do not name is a part alone: it is decided about, and
+// is no copy of its machine.
+func TestAPartThatNobodyNamesIsNoCopy(t *testing.T) {
+	part := func(sequence uint64, id string, parts ...string) rotation.ShelfPoint {
+		p := taken(sequence, on(12, 22))
+		p.ID, p.Together, p.Parts = id, []string{"id-A", "id-B"}, parts
+		return p
+	}
+	a := drive("A", custody.Offsite, on(13, 17), part(1, "a", "a", "elsewhere"))
+	b := drive("B", custody.Offsite, on(13, 17), part(1, "b", "a", "b"))
+	a.Attached, b.Attached = true, true
+	d := rotation.Decide(on(17, 10), twoDrives(), shelf(a, b))
+	if e := d.Exposure[0]; e.DriveID != "" {
+		t.Errorf("one half is taken for the machine: %+v", e)
+	}
+	for _, v := range d.Verdicts {
+		if !v.Keep {
+			t.Errorf("%s goes: %s", v.PointID, v.Why)
+		}
+	}
 }
