@@ -119,12 +119,24 @@ func (a *app) forget(ctx context.Context, names []string, f forgetFlags) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range plan.Machines {
+	if err := plan.allowed(d, f, names); err != nil {
+		return err
+	}
+	if err := a.askForget(ctx, plan, f); err != nil || f.dryRun {
+		return err
+	}
+	return a.forgetNow(ctx, d, points, picked, f, names)
+}
+
+// allowed refuses a plan by which the last good copy of a machine would go that
+// nobody named.
+func (p forgetPlan) allowed(d *openedDrive, f forgetFlags, names []string) error {
+	for _, m := range p.Machines {
 		if m.Last && !slices.Contains(f.lastCopy, m.Machine) {
 			return lastCopyProblem(d, m, names)
 		}
 	}
-	return a.forgetNow(ctx, d, plan, f)
+	return nil
 }
 
 // machineNotPoint refuses a machine's name: elsewhere it means the newest point,
@@ -137,7 +149,8 @@ func machineNotPoint(d *openedDrive, name string) error {
 	}
 }
 
-func (a *app) forgetNow(ctx context.Context, d *openedDrive, plan forgetPlan, f forgetFlags) error {
+// askForget shows the plan, and has a person agree to it where it is not only shown.
+func (a *app) askForget(ctx context.Context, plan forgetPlan, f forgetFlags) error {
 	if f.dryRun && a.json {
 		a.printJSON(plan)
 		return nil
@@ -152,7 +165,25 @@ func (a *app) forgetNow(ctx context.Context, d *openedDrive, plan forgetPlan, f 
 			word = m.Machine // what is erased is typed
 		}
 	}
-	if err := a.confirmWord(ctx, f.yes, plan.String(), word); err != nil {
+	return a.confirmWord(ctx, f.yes, plan.String(), word)
+}
+
+// forgetNow forgets what was agreed to. What the plan said may be true no longer:
+// the person took their time, and another command forgot on another drive. So it
+// is made anew, and nobody of this site forgets by hand between that and the end.
+func (a *app) forgetNow(ctx context.Context, d *openedDrive, points, picked []lifeboat.RestorePoint, f forgetFlags, names []string) error {
+	if a.hasState() {
+		unlock, err := a.lockState()
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	plan, err := a.planForget(ctx, d, points, picked)
+	if err != nil {
+		return err
+	}
+	if err := plan.allowed(d, f, names); err != nil {
 		return err
 	}
 	var goes []pointVerdict
