@@ -22,9 +22,15 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"lifeboat": main, "exe": main})
 }
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+
+// What a script says of a computer without any drive holds only while no other
+// script has one mounted: these run when the others have ended.
+func TestScriptsAlone(t *testing.T) { runScripts(t, "testdata/alone") }
+
+func runScripts(t *testing.T, folder string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 folder,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               setUpScript,
