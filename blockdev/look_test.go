@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"lifeboat/blockdev"
 	"lifeboat/fixtures/medium"
@@ -142,6 +143,24 @@ func TestOnlyFileSystemsOfDrivesAreMounted(t *testing.T) {
 	})
 	if !errors.Is(err, blockdev.ErrNoFilesystem) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Whoever lists drives looks into a file system for a moment.
+func TestAnUnmountWaitsForWhoeverOnlyLooks(t *testing.T) {
+	path, _ := disk(t, 200<<20)
+	d := layOut(t, path)
+	at, err := blockdev.MountPartition(context.Background(), d.Partitions[1].Path, "test-look-"+d.Name, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	looking, err := os.Open(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(500*time.Millisecond, func() { looking.Close() })
+	if err := blockdev.Unmount(at); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -81,6 +82,13 @@ func MountedAt(partition string) (at string, mounted bool) {
 // OurMount says that Lifeboat mounted what lies at a path.
 func OurMount(at string) bool { return filepath.Dir(at) == MountFolder }
 
+// Whoever lists drives or disks looks into each file system for a moment, and keeps
+// it busy meanwhile: an unmount waits for that.
+const (
+	busyPatience = 10 * time.Second
+	busyPoll     = 50 * time.Millisecond
+)
+
 // Unmount writes out what is still in memory for the file system at a path, and
 // unmounts it. Whoever keeps it busy is named in the [lifeboat.Problem].
 func Unmount(at string) error {
@@ -88,6 +96,10 @@ func Unmount(at string) error {
 		return fmt.Errorf("write out what is in memory for %s: %w", at, err)
 	}
 	err := unix.Unmount(at, unix.UMOUNT_NOFOLLOW)
+	for deadline := time.Now().Add(busyPatience); errors.Is(err, unix.EBUSY) && time.Now().Before(deadline); {
+		time.Sleep(busyPoll)
+		err = unix.Unmount(at, unix.UMOUNT_NOFOLLOW)
+	}
 	if errors.Is(err, unix.EBUSY) {
 		p := &lifeboat.Problem{
 			What: fmt.Sprintf("%s is in use and was not unmounted", at),

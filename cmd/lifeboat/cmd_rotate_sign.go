@@ -67,17 +67,26 @@ func (a *app) rotateSign(ctx context.Context, names []string, f signFlags) error
 		return err
 	}
 	defer cat.Close()
-	var stored []custody.Entry
+	stored := []custody.Entry{}
+	var refused error
 	for _, name := range names {
 		e, err := a.signStep(ctx, cat, name, f)
 		if err != nil {
-			return err
+			refused = err
+			break
 		}
 		stored = append(stored, e)
 	}
+	if refused != nil && len(stored) > 0 {
+		p := problemOf(refused)
+		p.Safe = fmt.Sprintf("what was signed before it is recorded, up to entry %d; of this step nothing is", stored[len(stored)-1].Sequence)
+		refused = &p
+	}
 	if a.json {
-		a.printJSON(stored)
-		return nil
+		if len(stored) > 0 {
+			a.printJSON(stored)
+		}
+		return refused
 	}
 	for _, e := range stored {
 		what := "the clock is right, at " + stamp(e.RecordedAt)
@@ -90,6 +99,9 @@ func (a *app) rotateSign(ctx context.Context, names []string, f signFlags) error
 			what = "drive " + e.Item.Label
 		}
 		a.print("signed by %s: %s: %s (entry %d)\n", e.Signer, shortID(e.Step), what, e.Sequence)
+	}
+	if refused != nil {
+		return refused
 	}
 	if j, err := a.decide(ctx, cat); err == nil && j.rotates() {
 		a.note("%s", j.headline())

@@ -215,8 +215,10 @@ func placedElsewhere(j exportJob, m rotation.PlacedMachine, placed rotation.Plac
 	why := ""
 	for _, id := range away {
 		missing = append(missing, label(id))
-		i := slices.IndexFunc(drives, func(d *setDrive) bool { return d.label == label(id) })
-		why = problemOf(drives[i].away).What
+		why = "another drive of that label is attached"
+		if i := slices.IndexFunc(drives, func(d *setDrive) bool { return d.label == label(id) }); i >= 0 && drives[i].away != nil {
+			why = problemOf(drives[i].away).What
+		}
 	}
 	for _, id := range m.DriveIDs() {
 		all = append(all, label(id))

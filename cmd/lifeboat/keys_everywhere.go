@@ -200,9 +200,20 @@ func (a *app) openEvery(ctx context.Context, cat *catalog.Catalog, mode imagesto
 	for _, f := range found {
 		times[f.Drive.ID]++
 	}
+	aside := custody.List{}
+	if entries, err := cat.Ledger(ctx); err == nil && mode != imagestore.Read {
+		aside = custody.Replay(entries)
+	}
 	for _, f := range found {
 		if !f.Usable() || f.Drive.SiteID != site.Site.ID {
 			continue
+		}
+		// A drive that is set aside is read only: the change waits for its release.
+		if kept, ok := aside.Of(f.Drive.ID); ok {
+			if err := setAside(kept); err != nil {
+				refused[f.Drive.ID] = problemOf(err).What
+				continue
+			}
 		}
 		if times[f.Drive.ID] > 1 {
 			refused[f.Drive.ID] = "it is attached twice: one is a copy of the other"

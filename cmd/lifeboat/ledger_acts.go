@@ -24,7 +24,7 @@ func (a *app) inUse(ctx context.Context, cat *catalog.Catalog, d *openedDrive) e
 	if err := a.noticed(ctx, cat, item(drive)); err != nil {
 		if errors.Is(err, custody.ErrBroken) {
 			a.warnOfLedger(err)
-			return nil
+			return a.inUseByItself(ctx, d)
 		}
 		p := problemOf(err)
 		a.warn("whether %s is in use is not known: %s (%s)", d.name(), p.What, p.Next)
@@ -36,6 +36,18 @@ func (a *app) inUse(ctx context.Context, cat *catalog.Catalog, d *openedDrive) e
 	}
 	list := custody.Replay(entries)
 	kept, _ := list.Of(drive.ID)
+	return setAside(kept)
+}
+
+// inUseByItself asks the ledger that the drive carries, where this computer's does
+// not hold. What neither can say keeps nobody from exporting.
+func (a *app) inUseByItself(ctx context.Context, d *openedDrive) error {
+	entries, err := a.ledgerOn(ctx, d)
+	if err != nil {
+		return nil
+	}
+	list := custody.Replay(entries)
+	kept, _ := list.Of(d.store.Drive().ID)
 	return setAside(kept)
 }
 
