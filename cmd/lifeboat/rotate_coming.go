@@ -12,7 +12,7 @@ import (
 // are in the order of their days, and on one day in the order of the checklist.
 // What is overdue is to be done today.
 func (j judgement) coming(days int) (steps []rotation.Step) {
-	shelf, now, d := j.shelf, j.now, j.decision
+	shelf, d := j.shelf, j.decision
 	last := d.Day.AddDays(days)
 	for {
 		for _, s := range d.Steps {
@@ -31,7 +31,7 @@ func (j judgement) coming(days int) (steps []rotation.Step) {
 			end = j.policy.Calendar.EndOf(d.Day)
 		}
 		// The next turn begins with the day after, and has its first export.
-		now = end.Add(12 * time.Hour)
+		now := end.Add(12 * time.Hour)
 		if last.Before(j.policy.Calendar.Day(now)) {
 			slices.SortStableFunc(steps, func(x, y rotation.Step) int { return x.Due.Compare(y.Due) })
 			return steps
