@@ -1,6 +1,7 @@
 package blockdev
 
 import (
+	"cmp"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -124,7 +125,7 @@ func parseHealth(data []byte) Health {
 	case s.Status == nil:
 		h.Why = "the disk, or the box it is in, does not tell"
 		if len(s.Smartctl.Messages) > 0 {
-			h.Why = printable(s.Smartctl.Messages[0].String)
+			h.Why = cmp.Or(printable(s.Smartctl.Messages[0].String), h.Why)
 		}
 	case !s.Status.Passed:
 		h.Verdict, h.Why = HealthFailing, "the disk says that it is about to fail"
