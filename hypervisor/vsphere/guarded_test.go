@@ -104,7 +104,7 @@ func TestAnExportSaysThatItLives(t *testing.T) {
 	l := newLab(t, vcenter.Options{})
 	l.web01(t, nil)
 	still := l.freeze(t, hypervisor.FreezeOptions{DriveID: "a"})
-	for deadline := time.Now().Add(20 * time.Second); claimed(t, l).beats < 3; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(bootCeiling); claimed(t, l).beats < 3; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it was heard of %d times", claimed(t, l).beats)
 		}
