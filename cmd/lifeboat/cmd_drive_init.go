@@ -55,7 +55,7 @@ func (a *app) driveInit(ctx context.Context, path string, f driveInitFlags) erro
 			return err
 		}
 	}
-	n, err := a.newDrive(ctx, f.label)
+	n, err := a.newDrive(ctx, f.label, path)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ type newDrive struct {
 	changes []catalog.KeyChange
 }
 
-func (a *app) newDrive(ctx context.Context, label string) (*newDrive, error) {
+func (a *app) newDrive(ctx context.Context, label, path string) (*newDrive, error) {
 	site, err := a.loadSite()
 	if err != nil {
 		return nil, err
@@ -123,7 +123,7 @@ func (a *app) newDrive(ctx context.Context, label string) (*newDrive, error) {
 	if err := a.mayMakeDrive(ctx, site); err != nil {
 		return nil, err
 	}
-	if err := a.labelIsFree(ctx, site, label); err != nil {
+	if err := a.labelIsFree(ctx, site, label, path); err != nil {
 		return nil, err
 	}
 	slots, changes, err := a.slotsOfNewDrive(ctx, id, secret)

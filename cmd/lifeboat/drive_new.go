@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 
 	"lifeboat"
@@ -34,8 +35,9 @@ func (a *app) driveSecret(site siteSecrets) (imagestore.Secret, error) {
 }
 
 // labelIsFree refuses a label that another drive of the site in sight has, and says when one
-// that is away has it: two stickers that say the same get mixed up.
-func (a *app) labelIsFree(ctx context.Context, site *siteFile, label string) error {
+// that is away has it: two stickers that say the same get mixed up. A drive at path is not
+// another one: that path is a drive already, which Init says.
+func (a *app) labelIsFree(ctx context.Context, site *siteFile, label, path string) error {
 	found, err := a.attachedDrives(ctx)
 	if err != nil {
 		return err
@@ -44,7 +46,7 @@ func (a *app) labelIsFree(ctx context.Context, site *siteFile, label string) err
 		return d.Label == label && (d.SiteID == "" || d.SiteID == site.Site.ID)
 	}
 	for _, f := range found {
-		if sameSticker(f.Drive) {
+		if sameSticker(f.Drive) && !sameFolder(f.Path, path) {
 			return &lifeboat.Problem{
 				What: fmt.Sprintf("the label %s is taken: drive %s (%s) is attached at %s", label, label, short(f.Drive.ID), f.Path),
 				Safe: "nothing was written",
@@ -62,6 +64,15 @@ func (a *app) labelIsFree(ctx context.Context, site *siteFile, label string) err
 		}
 	}
 	return nil
+}
+
+func sameFolder(one, other string) bool {
+	a, err := os.Stat(one)
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(other)
+	return err == nil && os.SameFile(a, b)
 }
 
 // rememberDrive writes a new drive into the catalogue, so that it is known when
