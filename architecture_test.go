@@ -16,6 +16,7 @@ const module = "lifeboat"
 var floors = map[string]int{
 	"cmd/lifeboat":          4,
 	"rotation":              2,
+	"runbook":               2,
 	"imagestore":            1,
 	"catalog":               1,
 	"blockdev":              1,

@@ -1,0 +1,278 @@
+// Package runbook is recovery written down: it reads runbooks, says what would go
+// wrong with one today, resolves it into a plan, executes the plan step by step,
+// and keeps what was measured.
+//
+// It decides and keeps order. It never touches a machine, a drive or a network
+// itself: a [World] does, which the program's roof implements and tests play. A
+// drill and a recovery take the same way through it.
+package runbook
+
+import "time"
+
+// Version is the version of the files that this program writes. It reads every one
+// up to it.
+const Version = 1
+
+// Book is a runbook as its file says it, without what follows from other things.
+type Book struct {
+	Version int
+	// Name is what commands call it: lower-case letters, digits and '-'.
+	Name string
+	// Purpose is a sentence for people, and Contacts whom they call.
+	Purpose  string
+	Contacts []Contact
+	// Period is how often a drill has to pass; zero means [DefaultPeriod].
+	Period     time.Duration
+	Objectives Objectives
+	// Tiers are the objectives of single tiers, by their numbers.
+	Tiers     map[int]Objectives
+	LeadTimes []LeadTime
+	Hosts     []HostRule
+	Networks  []NetworkRule
+	Groups    []Group
+	Machines  []Machine
+	Steps     []Step
+
+	// Text is the file as it was read.
+	Text []byte
+}
+
+// DefaultPeriod is a quarter: drills that nobody repeats prove little.
+const DefaultPeriod = 92 * 24 * time.Hour
+
+// Contact is somebody to call. It is no part of the meaning.
+type Contact struct{ Name, Role, Phone string }
+
+// Objectives are what the company promised itself; zero: nothing.
+type Objectives struct {
+	// RTO is how long until a machine serves, RPO how old its data may be.
+	RTO, RPO time.Duration
+}
+
+// LeadTime is time that passes before anybody can begin: travel, a rental. It is
+// declared, never measured.
+type LeadTime struct {
+	Name string
+	Time time.Duration
+}
+
+// HostRule says what may run on a host. Name is one of the site's hosts; "*" is any
+// host, such as the one that a recovery runs on.
+type HostRule struct {
+	Name string
+	Line int
+	// Tiers and Machines may run there; both empty: all.
+	Tiers    []int
+	Machines []string
+	// MemoryBytes and CPUs are at most used there; zero: what the host has, less
+	// what it needs for itself. Boots is how many machines start at the same time.
+	MemoryBytes int64
+	CPUs, Boots int
+}
+
+// NetworkRule says where the cards of the source's networks lead.
+type NetworkRule struct {
+	Name string
+	Line int
+	// Sources are the names of the networks at the source. Empty: Name itself.
+	Sources []string
+	// CIDR is the network's own, for machines whose addresses nobody knows.
+	CIDR string
+	// Recover is where it leads in a recovery. In a drill it is always isolated.
+	Recover Cable
+	// Forwards lead in, in a recovery on a NAT: [ADDRESS:]HOSTPORT:MACHINE:PORT.
+	Forwards []Forward
+	// VPN is the UDP port that staff reach a NAT's network by; 0: none.
+	VPN int
+	// Names are answered by the DNS of a NAT or a drill beside those of the
+	// machines: a name and an address.
+	Names map[string]string
+}
+
+// CableKind is where a network leads in a recovery.
+type CableKind string
+
+// The kinds: a private network behind this host's address; a bridge of the host; a
+// network that the host knows by name; a network that only the machines see; none.
+const (
+	CableNAT      CableKind = "nat"
+	CableBridge   CableKind = "bridge"
+	CableNetwork  CableKind = "network"
+	CableIsolated CableKind = "isolated"
+	CableNone     CableKind = "none"
+)
+
+// Cable is where a network leads. An empty Kind lets the plan choose: NAT on a host
+// with a single uplink.
+type Cable struct {
+	Kind CableKind
+	Name string
+}
+
+// Forward is a port of the recovery's host that leads to a machine. An empty
+// Address is the loopback: nothing listens publicly unless the runbook says so.
+type Forward struct {
+	Address  string
+	HostPort int
+	Machine  string
+	Port     int
+}
+
+// Group are machines that belong together: they come back from one export run.
+type Group struct {
+	Name     string
+	Line     int
+	Machines []string
+	// SkewAllowed lets each come from its own newest run.
+	SkewAllowed bool
+}
+
+// PointChoice is which restore point a machine comes back from.
+type PointChoice string
+
+// The choices; anything else is a date or a moment (2006-01-02, RFC 3339): the
+// newest point that is not after it.
+const (
+	PointLatest   PointChoice = "latest"
+	PointVerified PointChoice = "latest-verified"
+)
+
+// Machine is one server of the runbook.
+type Machine struct {
+	Name string
+	Line int
+	// ID, if given, is Lifeboat's own id, for names that two machines had.
+	ID    string
+	Point PointChoice
+	Tier  int
+	// After are the machines whose checks pass before this one starts.
+	After []string
+	// Host is the only host that it may run on, if given.
+	Host string
+	// MemoryBytes and CPUs replace those that it had, if not zero.
+	MemoryBytes int64
+	CPUs        int
+	// Address, by network name, is for a machine whose addresses nobody knows.
+	Addresses  map[string]string
+	Objectives Objectives
+	Checks     []Check
+	OnFailure  OnFailure
+	// Settle moves it to local disk in a recovery after its checks passed.
+	Settle bool
+}
+
+// OnFailure is what happens when a check of a machine, or a step, fails for good.
+type OnFailure string
+
+// The ways on: the runbook stops where what needs it would begin; it goes on
+// without; the machine comes back from an older point; it is built with another
+// kind of disk controller.
+const (
+	FailStop       OnFailure = "stop"
+	FailContinue   OnFailure = "continue"
+	FailOlderPoint OnFailure = "older-point"
+	FailOtherBus   OnFailure = "other-bus"
+)
+
+// CheckKind is how a service is asked.
+type CheckKind string
+
+// The kinds of checks.
+const (
+	CheckTCP     CheckKind = "tcp"
+	CheckHTTP    CheckKind = "http"
+	CheckHTTPS   CheckKind = "https"
+	CheckDNS     CheckKind = "dns"
+	CheckPing    CheckKind = "ping"
+	CheckAgent   CheckKind = "agent"   // the guest agent answers
+	CheckConsole CheckKind = "console" // the serial line printed a text
+	CheckCommand CheckKind = "command" // on the control side
+	CheckGuest   CheckKind = "guest"   // a command in the guest, through the agent
+)
+
+// Check asks one service of one machine.
+type Check struct {
+	Kind CheckKind
+	Line int
+	// Port is for tcp, http, https and dns; 0: the usual one.
+	Port int
+	// Path, Status and Body are for http: the status that is wanted (0: 200) and a
+	// text that the body has.
+	Path   string
+	Status int
+	Body   string
+	// HostName is the name that is asked for (http, https), or looked up (dns).
+	HostName string
+	// Text is what the console has to print.
+	Text string
+	// Command and its arguments; never through a shell that nobody asked for.
+	Command []string
+	// Within bounds it, tries and pauses included (zero: [DefaultWithin]). Each try
+	// has Timeout, and has to pass Passes times in a row (0: once), so that a
+	// service that flaps is not taken for one that serves.
+	Within, Timeout time.Duration
+	Passes          int
+}
+
+// DefaultWithin is what a check may take that says nothing of it.
+const DefaultWithin = 5 * time.Minute
+
+// StepKind is what a step does.
+type StepKind string
+
+// The kinds of steps.
+const (
+	StepBoot     StepKind = "boot"
+	StepCheck    StepKind = "check" // waits until a machine's checks pass
+	StepRun      StepKind = "run"
+	StepGuest    StepKind = "guest"
+	StepConfirm  StepKind = "confirm"
+	StepMessage  StepKind = "message"
+	StepPause    StepKind = "pause"
+	StepSettle   StepKind = "settle"
+	StepConnect  StepKind = "connect"
+	StepShutdown StepKind = "shutdown"
+)
+
+// When says in which mode a step is done.
+type When string
+
+// In both (the empty word), in a drill or in a recovery only.
+const (
+	WhenAlways  When = ""
+	WhenDrill   When = "drill"
+	WhenRecover When = "recover"
+)
+
+// Step is one step as the file says it.
+type Step struct {
+	// ID names it for after:, --skip and --from-step. A step without one is called
+	// by its kind and what it is about: boot-db.
+	ID   string
+	Line int
+	Kind StepKind
+	// Machines are those that it is about: one boot step may start several.
+	Machines []string
+	// Tier stands for all machines of a tier, in place of Machines.
+	Tier  int
+	After []string
+	When  When
+	// Text is what a person reads: of a message or a confirm. Who has to say yes.
+	Text, Who string
+	// Checks are those of a check step that brings its own.
+	Checks []Check
+	// Command, Env and Limit are for run and guest; Limit is for confirm and pause
+	// too.
+	Command []string
+	Env     map[string]string
+	Limit   time.Duration
+	// Essential: if it fails, OnFailure counts; else it is told and the rest goes on.
+	Essential bool
+	OnFailure OnFailure
+	Retries   int
+	// Done is a probe that exits with 0 when the step's work is done already;
+	// RepeatSafe says that doing it twice does no harm. Without either, one that was
+	// begun and not finished waits for a person.
+	Done       []string
+	RepeatSafe bool
+}
