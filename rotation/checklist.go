@@ -3,6 +3,7 @@ package rotation
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -226,13 +227,54 @@ func (c *checklist) ejected(d *ShelfDrive) bool {
 	return c.fresh(d, day) && !day.AddDays(staleAfter).Before(c.j.day)
 }
 
+// leftOut names the machines whose newest point on the set of a drive is older than
+// what makes that drive's export a fresh one: the step is done, and they go out as
+// they were. Empty while nothing fresh is on it.
+func (c *checklist) leftOut(d *ShelfDrive) string {
+	if !c.isDone(StepExport, d) {
+		return ""
+	}
+	least := c.j.p.Calendar.WorkdayBefore(c.j.p.Calendar.Day(lastCommit(d)))
+	var older []string
+	for _, m := range c.j.s.Machines {
+		if !m.Retired && c.j.p.Calendar.Day(c.newestOf(m.ID)).Before(least) {
+			older = append(older, m.Name)
+		}
+	}
+	if len(older) == 0 {
+		return ""
+	}
+	slices.Sort(older)
+	shown := strings.Join(older[:min(3, len(older))], ", ")
+	if len(older) > 3 {
+		shown += fmt.Sprintf(" and %d more", len(older)-3)
+	}
+	return "; older than that on this set: " + shown
+}
+
+// newestOf is when the newest point of a machine on the outgoing set was made.
+func (c *checklist) newestOf(machineID string) (at time.Time) {
+	for _, d := range c.j.sets[c.t.out].drives {
+		for _, p := range d.Points {
+			switch {
+			case p.MachineID != machineID:
+			case p.Copied:
+				at = later(at, p.TakenAt)
+			default:
+				at = later(at, p.CommittedAt)
+			}
+		}
+	}
+	return at
+}
+
 // why says what a step is for.
 func (c *checklist) why(kind StepKind, d *ShelfDrive) string {
 	switch kind {
 	case StepAttach:
 		return fmt.Sprintf("set %s leaves the house on %s", c.j.sets[c.t.out].Name, c.t.period.swap)
 	case StepExport:
-		return "so that the newest state of all machines goes out"
+		return "so that the newest state of all machines goes out" + c.leftOut(d)
 	case StepVerify:
 		if d.VerifiedAt.IsZero() {
 			return "nobody has read all of it yet"

@@ -151,15 +151,23 @@ type placing struct {
 
 func (pl *placer) addDrives(p Placing) {
 	for _, label := range p.Set.Drives {
-		var d *placedDrive
-		i := slices.IndexFunc(p.Drives, func(d ShelfDrive) bool { return d.Label == label })
-		if i < 0 {
-			d = &placedDrive{PlacedDrive: PlacedDrive{Label: label, Unusable: "no such drive was made yet"}}
-		} else {
-			d = newPlacedDrive(p.Drives[i], p.Reserve)
-		}
-		pl.drives = append(pl.drives, d)
+		pl.drives = append(pl.drives, placedOf(label, p))
 	}
+}
+
+// placedOf is the drive of a label: of several, such as a lost one and the one that
+// was made in its place, the first that can be used.
+func placedOf(label string, p Placing) *placedDrive {
+	found := &placedDrive{PlacedDrive: PlacedDrive{Label: label, Unusable: "no such drive was made yet"}}
+	for _, s := range p.Drives {
+		if s.Label != label {
+			continue
+		}
+		if found = newPlacedDrive(s, p.Reserve); found.Unusable == "" {
+			break
+		}
+	}
+	return found
 }
 
 func newPlacedDrive(s ShelfDrive, least int64) *placedDrive {

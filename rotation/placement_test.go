@@ -126,6 +126,16 @@ func drawPlacing(t *rapid.T) rotation.Placing {
 	return p
 }
 
+func TestADriveInPlaceOfALostOneTakesItsLabel(t *testing.T) {
+	lost, made := shelfDrive("A1", 2*tb, 2*tb), shelfDrive("A1", 2*tb, 2*tb)
+	lost.ID, lost.Place.State = "id-lost", custody.Lost
+	p := rotation.Place(rotation.Placing{Set: rotation.Set{Name: "A", Drives: []string{"A1"}}, Drives: []rotation.ShelfDrive{lost, made},
+		Machines: []rotation.ShelfMachine{shelfMachine("db", tb/4)}})
+	if len(p.Refused()) > 0 || len(p.Drives) != 1 || p.Drives[0].DriveID != made.ID || p.Drives[0].Unusable != "" {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestAPlacementKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawPlacing(t)

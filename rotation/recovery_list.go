@@ -2,6 +2,7 @@ package rotation
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math/bits"
 	"slices"
@@ -234,19 +235,53 @@ func (r *recovery) chooseInstant() {
 		if run == "" || !r.allHave(run) {
 			continue
 		}
+		if older := r.setBack(runs[run]); older != "" {
+			r.list.Mixed = fmt.Sprintf("the newest run that has all of these machines is of %s, more than a week before what there is of %s: the newest point of each is taken, and they are not of one instant",
+				r.policy.Calendar.Day(runs[run]), older)
+			break
+		}
 		r.list.RunID, r.list.TakenAt = run, runs[run]
 		for _, n := range r.machines {
 			n.ways = slices.DeleteFunc(n.ways, func(w way) bool { return w.run != run })
 		}
 		break
 	}
-	if len(r.machines) > 0 && r.list.RunID == "" {
+	if len(r.machines) > 0 && r.list.RunID == "" && r.list.Mixed == "" {
 		r.list.Mixed = "no run has a complete point of each of these machines: the newest point of each is taken, and they are not of one instant"
 	}
 	for _, n := range r.machines {
 		last := slices.MaxFunc(n.ways, func(a, b way) int { return a.takenAt.Compare(b.takenAt) }).takenAt
 		n.ways = slices.DeleteFunc(n.ways, func(w way) bool { return !w.takenAt.Equal(last) })
+		n.ways = r.soundest(n.ways)
 	}
+}
+
+// tooFarBack is how much newer data nobody gives up for one instant of all machines.
+const tooFarBack = 7 * 24 * time.Hour
+
+// setBack names a machine that would lose too much if all were taken from a moment,
+// or is empty.
+func (r *recovery) setBack(to time.Time) string {
+	for _, n := range r.machines {
+		for _, w := range n.ways {
+			if w.takenAt.Sub(to) > tooFarBack {
+				return n.machine.Name
+			}
+		}
+	}
+	return ""
+}
+
+// soundest are the ways, all of one moment, that avoid drives with damage; all of
+// them where none does.
+func (r *recovery) soundest(ways []way) []way {
+	damaged := func(w way) bool {
+		return slices.ContainsFunc(w.drives, func(i int) bool { return r.drives[i].Damage != "" })
+	}
+	if !slices.ContainsFunc(ways, func(w way) bool { return !damaged(w) }) {
+		return ways
+	}
+	return slices.DeleteFunc(ways, damaged)
 }
 
 func (r *recovery) allHave(run string) bool {

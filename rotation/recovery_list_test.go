@@ -42,24 +42,29 @@ func TestTheRecoveryListIsTheSmallestOfOneInstant(t *testing.T) {
 	attached.Attached = true
 	suspect := onShelf("S", custody.Onsite, "office", "4:db", "4:web")
 	suspect.Suspect = "rolled back"
+	damaged := onShelf("A", custody.Onsite, "office", "3:db", "3:web")
+	damaged.Damage = "3 blocks"
 	for name, c := range map[string]struct {
 		drives []rotation.ShelfDrive
 		asked  []string
 		want   string
 	}{
-		"one drive has all":               {[]rotation.ShelfDrive{onShelf("A", custody.Onsite, "office", "3:db", "3:web"), onShelf("B", custody.Offsite, "bank", "2:db", "2:web")}, nil, "run 3: A (db, web)"},
-		"the newest run that is complete": {[]rotation.ShelfDrive{onShelf("A", custody.Onsite, "office", "2:db", "2:web"), onShelf("B", custody.Offsite, "bank", "3:db")}, nil, "run 2: A (db, web)"},
-		"only what is asked for":          {[]rotation.ShelfDrive{onShelf("A", custody.Onsite, "office", "2:db", "2:web"), onShelf("B", custody.Offsite, "bank", "3:db")}, []string{"id-db"}, "run 3: B (db)"},
-		"a set":                           {[]rotation.ShelfDrive{onShelf("A", custody.Onsite, "office", "3:db"), attached}, nil, "run 3: C (web) A (db)"},
-		"fewer before nearer":             {[]rotation.ShelfDrive{onShelf("A", custody.Onsite, "office", "3:db"), attached, onShelf("B", custody.Offsite, "bank", "3:db", "3:web")}, nil, "run 3: B (db, web)"},
-		"of two the nearer":               {[]rotation.ShelfDrive{onShelf("B", custody.Offsite, "home", "3:db", "3:web"), onShelf("A", custody.Offsite, "bank", "3:db", "3:web"), onShelf("X", custody.Courier, "", "3:db", "3:web")}, nil, "run 3: A (db, web)"},
-		"parts":                           {[]rotation.ShelfDrive{onShelf("A1", custody.Offsite, "bank", "3:db:1/2", "3:web"), onShelf("A2", custody.Offsite, "bank", "3:db:2/1")}, nil, "run 3: A1 (db (some of its disks), web) A2 (db (some of its disks))"},
-		"a part that was never committed": {[]rotation.ShelfDrive{onShelf("A1", custody.Onsite, "", "3:db:1/2", "2:db", "2:web", "3:web"), onShelf("A2", custody.Onsite, "")}, nil, "run 2: A1 (db, web)"},
-		"a part that was copied":          {[]rotation.ShelfDrive{onShelf("A1", custody.Lost, "", "3:db:1/2", "3:web"), onShelf("A2", custody.Onsite, "", "3:db:2/1"), onShelf("B", custody.Onsite, "", "3:db:1/2", "3:web")}, nil, "run 3: A2 (db (some of its disks)) B (db (some of its disks), web)"},
-		"what does not count":             {[]rotation.ShelfDrive{suspect, onShelf("L", custody.Lost, "", "4:db", "4:web"), onShelf("Q", custody.Quarantined, "", "4:db"), onShelf("A", custody.Offsite, "bank", "1:db", "1:web")}, nil, "run 1: A (db, web)"},
-		"no run has all":                  {[]rotation.ShelfDrive{onShelf("A", custody.Offsite, "bank", "1:db", "3:web"), onShelf("B", custody.Offsite, "bank", "2:db")}, nil, "mixed: A (web) B (db)"},
-		"none of one":                     {[]rotation.ShelfDrive{onShelf("A", custody.Offsite, "bank", "1:db")}, nil, "run 1: A (db) missing web: it has no restore point on any drive"},
-		"nothing":                         {nil, []string{"id-db"}, "run : missing db: it has no restore point on any drive"},
+		"one drive has all":                {[]rotation.ShelfDrive{onShelf("A", custody.Onsite, "office", "3:db", "3:web"), onShelf("B", custody.Offsite, "bank", "2:db", "2:web")}, nil, "run 3: A (db, web)"},
+		"the newest run that is complete":  {[]rotation.ShelfDrive{onShelf("A", custody.Onsite, "office", "2:db", "2:web"), onShelf("B", custody.Offsite, "bank", "3:db")}, nil, "run 2: A (db, web)"},
+		"only what is asked for":           {[]rotation.ShelfDrive{onShelf("A", custody.Onsite, "office", "2:db", "2:web"), onShelf("B", custody.Offsite, "bank", "3:db")}, []string{"id-db"}, "run 3: B (db)"},
+		"a set":                            {[]rotation.ShelfDrive{onShelf("A", custody.Onsite, "office", "3:db"), attached}, nil, "run 3: C (web) A (db)"},
+		"fewer before nearer":              {[]rotation.ShelfDrive{onShelf("A", custody.Onsite, "office", "3:db"), attached, onShelf("B", custody.Offsite, "bank", "3:db", "3:web")}, nil, "run 3: B (db, web)"},
+		"of two the nearer":                {[]rotation.ShelfDrive{onShelf("B", custody.Offsite, "home", "3:db", "3:web"), onShelf("A", custody.Offsite, "bank", "3:db", "3:web"), onShelf("X", custody.Courier, "", "3:db", "3:web")}, nil, "run 3: A (db, web)"},
+		"parts":                            {[]rotation.ShelfDrive{onShelf("A1", custody.Offsite, "bank", "3:db:1/2", "3:web"), onShelf("A2", custody.Offsite, "bank", "3:db:2/1")}, nil, "run 3: A1 (db (some of its disks), web) A2 (db (some of its disks))"},
+		"a part that was never committed":  {[]rotation.ShelfDrive{onShelf("A1", custody.Onsite, "", "3:db:1/2", "2:db", "2:web", "3:web"), onShelf("A2", custody.Onsite, "")}, nil, "run 2: A1 (db, web)"},
+		"a part that was copied":           {[]rotation.ShelfDrive{onShelf("A1", custody.Lost, "", "3:db:1/2", "3:web"), onShelf("A2", custody.Onsite, "", "3:db:2/1"), onShelf("B", custody.Onsite, "", "3:db:1/2", "3:web")}, nil, "run 3: A2 (db (some of its disks)) B (db (some of its disks), web)"},
+		"what does not count":              {[]rotation.ShelfDrive{suspect, onShelf("L", custody.Lost, "", "4:db", "4:web"), onShelf("Q", custody.Quarantined, "", "4:db"), onShelf("A", custody.Offsite, "bank", "1:db", "1:web")}, nil, "run 1: A (db, web)"},
+		"no run has all":                   {[]rotation.ShelfDrive{onShelf("A", custody.Offsite, "bank", "1:db", "3:web"), onShelf("B", custody.Offsite, "bank", "2:db")}, nil, "mixed: A (web) B (db)"},
+		"one that stopped long ago":        {[]rotation.ShelfDrive{onShelf("A", custody.Onsite, "office", "1:db", "1:web", "9:db")}, nil, "mixed: A (db, web)"},
+		"a damaged drive where another is": {[]rotation.ShelfDrive{damaged, onShelf("B", custody.Offsite, "bank", "3:db", "3:web")}, nil, "run 3: B (db, web)"},
+		"only a damaged drive":             {[]rotation.ShelfDrive{damaged, onShelf("B", custody.Offsite, "bank", "1:db", "1:web")}, nil, "run 3: A (db, web)"},
+		"none of one":                      {[]rotation.ShelfDrive{onShelf("A", custody.Offsite, "bank", "1:db")}, nil, "run 1: A (db) missing web: it has no restore point on any drive"},
+		"nothing":                          {nil, []string{"id-db"}, "run : missing db: it has no restore point on any drive"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := rotation.Shelf{Drives: c.drives, Machines: []rotation.ShelfMachine{shelfMachine("web", 1), shelfMachine("db", 1)}}
