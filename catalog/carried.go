@@ -21,6 +21,7 @@ var carried = []carriedTable{
 		trouble = iif(coalesce(applied_at, excluded.applied_at) IS NULL, trouble, '')`},
 	{name: "key_slots", driveColumn: "drive_id"},
 	{name: "ledger_forks"},
+	{name: "drills", conflict: laterDrill},
 }
 
 // excluded are the tables that no drive carries, each with its reason. A table is

@@ -48,6 +48,7 @@ func lived(t *testing.T) *catalog.Catalog {
 	must(t, cat.SetDriveDocuments(ctx, "d1", map[string]string{"firewall": "h"}))
 	_, err := cat.RecordFork(ctx, catalog.Fork{Head: "ff", Sequence: 3, DriveID: "d2", FirstDiffers: 2, FoundAt: noon, Text: "{}\n"})
 	must(t, err)
+	must(t, cat.RecordDrill(ctx, someDrill("e1", noon, `{"run":"e1"}`)))
 	return cat
 }
 

@@ -36,7 +36,7 @@ var (
 	kinds  = []Kind{KindDrive, KindSheet, KindSecret}
 	acts   = []Act{ActMade, ActMoved, ActExported, ActReadBack, ActVerified, ActProven, ActFault, ActEjected, ActAttached,
 		ActSigned, ActRevoked, ActPrinted, ActForgot, ActKeys, ActQuarantined, ActReleased, ActLost, ActFound, ActRetired,
-		ActDestroyed, ActDocument, ActJoined}
+		ActDestroyed, ActDocument, ActJoined, ActDrilled, ActRecovered}
 )
 
 // Check says what an entry may not say, apart from its place in a chain. The

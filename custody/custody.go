@@ -89,6 +89,8 @@ const (
 	ActDestroyed   Act = "destroyed" // its key wraps were destroyed
 	ActDocument    Act = "document"  // a document was attached
 	ActJoined      Act = "joined"    // a control machine joined the site
+	ActDrilled     Act = "drilled"   // a runbook was rehearsed; the facts seal its record
+	ActRecovered   Act = "recovered" // a runbook was executed in earnest; so do these
 )
 
 // Entry is one line of the ledger.

@@ -24,6 +24,8 @@ type Plan struct {
 	Groups   []PlannedGroup   `json:"groups,omitempty"`
 	Steps    []PlannedStep    `json:"steps"`
 	Findings []Finding        `json:"findings,omitempty"`
+	// Objectives are those of the runbook as a whole.
+	Objectives Objectives `json:"objectives,omitzero"`
 	// Estimate is until the last check, from past drills; zero: none is known. Known
 	// says how many machines it knows the past of.
 	Estimate time.Duration `json:"estimate,omitempty"`

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"lifeboat/catalog"
+	"lifeboat/custody"
+	"lifeboat/runbook"
+)
+
+// The files of a run by a runbook, in its folder.
+const (
+	recordFile   = "record.json"
+	reportFile   = "report.html"
+	evidenceDir  = "evidence"
+	evidenceMost = 16 << 20 // bytes of one file of evidence: a screenshot of an 8K screen is less
+)
+
+// Facts of the ledger about drills and recoveries.
+const (
+	factRun     = "run"
+	factRecord  = "record"
+	factBook    = "runbook"
+	factOutcome = "outcome"
+	factDrive   = "drive"
+)
+
+// keepRecord keeps what a drill or a recovery leaves: record.json in its folder,
+// word for word what the catalogue has and the ledger seals by its hash, and the
+// report beside it. The record names the hash of each file of evidence from then
+// on. A computer without a site keeps the files alone, which `drill import` brings
+// home. Recording it again, after the run went on, is another entry.
+func (a *app) keepRecord(ctx context.Context, dir string, r *runbook.Record) error {
+	ctx = context.WithoutCancel(ctx)
+	if err := hashEvidence(dir, r); err != nil {
+		return err
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("write the record of run %s: %w", short(r.RunID), err)
+	}
+	if err := writeFile(filepath.Join(dir, recordFile), text, 0o600); err != nil {
+		return err
+	}
+	if cat := a.siteMemory(ctx); cat != nil {
+		return a.rememberRecord(ctx, cat, r, string(text))
+	}
+	return nil
+}
+
+// siteMemory is the catalogue of a computer that has a site, made if it is not
+// there; nil on one without a site, and where it cannot be used, which is said.
+func (a *app) siteMemory(ctx context.Context) *catalog.Catalog {
+	if !a.hasState() {
+		return nil
+	}
+	return a.remembered(ctx)
+}
+
+// rememberRecord puts a record into the catalogue, and its hash into the ledger
+// unless that has it already.
+func (a *app) rememberRecord(ctx context.Context, cat *catalog.Catalog, r *runbook.Record, text string) error {
+	past := r.Past()
+	ended := r.Ended
+	if ended.IsZero() {
+		ended = a.now()
+	}
+	err := cat.RecordDrill(ctx, catalog.Drill{RunID: r.RunID, Mode: string(r.Mode), Book: past.Book, Meaning: past.Meaning, Began: r.Began, Ended: ended,
+		Passed: past.Passed, Partial: r.Partial, DriveID: past.Drive, Record: text})
+	if err != nil {
+		return err
+	}
+	hash := catalog.RecordHash(text)
+	if entries, err := cat.Ledger(ctx); err == nil && sealOf(entries, r.RunID, hash).Entry != 0 {
+		return nil
+	}
+	act := custody.ActDrilled
+	if r.Mode == runbook.Recover {
+		act = custody.ActRecovered
+	}
+	e := custody.Entry{Act: act, HappenedAt: ended, Note: bounded(recordWords(r)), Facts: map[string]string{
+		factRun: r.RunID, factRecord: hash, factBook: bounded(past.Book), factOutcome: string(r.Verdict())}}
+	if len(r.Drives) > 0 {
+		e.Facts[factDrive] = bounded(fmt.Sprintf("%s (%s)", r.Drives[0].Label, short(r.Drives[0].ID)))
+	}
+	a.enter(ctx, cat, e)
+	return nil
+}
+
+// recordWords is a run in a line.
+func recordWords(r *runbook.Record) string {
+	passed := 0
+	for _, m := range r.Machines {
+		if m.Passed {
+			passed++
+		}
+	}
+	text := fmt.Sprintf("%s of runbook %s: %s, %d of %s passed in %s", r.Mode, r.Plan.Book, r.Verdict(), passed, count(len(r.Machines), "machine"), humanDuration(r.RTA))
+	if r.Declared != "" {
+		text += "; declared by " + r.Declared + ": " + r.Reason
+	}
+	return text
+}
+
+// hashEvidence writes into a record what its files of evidence are.
+func hashEvidence(dir string, r *runbook.Record) error {
+	r.Files = map[string]string{}
+	for _, name := range evidenceOf(r) {
+		data, err := readEvidence(dir, name)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoEvidence) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read the evidence of run %s: %w", short(r.RunID), err)
+		}
+		sum := sha256.Sum256(data)
+		r.Files[name] = hex.EncodeToString(sum[:])
+	}
+	return nil
+}
+
+// evidenceOf names the files of evidence of a record, each once.
+func evidenceOf(r *runbook.Record) (names []string) {
+	for _, s := range r.Steps {
+		names = append(names, s.Evidence.Screenshot, s.Evidence.Console)
+	}
+	for _, m := range r.Machines {
+		names = append(names, m.Evidence.Screenshot, m.Evidence.Console)
+	}
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == "" })
+}
+
+// errNoEvidence: a record names something that is no file of evidence of its run.
+var errNoEvidence = errors.New("it is no file of evidence")
+
+// readEvidence reads a file of evidence. A record may come from anywhere: a name
+// leads to plain files of the folder evidence alone.
+func readEvidence(dir, name string) ([]byte, error) {
+	base, ok := strings.CutPrefix(name, evidenceDir+"/")
+	if !ok || !filepath.IsLocal(base) || strings.ContainsAny(base, `/\`) {
+		return nil, fmt.Errorf("%w: %q", errNoEvidence, name)
+	}
+	root, err := os.OpenRoot(filepath.Join(dir, evidenceDir))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	info, err := root.Lstat(base)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > evidenceMost {
+		return nil, fmt.Errorf("%w: %q", errNoEvidence, name)
+	}
+	f, err := root.Open(base)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, evidenceMost))
+}
+
+// sealOf is what the ledger says of a record with a hash: the newest entry about
+// its run.
+func sealOf(entries []custody.Entry, run, hash string) runbook.Seal {
+	seal := runbook.Seal{Hash: hash}
+	var other uint64
+	for _, e := range entries {
+		if e.Act != custody.ActDrilled && e.Act != custody.ActRecovered || e.Facts[factRun] != run {
+			continue
+		}
+		other = e.Sequence
+		if e.Facts[factRecord] == hash {
+			seal.Entry, seal.At, other = e.Sequence, e.RecordedAt, 0
+		}
+	}
+	switch {
+	case seal.Entry == 0 && other == 0:
+		seal.Broken = "the ledger does not know this run"
+	case other != 0:
+		seal.Entry = 0
+		seal.Broken = fmt.Sprintf("entry %d of the ledger seals another record of this run", other)
+	}
+	return seal
+}
+
+// drillSeal compares a drill with its own hash, and with the ledger.
+func drillSeal(entries []custody.Entry, d catalog.Drill) runbook.Seal {
+	if d.Changed() {
+		return runbook.Seal{Hash: catalog.RecordHash(d.Record), Broken: "its text was changed since it was kept"}
+	}
+	return sealOf(entries, d.RunID, d.Hash)
+}
+
+// recordOf reads the record of a drill.
+func recordOf(d catalog.Drill) (*runbook.Record, error) {
+	var r runbook.Record
+	if err := json.Unmarshal([]byte(d.Record), &r); err != nil {
+		return nil, fmt.Errorf("the record of run %s cannot be read: %w", short(d.RunID), err)
+	}
+	if r.RunID != d.RunID {
+		return nil, fmt.Errorf("the record of run %s is of run %s", short(d.RunID), oneLine(short(r.RunID)))
+	}
+	return &r, nil
+}
+
+// pastRuns are the drills and recoveries that are known, oldest first: what plans,
+// readiness and trends go by. A record that was changed counts for nothing, and is
+// said. Without a site they are those of this computer's own runs.
+func (a *app) pastRuns(ctx context.Context) ([]runbook.PastRun, error) {
+	if !a.hasState() {
+		return a.ownPastRuns()
+	}
+	cat := a.knownSite(ctx)
+	if cat == nil {
+		return nil, nil
+	}
+	drills, err := cat.Drills(ctx)
+	if err != nil || len(drills) == 0 {
+		return nil, err
+	}
+	entries, err := cat.Ledger(ctx)
+	if err != nil {
+		a.warnOfLedger(err)
+	}
+	var past []runbook.PastRun
+	for _, d := range drills {
+		seal := drillSeal(entries, d)
+		r, err := recordOf(d)
+		switch {
+		case err != nil:
+			a.warn("%v: it counts for nothing", err)
+		case seal.Broken != "":
+			a.warn("run %s counts for nothing: %s", short(d.RunID), seal.Broken)
+		default:
+			past = append(past, r.Past())
+		}
+	}
+	return past, nil
+}
+
+// ownPastRuns are the runs of a computer without a site, from their folders.
+func (a *app) ownPastRuns() (past []runbook.PastRun, err error) {
+	paths, err := filepath.Glob(filepath.Join(a.runsDir(), "*", recordFile))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range paths {
+		var r runbook.Record
+		data, err := os.ReadFile(path)
+		if err == nil && json.Unmarshal(data, &r) == nil {
+			past = append(past, r.Past())
+		}
+	}
+	slices.SortFunc(past, func(x, y runbook.PastRun) int { return x.Began.Compare(y.Began) })
+	return past, nil
+}
