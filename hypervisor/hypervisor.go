@@ -305,6 +305,9 @@ type Network struct {
 	// Forwards are ports of the loopback of this host that lead into the guest;
 	// for NetworkUser only.
 	Forwards []Forward `json:"forwards,omitempty"`
+	// Unplugged: the cable lies there and is not in. The card has no link from
+	// the guest's first instruction on, until [Linker.Link] plugs it in.
+	Unplugged bool `json:"unplugged,omitempty"`
 }
 
 // NetworkKind is a kind of cable.

@@ -2,10 +2,6 @@ package qemu
 
 import (
 	"context"
-	"errors"
-	"io"
-	"io/fs"
-	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -74,25 +70,8 @@ func (h *Host) listDevices() map[string]bool {
 const serialTail = 64 << 10
 
 // NoRoot reads what the machine printed on its serial line.
-func (h *Host) NoRoot(_ context.Context, machine string) (string, error) {
-	m, err := h.find(machine)
-	if err != nil {
-		return "", err
-	}
-	f, err := os.Open(m.path(serialLogFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err == nil && st.Size() > serialTail {
-		if _, err := f.Seek(-serialTail, io.SeekEnd); err != nil {
-			return "", err
-		}
-	}
-	text, err := io.ReadAll(io.LimitReader(f, serialTail))
+func (h *Host) NoRoot(ctx context.Context, machine string) (string, error) {
+	text, err := h.Printed(ctx, machine, serialTail)
 	return hypervisor.NoRootIn(text), err
 }
 

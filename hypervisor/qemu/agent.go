@@ -26,21 +26,24 @@ type agent struct {
 	lines *bufio.Reader
 }
 
-var errNoAgent = errors.New("no agent answers in the guest")
+var errNoAgent = hypervisor.ErrNoAgent
 
 // dialAgent connects to the agent and makes sure that it answers us, and not
 // somebody before us.
 func dialAgent(ctx context.Context, path string) (*agent, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, agentPatience, errNoAgent)
+	limited, cancel := context.WithTimeoutCause(ctx, agentPatience, errNoAgent)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+	conn, err := (&net.Dialer{}).DialContext(limited, "unix", path)
 	if err != nil {
 		return nil, errNoAgent
 	}
 	a := &agent{conn: conn, lines: bufio.NewReader(conn)}
-	if err := a.sync(ctx); err != nil {
+	if err := a.sync(limited); err != nil {
 		conn.Close()
-		return nil, err
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, errNoAgent // whatever was in the line was no answer of an agent
 	}
 	return a, nil
 }
@@ -86,8 +89,9 @@ func (a *agent) skipTo(delimiter byte) error {
 	}
 }
 
-// agentReplyLimit bounds an answer of a guest.
-const agentReplyLimit = 4 << 20
+// agentReplyLimit bounds an answer of a guest. Its agent keeps up to 16 MiB of
+// what a program prints, and sends it in base64.
+const agentReplyLimit = 24 << 20
 
 // run carries out one command of the agent.
 func (a *agent) run(ctx context.Context, limit time.Duration, command string, arguments args, result any) error {

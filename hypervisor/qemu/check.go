@@ -3,7 +3,6 @@ package qemu
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 
@@ -72,17 +71,12 @@ func checkFirmware() hypervisor.Finding {
 
 func checkMemory() hypervisor.Finding {
 	f := hypervisor.Finding{What: "free memory"}
-	data, err := os.ReadFile("/proc/meminfo")
+	_, free, err := memory()
 	if err != nil {
 		f.Detail = err.Error()
 		return f
 	}
-	for line := range strings.Lines(string(data)) {
-		var kib int64
-		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); n == 1 {
-			f.OK, f.Detail = kib > 512<<10, fmt.Sprintf("%d MiB", kib>>10)
-		}
-	}
+	f.OK, f.Detail = free > 512<<20, fmt.Sprintf("%d MiB", free>>20)
 	return f
 }
 

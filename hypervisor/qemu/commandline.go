@@ -42,6 +42,7 @@ type start struct {
 	direct      func(path string) bool
 	tapScript   string // connects a tap to its bridge, or empty: use QEMU's helper
 	plainCPU    bool   // the machine's processor model is unknown here
+	held        bool   // its processors wait until cables are pulled
 }
 
 // commandLine returns QEMU's arguments. It is a pure function of the definition
@@ -58,6 +59,9 @@ func (m *machine) commandLine(s start) []string {
 	c.add("-m", fmt.Sprintf("%dM", d.MemoryBytes>>20))
 	c.add("-rtc", "base="+map[bool]string{false: "utc", true: "localtime"}[d.ClockLocal])
 	c.add("-no-user-config", "-nodefaults", "-daemonize")
+	if s.held {
+		c.add("-S")
+	}
 	// Relative to the folder that QEMU starts in: it takes a percent sign in
 	// this name for a template.
 	c.add("-D", qemuLogFile)

@@ -215,7 +215,7 @@ func (m *machine) remove() error {
 		return err
 	}
 	// The definition goes first: a machine half removed is no machine.
-	names := []string{definitionFile, runningFile, nvramFile, serialLogFile, qemuLogFile, tpmLogFile}
+	names := []string{definitionFile, runningFile, nvramFile, linksFile, serialLogFile, qemuLogFile, tpmLogFile}
 	for _, n := range m.def.Networks {
 		if n.Kind == hypervisor.NetworkBridge {
 			names = append(names, "plug-"+n.Name)

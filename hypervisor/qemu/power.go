@@ -20,7 +20,11 @@ func (h *Host) PowerOn(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if power, err := m.power(ctx); err != nil || power != hypervisor.PowerOff {
+	power, err := m.power(ctx)
+	if err == nil && power == hypervisor.PowerPaused {
+		return m.finishStart(ctx)
+	}
+	if err != nil || power != hypervisor.PowerOff {
 		return err
 	}
 	lock, err := m.lock(ctx)
@@ -97,6 +101,11 @@ func (m *machine) launch(ctx context.Context, accel Accelerator, note string) er
 	if s.tapScript, err = m.prepareBridges(); err != nil {
 		return err
 	}
+	links, err := m.loadLinks()
+	if err != nil {
+		return err
+	}
+	s.held = m.heldBack(links)
 	if err := m.host.makeSocketDir(s.sockets); err != nil {
 		return err
 	}
@@ -116,7 +125,7 @@ func (m *machine) launch(ctx context.Context, accel Accelerator, note string) er
 		return m.cannotStart(err)
 	}
 	m.sayReplaced(s)
-	return m.unplug(ctx)
+	return m.unplug(ctx, links)
 }
 
 // sayReplaced tells the operator what of the machine's processor this QEMU does
@@ -261,24 +270,6 @@ func (m *machine) takePower(ctx context.Context) error {
 		return fmt.Errorf("take the power from %s: %w", m.name(), err)
 	}
 	return p.wait(ctx)
-}
-
-// unplug pulls the cables that lead nowhere, so that the guest sees no link.
-func (m *machine) unplug(ctx context.Context) error {
-	mon, err := m.monitor(ctx, commandSocket)
-	if err != nil {
-		return m.cannotStart(err)
-	}
-	defer mon.close()
-	for i := range m.def.Machine.NICs {
-		if i < len(m.def.Networks) && m.def.Networks[i].Kind != hypervisor.NetworkNone && m.def.Networks[i].Kind != "" {
-			continue
-		}
-		if err := mon.run(ctx, "set_link", args{"name": fmt.Sprintf("nic%d", i), "up": false}, nil); err != nil {
-			return fmt.Errorf("unplug %s: %w", m.name(), err)
-		}
-	}
-	return nil
 }
 
 // prepareBridges writes the scripts that plug this machine into bridges and

@@ -24,7 +24,7 @@ func TestHost(t *testing.T) {
 			}
 		})
 		return hostsuite.Subject{
-			Host: h, Guest: standIn{h},
+			Host: h, Guest: standIn{h}, Cable: &hypervisor.Network{Kind: hypervisor.NetworkSegment, Name: "suite"},
 			Image: func(t *testing.T, machine, disk string) string {
 				t.Helper()
 				m, err := h.find(machine)
@@ -178,7 +178,7 @@ func filesBeyond(t *testing.T, m *machine) []string {
 	entries, err := os.ReadDir(m.dir)
 	must(t, err)
 	belongs := map[string]bool{definitionFile: true, runningFile: true, lockFile: true, nvramFile: true,
-		serialLogFile: true, qemuLogFile: true}
+		serialLogFile: true, qemuLogFile: true, linksFile: true}
 	for _, file := range m.def.Disks {
 		belongs[file.File] = true
 	}
