@@ -223,10 +223,19 @@ func (a *app) bootedRuns() ([]*bootedRun, error) {
 	return booted, nil
 }
 
-// socketFolder is a short path for sockets: those of Unix end at 107 bytes,
+// socketFolder makes the folder of a run's sockets.
+func socketFolder(run string) (string, error) {
+	dir := socketFolderPath(run)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make a folder for sockets: %w", err)
+	}
+	return dir, nil
+}
+
+// socketFolderPath is a short path for sockets: those of Unix end at 107 bytes,
 // and a state folder may be deep. Root's stands beside /run/lifeboat, not in it:
 // a host may let QEMU's user through to it, and that goes with the run.
-func socketFolder(run string) (string, error) {
+func socketFolderPath(run string) string {
 	base, name := "/run", "lifeboat-disks-"+short(run)
 	if os.Geteuid() != 0 {
 		name = "disks-" + short(run)
@@ -235,9 +244,5 @@ func socketFolder(run string) (string, error) {
 			base = filepath.Join(dir, "lifeboat")
 		}
 	}
-	dir := filepath.Join(base, name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make a folder for sockets: %w", err)
-	}
-	return dir, nil
+	return filepath.Join(base, name)
 }

@@ -32,21 +32,31 @@ func processOf(pid int) (process, error) {
 	return process{PID: pid, Start: start, BootID: strings.TrimSpace(string(boot))}, nil
 }
 
-// startTime is field 22 of /proc/PID/stat, counted after the command's name,
-// which may itself hold spaces and brackets.
+// startTime is field 22 of /proc/PID/stat.
 func startTime(pid int) (string, error) {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	fields, err := statFields(pid)
 	if err != nil {
-		return "", fmt.Errorf("look at process %d: %w", pid, err)
-	}
-	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	if len(fields) < 20 {
-		return "", fmt.Errorf("process %d: its stat file makes no sense", pid)
+		return "", err
 	}
 	if fields[0] == "Z" {
 		return "", fmt.Errorf("process %d has ended", pid)
 	}
 	return fields[19], nil
+}
+
+// statFields are the fields of /proc/PID/stat from the third on, the process's
+// state. They are counted after the command's name, which may itself hold spaces
+// and brackets.
+func statFields(pid int) ([]string, error) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return nil, fmt.Errorf("look at process %d: %w", pid, err)
+	}
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(fields) < 20 {
+		return nil, fmt.Errorf("process %d: its stat file makes no sense", pid)
+	}
+	return fields, nil
 }
 
 // alive says whether this very process still runs.
