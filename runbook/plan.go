@@ -15,6 +15,9 @@ type Plan struct {
 	Mode    Mode   `json:"mode"`
 	Site    string `json:"site"`
 	SiteID  string `json:"siteId"`
+	// Isolated: checks go through isolated networks until a person releases a tier:
+	// the steps release-tier-N, which connect steps wait for.
+	Isolated bool `json:"isolated,omitempty"`
 	// MadeAt is the moment of the situation that it follows from.
 	MadeAt   time.Time        `json:"madeAt"`
 	Machines []PlannedMachine `json:"machines"`
@@ -43,12 +46,17 @@ type PlannedMachine struct {
 	Tier  int                   `json:"tier"`
 	Point lifeboat.RestorePoint `json:"point"`
 	// DriveIDs are where Point is read from; Older are the points to fall back to,
-	// newest first, each with its drives.
-	DriveIDs   []string      `json:"driveIds"`
-	Older      []OlderPoint  `json:"older,omitempty"`
-	Why        string        `json:"why,omitempty"`
-	Host       string        `json:"host"`
-	MayRunOn   []string      `json:"mayRunOn"`
+	// newest first, each with its drives. Those of machines of one group are of the
+	// same runs in the same order. Why says why it is this point, where that is not
+	// plain.
+	DriveIDs []string     `json:"driveIds"`
+	Older    []OlderPoint `json:"older,omitempty"`
+	Why      string       `json:"why,omitempty"`
+	// Host is empty where it fits nowhere: a finding says so. HostWhy says why it
+	// runs there.
+	Host     string   `json:"host"`
+	HostWhy  string   `json:"hostWhy,omitempty"`
+	MayRunOn []string `json:"mayRunOn"`
 	Memory     int64         `json:"memoryBytes"`
 	CPUs       int           `json:"cpus"`
 	Cards      []PlannedCard `json:"cards"`
@@ -56,7 +64,8 @@ type PlannedMachine struct {
 	OnFailure  OnFailure     `json:"onFailure"`
 	Objectives Objectives    `json:"objectives"`
 	Settle     bool          `json:"settle,omitempty"`
-	Estimate   time.Duration `json:"estimate,omitempty"`
+	// Estimate is until its last check, from past drills; zero: it was never measured.
+	Estimate time.Duration `json:"estimate,omitempty"`
 }
 
 // OlderPoint is a point to fall back to.
@@ -88,8 +97,10 @@ type PlannedHost struct {
 	KVM         bool     `json:"kvm"`
 	Remote      bool     `json:"remote,omitempty"`
 	Machines    []string `json:"machines"`
-	MemoryBytes int64    `json:"memoryBytes"`
-	CPUs        int      `json:"cpus"`
+	// MemoryBytes and CPUs are what machines may take there in all; 0: no limit is
+	// known.
+	MemoryBytes int64 `json:"memoryBytes"`
+	CPUs        int   `json:"cpus"`
 	// Boots is how many machines may start there at the same time.
 	Boots int `json:"boots"`
 }
@@ -125,7 +136,7 @@ type PlannedStep struct {
 	Tier    int      `json:"tier,omitempty"`
 	After   []string `json:"after,omitempty"`
 	// Step is what the file says of it; a step that follows from a machine has only
-	// what that says.
+	// what that says. A check step without Checks asks for those of its machine.
 	Step Step `json:"step"`
 }
 
@@ -151,6 +162,8 @@ type Finding struct {
 	// Code is a word that stays the same, such as no-point; the list is in
 	// docs/reference/runbook.md.
 	Code string `json:"code"`
+	// Machine is the one that it is about, if it is about one.
+	Machine string `json:"machine,omitempty"`
 	// Line is where the runbook speaks of it; 0: nowhere.
 	Line int    `json:"line,omitempty"`
 	What string `json:"what"`

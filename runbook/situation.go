@@ -38,6 +38,13 @@ type Situation struct {
 	Uplinks int
 	// AllowEmulation lets a recovery run without hardware virtualisation.
 	AllowEmulation bool
+	// Isolated: a recovery checks everything in isolated networks first, and then a
+	// person releases it tier by tier.
+	Isolated bool
+	// Only, if given, are the machines, by name, that the plan is about; what waits
+	// for others takes them for there. InOtherBooks are the names of machines that
+	// another runbook of the site brings back.
+	Only, InOtherBooks []string
 }
 
 // KnownPoint is a restore point and the drives that have all of it.

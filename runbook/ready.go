@@ -1,0 +1,108 @@
+package runbook
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Ready says whether a runbook was proven: the newest drill of what it means now
+// passed as a whole, within its own period, on hosts of the kind that it would run
+// on now, with the disks that its machines have now, and its groups come back from
+// one run. A drill that failed since then takes it back.
+func Ready(b *Book, s Situation) Readiness {
+	var ready Readiness
+	drill, passed := lastPassed(b, s)
+	if !passed {
+		ready.Why = append(ready.Why, neverPassed(b, s))
+	} else {
+		ready.LastPassed, ready.At, ready.Until = drill.RunID, drill.Began, drill.Began.Add(cmp.Or(b.Period, DefaultPeriod))
+		if ready.Until.Before(s.Now) {
+			ready.Why = append(ready.Why, fmt.Sprintf("the last drill that passed is %s old, and it has to be repeated every %s", spanWords(s.Now.Sub(drill.Began)), spanWords(cmp.Or(b.Period, DefaultPeriod))))
+		}
+		if later, ok := lastRun(b, s, func(p PastRun) bool { return p.Mode == Drill && p.Meaning == Meaning(b) }); ok && !later.Passed {
+			ready.Why = append(ready.Why, fmt.Sprintf("a drill since then did not pass: %s", dayOf(later.Began, s)))
+		}
+	}
+	ready.Why = append(ready.Why, changedSince(b, s, drill, passed)...)
+	ready.Ready = len(ready.Why) == 0
+	return ready
+}
+
+// neverPassed says why no drill counts.
+func neverPassed(b *Book, s Situation) string {
+	drill := func(p PastRun) bool { return p.Mode == Drill }
+	last, any := lastRun(b, s, drill)
+	same, sameAny := lastRun(b, s, func(p PastRun) bool { return drill(p) && p.Meaning == Meaning(b) })
+	switch {
+	case !any:
+		return "it was never rehearsed"
+	case !sameAny:
+		return fmt.Sprintf("it was changed since its last drill, of %s", dayOf(last.Began, s))
+	case same.Passed:
+		return fmt.Sprintf("its last drill, of %s, was a partial one: %s", dayOf(same.Began, s), same.Partial)
+	}
+	return fmt.Sprintf("its last drill, of %s, did not pass", dayOf(same.Began, s))
+}
+
+// changedSince says what became different from what the drill proved.
+func changedSince(b *Book, s Situation, drill PastRun, passed bool) (why []string) {
+	s.Mode, s.Only, s.AllowEmulation = Recover, nil, true
+	r := newResolver(b, s)
+	if len(r.subjects) == 0 {
+		return []string{"it names no machine"}
+	}
+	r.addPoints()
+	r.addMachines()
+	r.addDrives()
+	r.addHosts()
+	if kind := r.plan.HostKind(); passed && kind != "" && kind != drill.HostKind {
+		why = append(why, fmt.Sprintf("it was rehearsed on %s, and would run on %s", cmp.Or(drill.HostKind, "hosts of an unknown kind"), kind))
+	}
+	for _, m := range r.subjects {
+		if keys := r.disksAdded(m); len(keys) > 0 {
+			why = append(why, fmt.Sprintf("%s got the disk %s since the last drill that passed", m.Name, strings.Join(keys, ", ")))
+		}
+	}
+	for _, f := range r.plan.Findings {
+		if f.Code == "skew" {
+			why = append(why, f.What)
+		}
+	}
+	return why
+}
+
+// HostKind says on what kind of hosts a plan runs: "qemu", or all kinds with "+"
+// between them. It is what [PastRun].HostKind says of a drill.
+func (p *Plan) HostKind() string {
+	var kinds []string
+	for _, h := range p.Hosts {
+		if len(h.Machines) > 0 && !slices.Contains(kinds, h.Kind) {
+			kinds = append(kinds, h.Kind)
+		}
+	}
+	slices.Sort(kinds)
+	return strings.Join(kinds, "+")
+}
+
+// lastPassed is the newest whole drill of what a runbook means now that passed.
+func lastPassed(b *Book, s Situation) (PastRun, bool) {
+	meaning := Meaning(b)
+	return lastRun(b, s, func(p PastRun) bool {
+		return p.Mode == Drill && p.Meaning == meaning && p.Passed && p.Partial == ""
+	})
+}
+
+// lastRun is the newest run of a runbook that is of that kind.
+func lastRun(b *Book, s Situation, is func(PastRun) bool) (last PastRun, ok bool) {
+	for _, p := range s.Past {
+		if p.Book == b.Name && is(p) && (!ok || !p.Began.Before(last.Began)) {
+			last, ok = p, true
+		}
+	}
+	return last, ok
+}
+
+func dayOf(t time.Time, s Situation) string { return t.In(s.Now.Location()).Format(time.DateOnly) }
