@@ -36,25 +36,19 @@ func (r *resolver) check() {
 }
 
 func (r *resolver) checkMachine(m *subject) {
-	if len(m.Checks) == 0 && !r.hasCheckStep(m) {
+	if len(r.checksOf(m)) == 0 {
 		r.find(Warns, "no-check", m, m.Name+": nothing checks that it serves", "add checks: to it, such as tcp: 22")
 	}
 	if m.chosen == nil {
 		return
 	}
 	if age := r.s.Now.Sub(m.chosen.TakenAt); m.Objectives.RPO > 0 && age > m.Objectives.RPO {
-		r.find(Warns, "old-point", m, fmt.Sprintf("%s: its point is %s old, and the objective is %s", m.Name, spanWords(age), spanWords(m.Objectives.RPO)),
+		r.find(Warns, "old-point", m, fmt.Sprintf("%s: its point is %s old, and the objective is %s", m.Name, lasting(age), lasting(m.Objectives.RPO)),
 			"export it, or attach the drive with a newer point: lifeboat point list")
 	}
 	for _, key := range r.disksAdded(m) {
 		r.find(Warns, "disk-added", m, fmt.Sprintf("%s: its disk %s is newer than the last drill that passed", m.Name, key), "rehearse it: lifeboat drill "+r.book.Name)
 	}
-}
-
-func (r *resolver) hasCheckStep(m *subject) bool {
-	return slices.ContainsFunc(r.book.Steps, func(s Step) bool {
-		return s.Kind == StepCheck && len(s.Checks) > 0 && (slices.Contains(s.Machines, m.Name) || s.Tier != 0 && s.Tier == m.Tier)
-	})
 }
 
 // disksAdded are the disks that a machine has now and had not in the last drill of
@@ -147,7 +141,7 @@ func (r *resolver) checkDrives() {
 		if !planned.Attached {
 			what := fmt.Sprintf("drive %s is not attached: %s", planned.Label, cmp.Or(planned.Where, "nobody knows where it is"))
 			if d.FetchTime > 0 {
-				what += fmt.Sprintf("; it takes about %s to have it here", spanWords(d.FetchTime))
+				what += fmt.Sprintf("; it takes about %s to have it here", lasting(d.FetchTime))
 			}
 			r.findAt(Warns, "drive-away", "", 0, what, fmt.Sprintf("fetch drive %s and attach it", planned.Label))
 		}
@@ -232,7 +226,7 @@ func (r *resolver) checkLastDrill() {
 	}
 	for i, m := range r.plan.Machines {
 		if rto := m.Objectives.RTO; rto > 0 && m.Estimate > rto {
-			r.find(Warns, "objective-at-risk", r.subjects[i], fmt.Sprintf("%s would be back after about %s by what was measured, and the objective is %s", m.Name, spanWords(m.Estimate), spanWords(rto)),
+			r.find(Warns, "objective-at-risk", r.subjects[i], fmt.Sprintf("%s would be back after about %s by what was measured, and the objective is %s", m.Name, lasting(m.Estimate), lasting(rto)),
 				"give it an earlier tier, or start fewer machines before it")
 		}
 	}

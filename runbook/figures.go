@@ -15,8 +15,8 @@ func sizeWords(bytes int64) string {
 	}
 }
 
-// spanWords writes a span of time in its two largest units.
-func spanWords(d time.Duration) string {
+// lasting writes a span of time in its two largest units.
+func lasting(d time.Duration) string {
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%d s", int(d.Seconds()))

@@ -100,7 +100,7 @@ func (r *resolver) chooseTogether(g *joined) {
 		planned.Skew = skewOf(members)
 		if len(members) > 1 {
 			planned.Why = "no run has a good point of each of them"
-			r.findAt(Stops, "skew", "", g.line, fmt.Sprintf("group %s: no export run has a good point of each of %s; their newest are %s apart", g.name, names(members), spanWords(planned.Skew)),
+			r.findAt(Stops, "skew", "", g.line, fmt.Sprintf("group %s: no export run has a good point of each of %s; their newest are %s apart", g.name, names(members), lasting(planned.Skew)),
 				"export them in one run, or take them as they are with skew: allow in the group")
 		}
 		r.plan.Groups = append(r.plan.Groups, planned)

@@ -54,9 +54,9 @@ type PlannedMachine struct {
 	Why      string       `json:"why,omitempty"`
 	// Host is empty where it fits nowhere: a finding says so. HostWhy says why it
 	// runs there.
-	Host     string   `json:"host"`
-	HostWhy  string   `json:"hostWhy,omitempty"`
-	MayRunOn []string `json:"mayRunOn"`
+	Host       string        `json:"host"`
+	HostWhy    string        `json:"hostWhy,omitempty"`
+	MayRunOn   []string      `json:"mayRunOn"`
 	Memory     int64         `json:"memoryBytes"`
 	CPUs       int           `json:"cpus"`
 	Cards      []PlannedCard `json:"cards"`
@@ -92,11 +92,11 @@ type PlannedDrive struct {
 
 // PlannedHost is a host and what runs there.
 type PlannedHost struct {
-	Name        string   `json:"name"`
-	Kind        string   `json:"kind"`
-	KVM         bool     `json:"kvm"`
-	Remote      bool     `json:"remote,omitempty"`
-	Machines    []string `json:"machines"`
+	Name     string   `json:"name"`
+	Kind     string   `json:"kind"`
+	KVM      bool     `json:"kvm"`
+	Remote   bool     `json:"remote,omitempty"`
+	Machines []string `json:"machines"`
 	// MemoryBytes and CPUs are what machines may take there in all; 0: no limit is
 	// known.
 	MemoryBytes int64 `json:"memoryBytes"`

@@ -151,18 +151,21 @@ func (r *resolver) narrow(m *subject) {
 
 // inTime says that a point is not after the moment that the runbook asks for.
 func (r *resolver) inTime(choice PointChoice, p KnownPoint) bool {
-	limit, ok := choice.moment(r.s.Now.Location())
-	return !ok || !p.TakenAt.After(limit)
+	limit, err := choice.moment(r.s.Now.Location())
+	return err != nil || !p.TakenAt.After(limit)
 }
 
-// moment is the last moment that a choice by date allows: of a day its end, in
-// that zone. ok is false for a choice by another rule.
-func (c PointChoice) moment(zone *time.Location) (limit time.Time, ok bool) {
-	if day, err := time.ParseInLocation(time.DateOnly, string(c), zone); err == nil {
-		return day.AddDate(0, 0, 1).Add(-1), true
+// moment is the last moment that a choice by date allows: the end of the day in
+// that zone, or the moment itself.
+func (c PointChoice) moment(zone *time.Location) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, string(c)); err == nil {
+		return t, nil
 	}
-	at, err := time.Parse(time.RFC3339, string(c))
-	return at, err == nil
+	t, err := time.ParseInLocation(time.DateOnly, string(c), zone)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return t.AddDate(0, 0, 1).Add(-time.Nanosecond), nil
 }
 
 // chooseAlone takes the newest good point of a machine that is in no group.

@@ -20,9 +20,9 @@ func Ready(b *Book, s Situation) Readiness {
 	} else {
 		ready.LastPassed, ready.At, ready.Until = drill.RunID, drill.Began, drill.Began.Add(cmp.Or(b.Period, DefaultPeriod))
 		if ready.Until.Before(s.Now) {
-			ready.Why = append(ready.Why, fmt.Sprintf("the last drill that passed is %s old, and it has to be repeated every %s", spanWords(s.Now.Sub(drill.Began)), spanWords(cmp.Or(b.Period, DefaultPeriod))))
+			ready.Why = append(ready.Why, fmt.Sprintf("the last drill that passed is %s old, and it has to be repeated every %s", lasting(s.Now.Sub(drill.Began)), lasting(cmp.Or(b.Period, DefaultPeriod))))
 		}
-		if later, ok := lastRun(b, s, func(p PastRun) bool { return p.Mode == Drill && p.Meaning == Meaning(b) }); ok && !later.Passed {
+		if later, ok := lastRun(b, s, func(p PastRun) bool { return p.Mode == Drill && p.Meaning == meaningOf(b) }); ok && !later.Passed {
 			ready.Why = append(ready.Why, fmt.Sprintf("a drill since then did not pass: %s", dayOf(later.Began, s)))
 		}
 	}
@@ -35,7 +35,7 @@ func Ready(b *Book, s Situation) Readiness {
 func neverPassed(b *Book, s Situation) string {
 	drill := func(p PastRun) bool { return p.Mode == Drill }
 	last, any := lastRun(b, s, drill)
-	same, sameAny := lastRun(b, s, func(p PastRun) bool { return drill(p) && p.Meaning == Meaning(b) })
+	same, sameAny := lastRun(b, s, func(p PastRun) bool { return drill(p) && p.Meaning == meaningOf(b) })
 	switch {
 	case !any:
 		return "it was never rehearsed"
@@ -74,22 +74,22 @@ func changedSince(b *Book, s Situation, drill PastRun, passed bool) (why []strin
 	return why
 }
 
-// HostKind says on what kind of hosts a plan runs: "qemu", or all kinds with "+"
-// between them. It is what [PastRun].HostKind says of a drill.
+// HostKind says on what kinds of hosts a plan runs, as [Record.HostKind] does of a
+// run that is over.
 func (p *Plan) HostKind() string {
 	var kinds []string
 	for _, h := range p.Hosts {
-		if len(h.Machines) > 0 && !slices.Contains(kinds, h.Kind) {
+		if len(h.Machines) > 0 {
 			kinds = append(kinds, h.Kind)
 		}
 	}
 	slices.Sort(kinds)
-	return strings.Join(kinds, "+")
+	return strings.Join(slices.Compact(kinds), ", ")
 }
 
 // lastPassed is the newest whole drill of what a runbook means now that passed.
 func lastPassed(b *Book, s Situation) (PastRun, bool) {
-	meaning := Meaning(b)
+	meaning := meaningOf(b)
 	return lastRun(b, s, func(p PastRun) bool {
 		return p.Mode == Drill && p.Meaning == meaning && p.Passed && p.Partial == ""
 	})
@@ -106,3 +106,5 @@ func lastRun(b *Book, s Situation, is func(PastRun) bool) (last PastRun, ok bool
 }
 
 func dayOf(t time.Time, s Situation) string { return t.In(s.Now.Location()).Format(time.DateOnly) }
+
+func meaningOf(b *Book) string { return string(b.Text) }

@@ -38,6 +38,8 @@ type chain struct {
 	machine *subject
 	steps   map[StepKind]int
 	ready   int
+	// said are those that the file speaks of.
+	said map[StepKind]bool
 }
 
 // dropped is a step that is not done in this mode, or for no machine of the plan:
@@ -83,11 +85,11 @@ func (g *graph) addMachines() {
 		kinds := []StepKind{StepBoot, StepCheck}
 		if g.r.s.Mode == Recover {
 			kinds = []StepKind{StepBoot, StepConnect, StepCheck}
-			if g.r.plan.Isolated || !overNetwork(m.Checks) {
+			if g.r.plan.Isolated || !overNetwork(g.r.checksOf(m)) {
 				kinds = []StepKind{StepBoot, StepCheck, StepConnect}
 			}
 		}
-		c := &chain{machine: m, steps: map[StepKind]int{}}
+		c := &chain{machine: m, steps: map[StepKind]int{}, said: map[StepKind]bool{}}
 		for _, kind := range kinds {
 			g.link(c, kind)
 		}
@@ -120,6 +122,20 @@ func overNetwork(checks []Check) bool {
 	return len(checks) == 0 || slices.ContainsFunc(checks, func(c Check) bool {
 		return c.Kind != CheckAgent && c.Kind != CheckConsole && c.Kind != CheckGuest
 	})
+}
+
+// checksOf are the checks of a machine: its own, else those of its check steps.
+func (r *resolver) checksOf(m *subject) []Check {
+	if len(m.Checks) > 0 {
+		return m.Checks
+	}
+	var all []Check
+	for _, s := range r.book.Steps {
+		if s.Kind == StepCheck && (slices.Contains(s.Machines, m.Name) || s.Tier != 0 && s.Tier == m.Tier) {
+			all = append(all, s.Checks...)
+		}
+	}
+	return all
 }
 
 // addReleases makes a person let each tier out, after everything was checked.
@@ -197,14 +213,24 @@ func (g *graph) machinesOf(s Step) []*subject {
 	})
 }
 
+// ownStep says that a step of the file is one that its machine has anyway. A check
+// step that brings checks is that only for a machine that has none of its own.
+func (s Step) ownStep(m Machine) bool {
+	switch s.Kind {
+	case StepBoot, StepConnect, StepSettle:
+		return true
+	}
+	return s.Kind == StepCheck && (len(s.Checks) == 0 || len(m.Checks) == 0)
+}
+
 func (g *graph) addEach(place int, s Step, machines []*subject) {
 	for _, m := range machines {
 		id := s.ID
-		if id == "" || len(machines) > 1 {
-			id = cmp.Or(s.ID, string(s.Kind)) + "-" + m.Name
+		if len(machines) > 1 || s.Tier != 0 {
+			id = string(s.Kind) + "-" + m.Name
 		}
 		c := g.chains[m.Name]
-		own := s.Kind == StepBoot || s.Kind == StepConnect || s.Kind == StepSettle || s.Kind == StepCheck && len(s.Checks) == 0
+		own := s.ownStep(m.Machine) && (s.Kind != StepCheck || !c.said[StepCheck])
 		i, there := c.steps[s.Kind]
 		switch {
 		case own && there:
@@ -219,6 +245,7 @@ func (g *graph) addEach(place int, s Step, machines []*subject) {
 				g.wait(i, c.ready)
 			}
 		}
+		c.said[s.Kind] = c.said[s.Kind] || own
 		n := g.nodes[i]
 		n.Step = s
 		n.Step.ID, n.Step.Machines, n.Step.Tier, n.Step.After = n.ID, []string{m.Name}, m.Tier, nil
