@@ -154,14 +154,7 @@ const leastMemory = 512 << 20
 
 func (h *Host) checkMemory(ctx context.Context) hypervisor.Finding {
 	f := hypervisor.Finding{What: "free memory"}
-	free, err := onHost(ctx, h, "ask for the free memory", func(c *lv.Connect) (uint64, error) {
-		stats, err := c.GetMemoryStats(lv.NODE_MEMORY_STATS_ALL_CELLS, 0)
-		if err != nil {
-			return 0, err
-		}
-		// What caches hold is given back when a machine wants it.
-		return (stats.Free + stats.Buffers + stats.Cached) << 10, nil
-	})
+	free, err := onHost(ctx, h, "ask for the free memory", freeMemory)
 	if err != nil {
 		f.Detail = words(err)
 		return f

@@ -5,6 +5,7 @@ package libvirt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path"
 
 	"libvirt.org/go/libvirtxml"
@@ -97,15 +98,42 @@ func (h *Host) NoRoot(ctx context.Context, machine string) (string, error) {
 	if _, own, err := oursIn(doc); err != nil || !own {
 		return "", err
 	}
-	console, err := consoleOf(s.config)
-	if err != nil || console.SerialLog == "" {
-		return "", err
+	text, err := h.printed(ctx, s.config, serialTail)
+	if errors.Is(err, hypervisor.ErrUnsupported) {
+		return "", nil
+	}
+	return hypervisor.NoRootIn(text), err
+}
+
+// Printed returns the end of what a machine printed on its serial line, if
+// libvirt keeps that in a file.
+func (h *Host) Printed(ctx context.Context, machine string, last int64) ([]byte, error) {
+	d, err := h.find(ctx, machine)
+	if err != nil {
+		return nil, err
+	}
+	s, err := onDomain(ctx, d, "read it", readDomain)
+	if err != nil {
+		return nil, err
+	}
+	return h.printed(ctx, s.config, last)
+}
+
+func (h *Host) printed(ctx context.Context, config string, last int64) ([]byte, error) {
+	console, err := consoleOf(config)
+	if err != nil {
+		return nil, err
+	}
+	if console.SerialLog == "" {
+		return nil, fmt.Errorf("%w: libvirt keeps no file of what it prints on its serial line", hypervisor.ErrUnsupported)
 	}
 	log := oneFile(console.SerialLog)
-	log.tail = serialTail
+	log.tail = last
 	found, err := h.readFiles(ctx, log)
 	if errors.Is(err, errNoFile) {
-		return "", nil // nothing was printed yet
+		return nil, nil // nothing was printed yet
 	}
-	return hypervisor.NoRootIn(found[path.Base(console.SerialLog)]), err
+	return found[path.Base(console.SerialLog)], err
 }
+
+var _ hypervisor.Printer = (*Host)(nil)

@@ -32,6 +32,9 @@ func interfaceXML(d hypervisor.Definition, pci *slots) ([]libvirtxml.DomainInter
 		}
 		switch n.Kind {
 		case hypervisor.NetworkUser:
+			if n.Unplugged {
+				return nil, fmt.Errorf("network card %d: a cable to the user network is in or there is none", i)
+			}
 			x.Source = &libvirtxml.DomainInterfaceSource{User: &libvirtxml.DomainInterfaceSourceUser{}}
 		case hypervisor.NetworkSegment:
 			x.Source = &libvirtxml.DomainInterfaceSource{Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: segmentName(n.Name)}}
@@ -45,6 +48,9 @@ func interfaceXML(d hypervisor.Definition, pci *slots) ([]libvirtxml.DomainInter
 			x.Link = &libvirtxml.DomainInterfaceLink{State: "down"}
 		default:
 			return nil, fmt.Errorf("there is no network of kind %q under libvirt", n.Kind)
+		}
+		if n.Unplugged {
+			x.Link = &libvirtxml.DomainInterfaceLink{State: "down"}
 		}
 		all = append(all, x)
 	}

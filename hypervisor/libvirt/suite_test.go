@@ -37,6 +37,7 @@ func TestHost(t *testing.T) {
 		})
 		return hostsuite.Subject{
 			Host: h, Guest: standIn{h, openFolder(t, daemon.Dir)}, OddName: "zeta..x; rm",
+			Cable:      &hypervisor.Network{Kind: hypervisor.NetworkSegment, Name: "suite"},
 			Image:      func(t *testing.T, machine, disk string) string { return imageOf(t, h, machine, disk) },
 			Crash:      func(t *testing.T, machine string) { crash(t, h, machine) },
 			DieHolding: func(t *testing.T, machine string, o hypervisor.FreezeOptions) { dieAt(t, h, machine, "held", o) },

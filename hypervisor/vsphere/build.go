@@ -297,10 +297,14 @@ func (c newController) class() string {
 
 // addCards makes the network cards with their addresses.
 func (b *blueprint) addCards(d *hypervisor.Definition, cables []types.BaseVirtualDeviceBackingInfo, native bool) error {
+	var uncabled []string
 	for i, nic := range d.Machine.NICs {
 		// A card that nobody asked to plug in has a network all the same, because
 		// it must have one. The guest may not connect it.
-		up := plugged(d, i)
+		up := plugged(d, i) && !d.Networks[i].Unplugged
+		if !plugged(d, i) {
+			uncabled = append(uncabled, strconv.Itoa(i))
+		}
 		e := types.VirtualEthernetCard{
 			VirtualDevice: types.VirtualDevice{
 				Key: -4000 - int32(i), Backing: cables[i],
@@ -319,6 +323,9 @@ func (b *blueprint) addCards(d *hypervisor.Definition, cables []types.BaseVirtua
 			e.SlotInfo = &types.VirtualDevicePciBusSlotInfo{PciSlotNumber: number}
 		}
 		b.add(cardOf(nic.Model, e), "")
+	}
+	if len(uncabled) > 0 {
+		b.set(settingUncabled, strings.Join(uncabled, ","))
 	}
 	return nil
 }

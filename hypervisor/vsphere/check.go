@@ -175,18 +175,11 @@ func checkSnapshots(all []found, now time.Time) hypervisor.Finding {
 
 // checkMemory says what the hosts have free for recovered machines.
 func (h *Host) checkMemory(ctx context.Context, c *vim25.Client) hypervisor.Finding {
-	var hosts []mo.HostSystem
-	if err := h.everything(ctx, c, c.ServiceContent.RootFolder, "HostSystem", []string{"name", "summary"}, &hosts); err != nil {
+	hosts, err := h.hostSystems(ctx, c)
+	if err != nil {
 		return failed("free memory", err)
 	}
-	var free, total int64
-	for _, one := range hosts {
-		if one.Summary.Hardware == nil || one.Summary.Runtime != nil && one.Summary.Runtime.ConnectionState != types.HostSystemConnectionStateConnected {
-			continue
-		}
-		total += one.Summary.Hardware.MemorySize
-		free += one.Summary.Hardware.MemorySize - int64(one.Summary.QuickStats.OverallMemoryUsage)<<20
-	}
+	total, free := memoryOf(hosts)
 	return hypervisor.Finding{What: "free memory", OK: free > 0, Detail: fmt.Sprintf("%s of %s on %d hosts", size(free), size(total), len(hosts))}
 }
 

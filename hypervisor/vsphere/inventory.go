@@ -40,6 +40,8 @@ const (
 	settingDisks = "lifeboat.diskKeys"
 	// settingRecovery is the run that boots the machine from a drive.
 	settingRecovery = "lifeboat.recovery"
+	// settingUncabled are the numbers of the network cards without a cable.
+	settingUncabled = "lifeboat.uncabled"
 )
 
 // found is a machine of the host as it was when it was looked at.

@@ -42,6 +42,8 @@ var privileges = []privilege{
 	{"VirtualMachine.Config.AddNewDisk", "Virtual machine, Change configuration, Add new disk", onFolder, true, "make its disks"},
 	{"VirtualMachine.Config.RemoveDisk", "Virtual machine, Change configuration, Remove disk", onFolder, true, "take out disks that are not its own before it is removed"},
 	{"VirtualMachine.Config.AddRemoveDevice", "Virtual machine, Change configuration, Add or remove device", onFolder, true, "make its cards and controllers"},
+	{"VirtualMachine.Config.EditDevice", "Virtual machine, Change configuration, Modify device settings", onFolder, true, "plug in a card that was unplugged"},
+	{"VirtualMachine.Interact.DeviceConnection", "Virtual machine, Interaction, Device connection", onFolder, true, "the same while the machine runs"},
 	{"VirtualMachine.Config.AdvancedConfig", "Virtual machine, Change configuration, Advanced configuration", onFolder, true, "write Lifeboat's id into it"},
 	{"VirtualMachine.Config.Settings", "Virtual machine, Change configuration, Change settings", onFolder, true, "set firmware and boot order"},
 	{"VirtualMachine.Config.CPUCount", "Virtual machine, Change configuration, Change CPU count", onFolder, true, "set its processors"},

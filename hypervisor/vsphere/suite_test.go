@@ -39,6 +39,7 @@ func suite(t *testing.T, server vcenter.Options, cluster string) {
 		guest := &standIn{t: t, s: s, h: h, disks: map[string]int{}}
 		return hostsuite.Subject{
 			Host: h, Guest: guest, OddName: "zeta..x; rm", StillsOutlive: true, NextCleans: true,
+			Cable: &hypervisor.Network{Kind: hypervisor.NetworkNamed, Name: "VM Network"},
 			Crash: func(t *testing.T, machine string) {
 				m := guest.machine(machine)
 				must(t, h.PowerOff(t.Context(), machine, 0))
