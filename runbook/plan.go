@@ -33,6 +33,9 @@ type Plan struct {
 	// says how many machines it knows the past of.
 	Estimate time.Duration `json:"estimate,omitempty"`
 	Known    int           `json:"known,omitempty"`
+	// Objectives are those of the runbook as a whole; what a tier or a machine has of
+	// its own stands with the machines.
+	Objectives Objectives `json:"objectives,omitzero"`
 	// Lead is the sum of the declared lead times.
 	Lead time.Duration `json:"lead,omitempty"`
 	// Transfer, if an uplink was given, is how long each tier takes over it.
@@ -120,11 +123,13 @@ type PlannedNetwork struct {
 // PlannedGroup is a group with the run that it comes back from, and how far apart
 // the moments of its machines are.
 type PlannedGroup struct {
-	Name    string        `json:"name"`
-	RunID   string        `json:"runId,omitempty"`
-	Skew    time.Duration `json:"skew"`
-	Allowed bool          `json:"allowed,omitempty"`
-	Why     string        `json:"why,omitempty"`
+	Name string `json:"name"`
+	// Machines belong together: they go back to an older point together too.
+	Machines []string      `json:"machines"`
+	RunID    string        `json:"runId,omitempty"`
+	Skew     time.Duration `json:"skew"`
+	Allowed  bool          `json:"allowed,omitempty"`
+	Why      string        `json:"why,omitempty"`
 }
 
 // PlannedStep is one step about at most one machine. After are the ids of the steps

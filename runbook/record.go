@@ -47,6 +47,8 @@ type Record struct {
 	// RTA is from the command to the last check, Lead the declared lead times.
 	RTA  time.Duration `json:"rta"`
 	Lead time.Duration `json:"lead,omitempty"`
+	// PersonWait is how long of the RTA confirm steps waited for a person.
+	PersonWait time.Duration `json:"personWait,omitempty"`
 	// Passed, Partial and Missed are as in [PastRun].
 	Passed  bool     `json:"passed"`
 	Partial string   `json:"partial,omitempty"`

@@ -139,7 +139,8 @@ type Measured struct {
 type Spending string
 
 // Where time goes: until its turn came, finding the drive, opening it, defining the
-// machine, starting it, until its service answered.
+// machine, starting it, until its service answered; until a person had confirmed a
+// step that it needed, and in tries that came to nothing. They add up to the RTA.
 const (
 	SpentWaiting Spending = "wait"
 	SpentFind    Spending = "find drive"
@@ -147,4 +148,6 @@ const (
 	SpentDefine  Spending = "define"
 	SpentBoot    Spending = "boot"
 	SpentService Spending = "service"
+	SpentPerson  Spending = "person"
+	SpentTries   Spending = "earlier tries"
 )

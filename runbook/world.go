@@ -23,6 +23,8 @@ var (
 	ErrCheckFailed = errors.New("the check did not pass")
 	// ErrNoRoot: the machine's system does not find its disk in this form.
 	ErrNoRoot = errors.New("the system does not find its disk")
+	// ErrNoForm: the machine was built in every form that its host has for it.
+	ErrNoForm = errors.New("there is no other kind of disk controller to try")
 )
 
 // World is what steps act on: hosts, drives, networks, people. Its methods are
@@ -50,7 +52,8 @@ type Action struct {
 	Plan *Plan
 	Step PlannedStep
 	// Machine is nil for a step about none. Its Point, DriveIDs and Host are those of
-	// this try, which may be others than those of the plan.
+	// this try, which may be others than those of the plan. Of an older point only
+	// ID, TakenAt and DriveIDs are known; Point.Machine is still that of the plan.
 	Machine *PlannedMachine
 	// Attempt counts from 1. Form counts the disk controllers tried, from 0: the one
 	// that the machine had.
@@ -71,6 +74,8 @@ type Result struct {
 	Output string `json:"output,omitempty"`
 	// Who confirmed, as they said.
 	Who string `json:"who,omitempty"`
+	// Form says what a boot put in the place of what the machine had, if anything.
+	Form string `json:"form,omitempty"`
 }
 
 // Evidence are files in the run's folder.
