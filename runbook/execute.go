@@ -45,9 +45,6 @@ type Options struct {
 	Limits Limits
 	// Now is the clock; nil: the computer's.
 	Now func() time.Time
-	// Place finds other hosts when some went away: the host of each machine that
-	// was on one of them, by name. A machine without one in the answer has no place.
-	Place func(p *Plan, gone []string) (map[string]string, error)
 	// Observe is told what happens, in order; it must not take long.
 	Observe func(Event)
 

@@ -213,19 +213,12 @@ func (c *conductor) takeInTaken(ctx context.Context, r report) {
 // hostGone finds other hosts for the machines of one that does not answer.
 func (c *conductor) hostGone(host string) {
 	c.run.gone[host] = true
-	var places map[string]string
-	if c.o.Place != nil {
-		places, _ = c.o.Place(c.run.Plan, slices.Sorted(maps.Keys(c.run.gone)))
-	}
+	places, _ := Place(c.run.planNow(), slices.Sorted(maps.Keys(c.run.gone))...)
 	var names []string
 	for i := range c.run.Machines {
 		if m := &c.run.Machines[i]; m.Host == host && c.isWanted(m.Name) {
 			names = append(names, m.Name)
-			if to := places[m.Name]; !c.run.gone[to] {
-				c.moving[m.Name] = to
-			} else {
-				c.moving[m.Name] = ""
-			}
+			c.moving[m.Name] = places.Machines[i].Host
 		}
 	}
 	c.cutOff(names)

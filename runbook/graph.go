@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// graph is the order of a plan's steps. A step is known by its place in the plan.
-type graph struct {
+// order is the order of a plan's steps. A step is known by its place in the plan.
+type order struct {
 	steps []PlannedStep
 	byID  map[string]int
 	// needs are the steps that end before one begins; order is one in which each
@@ -16,9 +16,9 @@ type graph struct {
 	order []int
 }
 
-// newGraph checks that the steps of a plan can be done at all.
-func newGraph(p *Plan) (*graph, error) {
-	g := &graph{steps: p.Steps, byID: map[string]int{}, needs: make([][]int, len(p.Steps))}
+// newOrder checks that the steps of a plan can be done at all.
+func newOrder(p *Plan) (*order, error) {
+	g := &order{steps: p.Steps, byID: map[string]int{}, needs: make([][]int, len(p.Steps))}
 	machines := map[string]bool{}
 	for _, m := range p.Machines {
 		machines[m.Name] = true
@@ -45,7 +45,7 @@ func newGraph(p *Plan) (*graph, error) {
 }
 
 // sort finds the order, or names the steps of a loop.
-func (g *graph) sort() error {
+func (g *order) sort() error {
 	left := make([]int, len(g.steps))
 	after := make([][]int, len(g.steps))
 	for i, needs := range g.needs {
@@ -79,7 +79,7 @@ func (g *graph) sort() error {
 }
 
 // before returns what a step needs, and what that needs, marked by place.
-func (g *graph) before(steps ...int) []bool {
+func (g *order) before(steps ...int) []bool {
 	marked := make([]bool, len(g.steps))
 	todo := slices.Clone(steps)
 	for len(todo) > 0 {

@@ -20,7 +20,7 @@ func (r *resolver) addGroups() (alone []*subject) {
 			for _, m := range g.members {
 				r.chooseAlone(m)
 			}
-			r.plan.Groups = append(r.plan.Groups, PlannedGroup{Name: g.name, Skew: skewOf(g.members), Allowed: true, Why: "each machine has its own newest point: skew: allow"})
+			r.plan.Groups = append(r.plan.Groups, PlannedGroup{Name: g.name, Machines: machineNames(g.members), Skew: skewOf(g.members), Allowed: true, Why: "each machine has its own newest point: skew: allow"})
 			continue
 		}
 		r.chooseTogether(g)
@@ -77,6 +77,14 @@ func (r *resolver) together() (all []*joined) {
 	return filter(all, func(g *joined) bool { return len(g.members) > 0 })
 }
 
+func machineNames(members []*subject) []string {
+	all := make([]string, len(members))
+	for i, m := range members {
+		all[i] = m.Name
+	}
+	return all
+}
+
 func (g *joined) shares(other *joined) bool {
 	return slices.ContainsFunc(g.members, func(m *subject) bool { return slices.Contains(other.members, m) })
 }
@@ -92,7 +100,7 @@ func (r *resolver) chooseTogether(g *joined) {
 			whole = append(whole, run)
 		}
 	}
-	planned := PlannedGroup{Name: g.name}
+	planned := PlannedGroup{Name: g.name, Machines: machineNames(members)}
 	if len(whole) == 0 {
 		for _, m := range members {
 			r.chooseAlone(m)

@@ -33,9 +33,6 @@ type Plan struct {
 	// says how many machines it knows the past of.
 	Estimate time.Duration `json:"estimate,omitempty"`
 	Known    int           `json:"known,omitempty"`
-	// Objectives are those of the runbook as a whole; what a tier or a machine has of
-	// its own stands with the machines.
-	Objectives Objectives `json:"objectives,omitzero"`
 	// Lead is the sum of the declared lead times.
 	Lead time.Duration `json:"lead,omitempty"`
 	// Transfer, if an uplink was given, is how long each tier takes over it.

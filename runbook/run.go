@@ -114,7 +114,7 @@ type Run struct {
 	// Resumed is how often it was taken up again.
 	Resumed int
 
-	graph     *graph
+	graph     *order
 	byMachine map[string]int
 	started   bool
 	gone      map[string]bool
@@ -169,7 +169,7 @@ func readHead(dir durable.Dir) (*Run, error) {
 
 // newRun is a run of a plan of which nothing has happened yet.
 func newRun(p *Plan) (*Run, error) {
-	g, err := newGraph(p)
+	g, err := newOrder(p)
 	if err != nil {
 		return nil, err
 	}
@@ -204,6 +204,16 @@ func (r *Run) machine(name string) *MachineState {
 		return &r.Machines[i]
 	}
 	return nil
+}
+
+// planNow is the plan with the machines as they are now.
+func (r *Run) planNow() *Plan {
+	p := *r.Plan
+	p.Machines = make([]PlannedMachine, len(r.Machines))
+	for i, m := range r.Machines {
+		p.Machines[i] = m.PlannedMachine
+	}
+	return &p
 }
 
 // about returns the places of the steps about a machine.
