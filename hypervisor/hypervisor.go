@@ -161,6 +161,8 @@ type Abilities struct {
 	BootNBD bool
 	// Segments: private networks of their own, with a gateway.
 	Segments bool
+	// Labs: cards can be plugged into a lab of this computer.
+	Labs bool
 	// Settle: running machines move to local disk.
 	Settle bool
 	// Buses and Cards are the disk buses and the network card models that a
@@ -308,6 +310,8 @@ type Network struct {
 	// Unplugged: the cable lies there and is not in. The card has no link from
 	// the guest's first instruction on, until [Linker.Link] plugs it in.
 	Unplugged bool `json:"unplugged,omitempty"`
+	// Lab is the folder of the lab that Name is a network of; for NetworkLab only.
+	Lab string `json:"lab,omitempty"`
 }
 
 // NetworkKind is a kind of cable.
@@ -315,13 +319,15 @@ type NetworkKind string
 
 // The kinds: unplugged; the hypervisor's own address translation; a private
 // segment that only machines on the same one see; a bridge of the host; a network
-// that the host knows by name (a libvirt network, a VMware port group).
+// that the host knows by name (a libvirt network, a VMware port group); a network of
+// a lab (package netlab), which answers as production did and lets nothing out.
 const (
 	NetworkNone    NetworkKind = "none"
 	NetworkUser    NetworkKind = "user"
 	NetworkSegment NetworkKind = "segment"
 	NetworkBridge  NetworkKind = "bridge"
 	NetworkNamed   NetworkKind = "network"
+	NetworkLab     NetworkKind = "lab"
 )
 
 // Segment is a private network that only the machines on it see. Nothing is

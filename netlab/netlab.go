@@ -236,11 +236,16 @@ func (in *Inside) Dial(ctx context.Context, network, address string) (net.Conn, 
 	if network != "tcp" {
 		return nil, fmt.Errorf("dial %s: only tcp leads into a private network", network)
 	}
+	return dial(ctx, network, address, in.socket)
+}
+
+// dial connects a socket that is inside.
+func dial(ctx context.Context, network, address string, socket func() (int, error)) (net.Conn, error) {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil || !to.Addr().Is4() {
 		return nil, fmt.Errorf("%q is not an IPv4 address and a port", address)
 	}
-	fd, err := in.socket()
+	fd, err := socket()
 	if err != nil {
 		return nil, allowed("open a socket inside", err)
 	}

@@ -64,6 +64,9 @@ func (a *app) startService(name, dir string, keys secretKeys, peer process) (pro
 	cmd.Args[0] = "lifeboat"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), out, out
 	detached(cmd)
+	if name == "lab" && os.Geteuid() != 0 {
+		ownUsers(cmd)
+	}
 	if err := cmd.Start(); err != nil {
 		return process{}, fmt.Errorf("start the %s: %w", name, err)
 	}

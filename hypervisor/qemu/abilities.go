@@ -21,7 +21,7 @@ var (
 // Abilities: everything that the contract knows, on the hardware that this QEMU
 // was built with. Red Hat's lacks most of what is not virtio.
 func (h *Host) Abilities() hypervisor.Abilities {
-	a := hypervisor.Abilities{BootNBD: true, Segments: true, Settle: true, Buses: slices.Clone(allBuses), Cards: slices.Clone(allCards)}
+	a := hypervisor.Abilities{BootNBD: true, Segments: true, Labs: true, Settle: true, Buses: slices.Clone(allBuses), Cards: slices.Clone(allCards)}
 	has := h.devices()
 	if len(has) == 0 {
 		return a // QEMU is missing, and whoever starts a machine says so

@@ -40,9 +40,10 @@ type start struct {
 	firmware    *firmwareFile
 	sockets     string // the folder of the machine's sockets
 	direct      func(path string) bool
-	tapScript   string // connects a tap to its bridge, or empty: use QEMU's helper
-	plainCPU    bool   // the machine's processor model is unknown here
-	held        bool   // its processors wait until cables are pulled
+	tapScript   string      // connects a tap to its bridge, or empty: use QEMU's helper
+	cables      map[int]int // by card: the descriptors of the cables into a lab
+	plainCPU    bool        // the machine's processor model is unknown here
+	held        bool        // its processors wait until cables are pulled
 }
 
 // commandLine returns QEMU's arguments. It is a pure function of the definition
@@ -177,6 +178,8 @@ func (m *machine) netdev(i int, id string, s start) string {
 			return fmt.Sprintf("bridge,id=%s,br=%s", id, n.Name)
 		}
 		return fmt.Sprintf("tap,id=%s,script=%s,downscript=no", id, comma(s.tapScript+"-"+n.Name))
+	case hypervisor.NetworkLab:
+		return fmt.Sprintf("tap,id=%s,fd=%d", id, s.cables[i])
 	}
 	// A hub with nothing else on it; PowerOn pulls the plug as well.
 	return fmt.Sprintf("hubport,id=%s,hubid=%d", id, 100+i)

@@ -190,6 +190,10 @@ func (d *definition) checkNICs() error {
 			if !bridgeForm.MatchString(n.Name) {
 				return fmt.Errorf("network %d: %q is not the name of a bridge", i, n.Name)
 			}
+		case hypervisor.NetworkLab:
+			if n.Name == "" || !filepath.IsAbs(n.Lab) {
+				return fmt.Errorf("network %d: a lab needs its folder and the name of a network", i)
+			}
 		default:
 			return fmt.Errorf("network %d: kind %q is not known", i, n.Kind)
 		}

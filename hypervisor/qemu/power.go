@@ -121,7 +121,13 @@ func (m *machine) launch(ctx context.Context, accel Accelerator, note string) er
 	if tpm != nil {
 		defer tpm.Close()
 	}
-	if err := runDetached(ctx, binary, m.dir, m.commandLine(s), tpm); err != nil {
+	// The TPM is the first descriptor, as its option says; then come the cables.
+	give := given{tpm}
+	if s.cables, err = m.openCables(ctx, &give); err != nil {
+		return err
+	}
+	defer give[1:].close()
+	if err := runDetached(ctx, binary, m.dir, m.commandLine(s), give); err != nil {
 		return m.cannotStart(err)
 	}
 	m.sayReplaced(s)
@@ -141,8 +147,8 @@ func (m *machine) sayReplaced(s start) {
 
 // runDetached runs a QEMU that goes into the background by itself, in a session
 // of its own, once everything it needs is open. It starts in dir and leaves it.
-// A file that is given becomes its descriptor 3.
-func runDetached(ctx context.Context, binary, dir string, words []string, give *os.File) error {
+// The files that are given become its descriptors from 3 on.
+func runDetached(ctx context.Context, binary, dir string, words []string, give given) error {
 	// A file, not a pipe: the child that stays would keep a pipe open.
 	said, err := os.CreateTemp("", "lifeboat-qemu-*.txt")
 	if err != nil {
@@ -154,9 +160,7 @@ func runDetached(ctx context.Context, binary, dir string, words []string, give *
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	cmd.Stdout, cmd.Stderr = said, said
-	if give != nil {
-		cmd.ExtraFiles = []*os.File{give}
-	}
+	cmd.ExtraFiles = give
 	if err := cmd.Run(); err != nil {
 		text, _ := os.ReadFile(said.Name())
 		return fmt.Errorf("%s (%w)", lastLine(string(text)), err)
