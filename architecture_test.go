@@ -89,6 +89,10 @@ var doors = map[string][]string{
 	"github.com/diskfs/go-diskfs":      {"golden", "blockdev", "fixtures"},
 	"github.com/vishvananda/netlink":   {"netlab"},
 	"github.com/vishvananda/netns":     {"netlab"},
+	"github.com/insomniacslk/dhcp":     {"netlab"},
+	"github.com/google/nftables":       {"netlab"},
+	"golang.zx2c4.com/wireguard":       {"netlab"},
+	"golang.org/x/net":                 {"netlab"},
 	"charm.land/bubbletea/v2":          {"tui"},
 }
 
