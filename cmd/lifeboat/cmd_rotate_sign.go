@@ -14,6 +14,7 @@ import (
 	"lifeboat/catalog"
 	"lifeboat/custody"
 	"lifeboat/rotation"
+	"lifeboat/yamlfile"
 )
 
 // signFlags are the answers that `rotate sign` and `rotate revoke` take.
@@ -202,7 +203,7 @@ func (j judgement) step(name string) (rotation.Step, error) {
 		next = "what can be signed in this turn: " + list(known)
 	}
 	return rotation.Step{}, &lifeboat.Problem{
-		What: fmt.Sprintf("turn %s has no step %q%s", j.decision.Period, name, meant(name, known)),
+		What: fmt.Sprintf("turn %s has no step %q%s", j.decision.Period, name, yamlfile.Meant(name, known)),
 		Safe: "nothing was recorded; the ledger is as it was",
 		Next: next,
 	}
@@ -278,7 +279,7 @@ func (j judgement) destination(s rotation.Step, f signFlags) (custody.Place, err
 	case to.State != custody.Offsite && to.State != custody.Onsite:
 		return to, usagef("--to goes with a step that brings a drive to a place; %s does not", shortID(s.ID))
 	case i < 0:
-		return to, usagef("--to: site.yaml has no location %q%s", f.to, meant(f.to, fitting))
+		return to, usagef("--to: site.yaml has no location %q%s", f.to, yamlfile.Meant(f.to, fitting))
 	case !slices.Contains(fitting, f.to):
 		return to, &lifeboat.Problem{
 			What: fmt.Sprintf("%s brings drive %s to a place that is %s, and %s is not", shortID(s.ID), s.Label, to.State, f.to),

@@ -8,6 +8,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"lifeboat/rotation"
+	"lifeboat/yamlfile"
 )
 
 var defaultWorkdays = []time.Weekday{time.Monday, time.Tuesday, time.Wednesday, time.Thursday, time.Friday}
@@ -15,23 +16,23 @@ var defaultWorkdays = []time.Weekday{time.Monday, time.Tuesday, time.Wednesday, 
 // calendar reads the calendar; without one it is this computer's zone, Monday to
 // Friday, and a day ends at six.
 func (r *rotationReader) calendar(n *yaml.Node) rotation.Calendar {
-	f := r.fields(n, "calendar", "zone", "dayEnds", "workdays", "holidays")
+	f := r.Fields(n, "calendar", "zone", "dayEnds", "workdays", "holidays")
 	c := rotation.Calendar{Zone: time.Local, DayEnds: rotation.DefaultDayEnds, Workdays: r.weekdays(f["workdays"], "workdays"), Holidays: r.dates(f["holidays"], "holidays")}
 	if len(c.Workdays) == 0 {
 		c.Workdays = slices.Clone(defaultWorkdays)
 	}
-	if name := r.text(f["zone"], "zone"); name != "" {
+	if name := r.Text(f["zone"], "zone"); name != "" {
 		zone, err := time.LoadLocation(name)
 		if err != nil {
-			r.wrong(f["zone"], "calendar.zone: %q is not a time zone that this computer knows, such as Europe/Berlin", name)
+			r.Wrong(f["zone"], "calendar.zone: %q is not a time zone that this computer knows, such as Europe/Berlin", name)
 		} else {
 			c.Zone = zone
 		}
 	}
-	if text := r.text(f["dayEnds"], "dayEnds"); text != "" {
+	if text := r.Text(f["dayEnds"], "dayEnds"); text != "" {
 		t, err := time.Parse("15:04", text)
 		if err != nil || t.Hour() >= 12 {
-			r.wrong(f["dayEnds"], "calendar.dayEnds: %q is not a time of the morning, such as \"06:00\"", text)
+			r.Wrong(f["dayEnds"], "calendar.dayEnds: %q is not a time of the morning, such as \"06:00\"", text)
 		}
 		c.DayEnds = time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute
 	}
@@ -41,7 +42,7 @@ func (r *rotationReader) calendar(n *yaml.Node) rotation.Calendar {
 var weekdayNames = []string{"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"}
 
 func (r *rotationReader) weekday(n *yaml.Node, what string) time.Weekday {
-	return r.weekdayOf(n, what, r.text(n, what))
+	return r.weekdayOf(n, what, r.Text(n, what))
 }
 
 // weekdayOf reads a day by its name or the first three letters of it.
@@ -51,14 +52,14 @@ func (r *rotationReader) weekdayOf(n *yaml.Node, what, text string) time.Weekday
 			return time.Weekday(i)
 		}
 	}
-	r.wrong(n, "%s: %q is not a day of the week%s", what, text, meant(text, weekdayNames))
+	r.Wrong(n, "%s: %q is not a day of the week%s", what, text, yamlfile.Meant(text, weekdayNames))
 	return time.Sunday
 }
 
 // weekdays reads days and ranges of days: "monday to thursday".
 func (r *rotationReader) weekdays(n *yaml.Node, what string) (all []time.Weekday) {
-	for _, item := range r.items(n, what) {
-		first, last, isRange := strings.Cut(r.text(item, what), " to ")
+	for _, item := range r.Items(n, what) {
+		first, last, isRange := strings.Cut(r.Text(item, what), " to ")
 		d := r.weekdayOf(item, what, first)
 		end := d
 		if isRange {
@@ -77,13 +78,13 @@ func (r *rotationReader) weekdays(n *yaml.Node, what string) (all []time.Weekday
 }
 
 func (r *rotationReader) date(n *yaml.Node, what string) rotation.Date {
-	return r.dateOf(n, what, r.text(n, what))
+	return r.dateOf(n, what, r.Text(n, what))
 }
 
 func (r *rotationReader) dateOf(n *yaml.Node, what, text string) rotation.Date {
 	d, err := rotation.ParseDate(text)
 	if err != nil {
-		r.wrong(n, "%s: %v", what, err)
+		r.Wrong(n, "%s: %v", what, err)
 	}
 	return d
 }
@@ -93,15 +94,15 @@ const holidayLimit = 366
 
 // dates reads days and ranges of days: "2026-12-24 to 2027-01-01".
 func (r *rotationReader) dates(n *yaml.Node, what string) (all []rotation.Date) {
-	for _, item := range r.items(n, what) {
-		first, last, isRange := strings.Cut(r.text(item, what), " to ")
+	for _, item := range r.Items(n, what) {
+		first, last, isRange := strings.Cut(r.Text(item, what), " to ")
 		from := r.dateOf(item, what, first)
 		to := from
 		if isRange {
 			to = r.dateOf(item, what, last)
 		}
 		if to.Before(from) || from.AddDays(holidayLimit).Before(to) {
-			r.wrong(item, "%s: %q is not a range from one day to a later one, within a year", what, item.Value)
+			r.Wrong(item, "%s: %q is not a range from one day to a later one, within a year", what, item.Value)
 			continue
 		}
 		for d := from; !to.Before(d); d = d.AddDays(1) {

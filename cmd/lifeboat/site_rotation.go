@@ -10,6 +10,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"lifeboat/rotation"
+	"lifeboat/yamlfile"
 )
 
 // readRotation reads the section `rotation` of site.yaml strictly. What cannot be
@@ -18,23 +19,23 @@ import (
 func readRotation(n *yaml.Node) (rotation.Policy, error) {
 	r := &rotationReader{}
 	p := rotation.Policy{RetentionOf: map[string]rotation.Retention{}, RetentionOn: map[string]rotation.Retention{}}
-	f := r.fields(n, "rotation", "scheme", "calendar", "locations", "people", "objectives", "retention", "wrongDrive", "standing", "verifyEvery", "proveEvery")
+	f := r.Fields(n, "rotation", "scheme", "calendar", "locations", "people", "objectives", "retention", "wrongDrive", "standing", "verifyEvery", "proveEvery")
 	p.Scheme = r.scheme(f["scheme"])
 	p.Calendar = r.calendar(f["calendar"])
 	p.People = r.people(f["people"])
 	p.Locations = r.locations(f["locations"], p.People)
 	p.Objectives = r.objectives(f["objectives"])
 	r.retentions(f["retention"], &p)
-	p.ExportToWrongDrive = r.choice(f["wrongDrive"], "wrongDrive", "refuse", "export") == "export"
-	p.Standing = r.text(f["standing"], "standing")
+	p.ExportToWrongDrive = r.Choice(f["wrongDrive"], "wrongDrive", "refuse", "export") == "export"
+	p.Standing = r.Text(f["standing"], "standing")
 	if p.Standing != "" && !filepath.IsAbs(p.Standing) {
-		r.wrong(f["standing"], "standing: %q has to be a whole path, from the root", p.Standing)
+		r.Wrong(f["standing"], "standing: %q has to be a whole path, from the root", p.Standing)
 	}
 	p.VerifyEvery, p.ProveEvery = r.span(f["verifyEvery"], "verifyEvery"), r.span(f["proveEvery"], "proveEvery")
-	if followed(n) != nil {
-		r.checkRotation(followed(n), p)
+	if yamlfile.Followed(n) != nil {
+		r.checkRotation(yamlfile.Followed(n), p)
 	}
-	return p, r.err
+	return p, r.Err
 }
 
 // checkRotation refuses a rotation that nobody could keep to.
@@ -42,57 +43,57 @@ func (r *rotationReader) checkRotation(n *yaml.Node, p rotation.Policy) {
 	offsite := slices.ContainsFunc(p.Locations, func(l rotation.Location) bool { return l.Offsite })
 	switch {
 	case len(p.Scheme.Sets) < 2:
-		r.wrong(n, "rotation: scheme.sets needs at least two: while one is brought home, the other has to be away")
+		r.Wrong(n, "rotation: scheme.sets needs at least two: while one is brought home, the other has to be away")
 	case !offsite:
-		r.wrong(n, "rotation: none of the locations is offsite: say where drives are kept outside the house, with offsite: true")
+		r.Wrong(n, "rotation: none of the locations is offsite: say where drives are kept outside the house, with offsite: true")
 	case len(p.People) == 0:
-		r.wrong(n, "rotation: people is empty: somebody has to carry the drives")
+		r.Wrong(n, "rotation: people is empty: somebody has to carry the drives")
 	}
 }
 
 // rotationReader reads the parts of the section.
-type rotationReader struct{ yamlReader }
+type rotationReader struct{ yamlfile.Reader }
 
 // span reads a span of time; nothing is 0.
 func (r *rotationReader) span(n *yaml.Node, what string) time.Duration {
-	text := r.text(n, what)
+	text := r.Text(n, what)
 	if text == "" {
 		return 0
 	}
 	d, err := parseSpan(text)
 	if err != nil {
-		r.wrong(n, "%s: %v", what, err)
+		r.Wrong(n, "%s: %v", what, err)
 	}
 	return d
 }
 
 func (r *rotationReader) scheme(n *yaml.Node) rotation.Scheme {
-	f := r.fields(n, "scheme", "kind", "sets", "change", "swapDay", "start")
+	f := r.Fields(n, "scheme", "kind", "sets", "change", "swapDay", "start")
 	s := rotation.Scheme{
-		Kind: rotation.SchemeKind(r.choice(f["kind"], "scheme.kind",
+		Kind: rotation.SchemeKind(r.Choice(f["kind"], "scheme.kind",
 			string(rotation.SchemeRoundRobin), string(rotation.SchemeGFS), string(rotation.SchemeHanoi))),
-		Weekly:  r.choice(f["change"], "scheme.change", "weekly", "daily") == "weekly",
+		Weekly:  r.Choice(f["change"], "scheme.change", "weekly", "daily") == "weekly",
 		SwapDay: time.Friday,
 	}
 	if f["swapDay"] != nil {
 		s.SwapDay = r.weekday(f["swapDay"], "scheme.swapDay")
 		if !s.Weekly {
-			r.wrong(f["swapDay"], "scheme.swapDay goes with change: weekly")
+			r.Wrong(f["swapDay"], "scheme.swapDay goes with change: weekly")
 		}
 	}
 	if f["start"] != nil {
 		s.Start = r.date(f["start"], "scheme.start")
 	}
 	names, labels := map[string]bool{}, map[string]bool{}
-	for _, item := range r.items(f["sets"], "scheme.sets") {
+	for _, item := range r.Items(f["sets"], "scheme.sets") {
 		set := r.set(item, s.Kind)
 		if names[set.Name] {
-			r.wrong(item, "scheme.sets: the name %q stands twice", set.Name)
+			r.Wrong(item, "scheme.sets: the name %q stands twice", set.Name)
 		}
 		names[set.Name] = true
 		for _, label := range set.Drives {
 			if labels[label] {
-				r.wrong(item, "scheme.sets: drive %q is in two sets", label)
+				r.Wrong(item, "scheme.sets: drive %q is in two sets", label)
 			}
 			labels[label] = true
 		}
@@ -107,10 +108,10 @@ func (r *rotationReader) set(n *yaml.Node, kind rotation.SchemeKind) rotation.Se
 		label := r.name(n, "scheme.sets")
 		return rotation.Set{Name: label, Drives: []string{label}}
 	}
-	f := r.fields(n, "a set", "name", "drives", "role")
+	f := r.Fields(n, "a set", "name", "drives", "role")
 	set := rotation.Set{Drives: r.names(f["drives"], "drives")}
 	if len(set.Drives) == 0 {
-		r.wrong(n, "a set needs drives: the labels of its drives")
+		r.Wrong(n, "a set needs drives: the labels of its drives")
 		return set
 	}
 	set.Name = set.Drives[0]
@@ -119,39 +120,39 @@ func (r *rotationReader) set(n *yaml.Node, kind rotation.SchemeKind) rotation.Se
 	}
 	switch {
 	case kind == rotation.SchemeGFS && f["role"] != nil:
-		set.Role = r.choice(f["role"], "role", rotation.RoleSon, rotation.RoleFather, rotation.RoleGrandfather)
+		set.Role = r.Choice(f["role"], "role", rotation.RoleSon, rotation.RoleFather, rotation.RoleGrandfather)
 	case f["role"] != nil:
-		r.wrong(f["role"], "role goes with kind: gfs")
+		r.Wrong(f["role"], "role goes with kind: gfs")
 	}
 	return set
 }
 
 // name reads what stands on a page and in the id of a step.
 func (r *rotationReader) name(n *yaml.Node, what string) string {
-	text := r.text(n, what)
+	text := r.Text(n, what)
 	if text == "" || strings.Contains(text, "/") {
-		r.wrong(n, "%s: %q cannot be a name: it has to be text without a slash", what, text)
+		r.Wrong(n, "%s: %q cannot be a name: it has to be text without a slash", what, text)
 	}
 	return text
 }
 
 func (r *rotationReader) names(n *yaml.Node, what string) []string {
-	for _, item := range r.items(n, what) {
+	for _, item := range r.Items(n, what) {
 		r.name(item, what)
 	}
-	return r.texts(n, what)
+	return r.Texts(n, what)
 }
 
 func (r *rotationReader) people(n *yaml.Node) (all []rotation.Person) {
-	items := r.items(n, "people")
+	items := r.Items(n, "people")
 	for _, item := range items {
-		f := r.fields(item, "a person", "name", "contact", "deputies", "left")
-		p := rotation.Person{Name: r.name(f["name"], "the name of a person"), Contact: r.text(f["contact"], "contact"), Deputies: r.texts(f["deputies"], "deputies")}
+		f := r.Fields(item, "a person", "name", "contact", "deputies", "left")
+		p := rotation.Person{Name: r.name(f["name"], "the name of a person"), Contact: r.Text(f["contact"], "contact"), Deputies: r.Texts(f["deputies"], "deputies")}
 		if f["left"] != nil {
 			p.Left = r.date(f["left"], "left")
 		}
 		if slices.ContainsFunc(all, func(other rotation.Person) bool { return other.Name == p.Name }) {
-			r.wrong(item, "people: %q stands twice", p.Name)
+			r.Wrong(item, "people: %q stands twice", p.Name)
 		}
 		all = append(all, p)
 	}
@@ -169,22 +170,22 @@ func (r *rotationReader) arePeople(n *yaml.Node, what string, names []string, pe
 	}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
-			r.wrong(n, "%s: there is nobody called %q under people%s", what, name, meant(name, known))
+			r.Wrong(n, "%s: there is nobody called %q under people%s", what, name, yamlfile.Meant(name, known))
 		}
 	}
 }
 
 func (r *rotationReader) locations(n *yaml.Node, people []rotation.Person) (all []rotation.Location) {
-	for _, item := range r.items(n, "locations") {
-		f := r.fields(item, "a location", "name", "offsite", "contact", "hours", "openDays", "leadTime", "authorised")
+	for _, item := range r.Items(n, "locations") {
+		f := r.Fields(item, "a location", "name", "offsite", "contact", "hours", "openDays", "leadTime", "authorised")
 		l := rotation.Location{
-			Name: r.name(f["name"], "the name of a location"), Offsite: r.yes(f["offsite"], "offsite"), Contact: r.text(f["contact"], "contact"),
-			Hours: r.text(f["hours"], "hours"), OpenDays: r.weekdays(f["openDays"], "openDays"), LeadTime: r.span(f["leadTime"], "leadTime"),
-			Authorised: r.texts(f["authorised"], "authorised"),
+			Name: r.name(f["name"], "the name of a location"), Offsite: r.Yes(f["offsite"], "offsite"), Contact: r.Text(f["contact"], "contact"),
+			Hours: r.Text(f["hours"], "hours"), OpenDays: r.weekdays(f["openDays"], "openDays"), LeadTime: r.span(f["leadTime"], "leadTime"),
+			Authorised: r.Texts(f["authorised"], "authorised"),
 		}
 		r.arePeople(item, "location "+l.Name+": authorised", l.Authorised, people)
 		if slices.ContainsFunc(all, func(other rotation.Location) bool { return other.Name == l.Name }) {
-			r.wrong(item, "locations: %q stands twice", l.Name)
+			r.Wrong(item, "locations: %q stands twice", l.Name)
 		}
 		all = append(all, l)
 	}
@@ -192,10 +193,10 @@ func (r *rotationReader) locations(n *yaml.Node, people []rotation.Person) (all 
 }
 
 func (r *rotationReader) objectives(n *yaml.Node) rotation.Objectives {
-	f := r.fields(n, "objectives", "offsite", "machines")
+	f := r.Fields(n, "objectives", "offsite", "machines")
 	o := rotation.Objectives{Offsite: r.span(f["offsite"], "objectives.offsite"), Of: map[string]time.Duration{}}
-	for _, p := range r.pairs(f["machines"], "objectives.machines") {
-		o.Of[p.key.Value] = r.span(p.value, fmt.Sprintf("objectives.machines.%s", p.key.Value))
+	for _, p := range r.Pairs(f["machines"], "objectives.machines") {
+		o.Of[p.Key.Value] = r.span(p.Value, fmt.Sprintf("objectives.machines.%s", p.Key.Value))
 	}
 	return o
 }
@@ -205,21 +206,21 @@ var retentionFields = []string{"last", "daily", "weekly", "monthly", "yearly", "
 
 // retentions reads the rules for all, and those of machines and of drives.
 func (r *rotationReader) retentions(n *yaml.Node, p *rotation.Policy) {
-	f := r.fields(n, "retention", append(slices.Clone(retentionFields), "machines", "drives")...)
+	f := r.Fields(n, "retention", append(slices.Clone(retentionFields), "machines", "drives")...)
 	p.Retention = r.retention(f)
-	for _, of := range r.pairs(f["machines"], "retention.machines") {
-		p.RetentionOf[of.key.Value] = r.retention(r.fields(of.value, "the retention of "+of.key.Value, retentionFields...))
+	for _, of := range r.Pairs(f["machines"], "retention.machines") {
+		p.RetentionOf[of.Key.Value] = r.retention(r.Fields(of.Value, "the retention of "+of.Key.Value, retentionFields...))
 	}
-	for _, on := range r.pairs(f["drives"], "retention.drives") {
-		p.RetentionOn[on.key.Value] = r.retention(r.fields(on.value, "the retention on "+on.key.Value, retentionFields...))
+	for _, on := range r.Pairs(f["drives"], "retention.drives") {
+		p.RetentionOn[on.key.Value] = r.retention(r.Fields(on.value, "the retention on "+on.key.Value, retentionFields...))
 	}
 }
 
 func (r *rotationReader) retention(f map[string]*yaml.Node) rotation.Retention {
 	return rotation.Retention{
-		Last: r.number(f["last"], "last"), Daily: r.number(f["daily"], "daily"), Weekly: r.number(f["weekly"], "weekly"),
-		Monthly: r.number(f["monthly"], "monthly"), Yearly: r.number(f["yearly"], "yearly"),
+		Last: r.Number(f["last"], "last"), Daily: r.Number(f["daily"], "daily"), Weekly: r.Number(f["weekly"], "weekly"),
+		Monthly: r.Number(f["monthly"], "monthly"), Yearly: r.Number(f["yearly"], "yearly"),
 		Within: r.span(f["within"], "within"), MaxAge: r.span(f["maxAge"], "maxAge"),
-		AllDrives: r.choice(f["over"], "over", "each drive", "all drives") == "all drives",
+		AllDrives: r.Choice(f["over"], "over", "each drive", "all drives") == "all drives",
 	}
 }
