@@ -46,7 +46,8 @@ type Contact struct{ Name, Role, Phone string }
 // Objectives are what the company promised itself; zero: nothing.
 type Objectives struct {
 	// RTO is how long until a machine serves, RPO how old its data may be.
-	RTO, RPO time.Duration
+	RTO time.Duration `json:"rto,omitempty"`
+	RPO time.Duration `json:"rpo,omitempty"`
 }
 
 // LeadTime is time that passes before anybody can begin: travel, a rental. It is
@@ -105,17 +106,17 @@ const (
 // Cable is where a network leads. An empty Kind lets the plan choose: NAT on a host
 // with a single uplink.
 type Cable struct {
-	Kind CableKind
-	Name string
+	Kind CableKind `json:"kind"`
+	Name string    `json:"name,omitempty"`
 }
 
 // Forward is a port of the recovery's host that leads to a machine. An empty
 // Address is the loopback: nothing listens publicly unless the runbook says so.
 type Forward struct {
-	Address  string
-	HostPort int
-	Machine  string
-	Port     int
+	Address  string `json:"address,omitempty"`
+	HostPort int    `json:"hostPort"`
+	Machine  string `json:"machine"`
+	Port     int    `json:"port"`
 }
 
 // Group are machines that belong together: they come back from one export run.
@@ -144,7 +145,9 @@ type Machine struct {
 	// ID, if given, is Lifeboat's own id, for names that two machines had.
 	ID    string
 	Point PointChoice
-	Tier  int
+	// Tier is 1 or more; lower ones come first. [Parse] says 1 where the file says
+	// nothing.
+	Tier int
 	// After are the machines whose checks pass before this one starts.
 	After []string
 	// Host is the only host that it may run on, if given.
@@ -152,7 +155,7 @@ type Machine struct {
 	// MemoryBytes and CPUs replace those that it had, if not zero.
 	MemoryBytes int64
 	CPUs        int
-	// Address, by network name, is for a machine whose addresses nobody knows.
+	// Addresses, by network name, are for a machine whose addresses nobody knows.
 	Addresses  map[string]string
 	Objectives Objectives
 	Checks     []Check
@@ -192,26 +195,27 @@ const (
 
 // Check asks one service of one machine.
 type Check struct {
-	Kind CheckKind
-	Line int
+	Kind CheckKind `json:"kind"`
+	Line int       `json:"line,omitempty"`
 	// Port is for tcp, http, https and dns; 0: the usual one.
-	Port int
+	Port int `json:"port,omitempty"`
 	// Path, Status and Body are for http: the status that is wanted (0: 200) and a
 	// text that the body has.
-	Path   string
-	Status int
-	Body   string
+	Path   string `json:"path,omitempty"`
+	Status int    `json:"status,omitempty"`
+	Body   string `json:"body,omitempty"`
 	// HostName is the name that is asked for (http, https), or looked up (dns).
-	HostName string
+	HostName string `json:"hostName,omitempty"`
 	// Text is what the console has to print.
-	Text string
+	Text string `json:"text,omitempty"`
 	// Command and its arguments; never through a shell that nobody asked for.
-	Command []string
+	Command []string `json:"command,omitempty"`
 	// Within bounds it, tries and pauses included (zero: [DefaultWithin]). Each try
 	// has Timeout, and has to pass Passes times in a row (0: once), so that a
 	// service that flaps is not taken for one that serves.
-	Within, Timeout time.Duration
-	Passes          int
+	Within  time.Duration `json:"within,omitempty"`
+	Timeout time.Duration `json:"timeout,omitempty"`
+	Passes  int           `json:"passes,omitempty"`
 }
 
 // DefaultWithin is what a check may take that says nothing of it.
@@ -246,33 +250,39 @@ const (
 
 // Step is one step as the file says it.
 type Step struct {
-	// ID names it for after:, --skip and --from-step. A step without one is called
-	// by its kind and what it is about: boot-db.
-	ID   string
-	Line int
-	Kind StepKind
+	// ID names it for after:, --skip and --from-step. [Parse] gives one to a step
+	// without: its kind and the machine (boot-db) where it is about one, else its
+	// kind and the number of it in the file (confirm-2, boot-tier-1). Where a step is
+	// about several machines, each of them has its own as well: boot-db, boot-web.
+	ID   string   `json:"id,omitempty"`
+	Line int      `json:"line,omitempty"`
+	Kind StepKind `json:"kind"`
 	// Machines are those that it is about: one boot step may start several.
-	Machines []string
+	Machines []string `json:"machines,omitempty"`
 	// Tier stands for all machines of a tier, in place of Machines.
-	Tier  int
-	After []string
-	When  When
+	Tier int `json:"tier,omitempty"`
+	// After are ids of steps, of the file or KIND-MACHINE of what follows from a
+	// machine (boot, connect, check, settle). A machine's name is its checks passed.
+	After []string `json:"after,omitempty"`
+	When  When     `json:"when,omitempty"`
 	// Text is what a person reads: of a message or a confirm. Who has to say yes.
-	Text, Who string
+	Text string `json:"text,omitempty"`
+	Who  string `json:"who,omitempty"`
 	// Checks are those of a check step that brings its own.
-	Checks []Check
+	Checks []Check `json:"checks,omitempty"`
 	// Command, Env and Limit are for run and guest; Limit is for confirm and pause
 	// too.
-	Command []string
-	Env     map[string]string
-	Limit   time.Duration
+	Command []string          `json:"command,omitempty"`
+	Env     map[string]string `json:"env,omitempty"`
+	Limit   time.Duration     `json:"limit,omitempty"`
 	// Essential: if it fails, OnFailure counts; else it is told and the rest goes on.
-	Essential bool
-	OnFailure OnFailure
-	Retries   int
+	// [Parse] says true where the file says nothing.
+	Essential bool      `json:"essential,omitempty"`
+	OnFailure OnFailure `json:"onFailure,omitempty"`
+	Retries   int       `json:"retries,omitempty"`
 	// Done is a probe that exits with 0 when the step's work is done already;
 	// RepeatSafe says that doing it twice does no harm. Without either, one that was
 	// begun and not finished waits for a person.
-	Done       []string
-	RepeatSafe bool
+	Done       []string `json:"done,omitempty"`
+	RepeatSafe bool     `json:"repeatSafe,omitempty"`
 }
