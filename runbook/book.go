@@ -60,34 +60,35 @@ type LeadTime struct {
 // HostRule says what may run on a host. Name is one of the site's hosts; "*" is any
 // host, such as the one that a recovery runs on.
 type HostRule struct {
-	Name string
-	Line int
+	Name string `json:"name"`
+	Line int    `json:"line,omitempty"`
 	// Tiers and Machines may run there; both empty: all.
-	Tiers    []int
-	Machines []string
+	Tiers    []int    `json:"tiers,omitempty"`
+	Machines []string `json:"machines,omitempty"`
 	// MemoryBytes and CPUs are at most used there; zero: what the host has, less
 	// what it needs for itself. Boots is how many machines start at the same time.
-	MemoryBytes int64
-	CPUs, Boots int
+	MemoryBytes int64 `json:"memoryBytes,omitempty"`
+	CPUs        int   `json:"cpus,omitempty"`
+	Boots       int   `json:"boots,omitempty"`
 }
 
 // NetworkRule says where the cards of the source's networks lead.
 type NetworkRule struct {
-	Name string
-	Line int
+	Name string `json:"name"`
+	Line int    `json:"line,omitempty"`
 	// Sources are the names of the networks at the source. Empty: Name itself.
-	Sources []string
+	Sources []string `json:"sources,omitempty"`
 	// CIDR is the network's own, for machines whose addresses nobody knows.
-	CIDR string
+	CIDR string `json:"cidr,omitempty"`
 	// Recover is where it leads in a recovery. In a drill it is always isolated.
-	Recover Cable
+	Recover Cable `json:"recover,omitzero"`
 	// Forwards lead in, in a recovery on a NAT: [ADDRESS:]HOSTPORT:MACHINE:PORT.
-	Forwards []Forward
+	Forwards []Forward `json:"forwards,omitempty"`
 	// VPN is the UDP port that staff reach a NAT's network by; 0: none.
-	VPN int
+	VPN int `json:"vpn,omitempty"`
 	// Names are answered by the DNS of a NAT or a drill beside those of the
 	// machines: a name and an address.
-	Names map[string]string
+	Names map[string]string `json:"names,omitempty"`
 }
 
 // CableKind is where a network leads in a recovery.
@@ -121,11 +122,11 @@ type Forward struct {
 
 // Group are machines that belong together: they come back from one export run.
 type Group struct {
-	Name     string
-	Line     int
-	Machines []string
+	Name     string   `json:"name"`
+	Line     int      `json:"line,omitempty"`
+	Machines []string `json:"machines"`
 	// SkewAllowed lets each come from its own newest run.
-	SkewAllowed bool
+	SkewAllowed bool `json:"skewAllowed,omitempty"`
 }
 
 // PointChoice is which restore point a machine comes back from.
@@ -140,28 +141,28 @@ const (
 
 // Machine is one server of the runbook.
 type Machine struct {
-	Name string
-	Line int
+	Name string `json:"name"`
+	Line int    `json:"line,omitempty"`
 	// ID, if given, is Lifeboat's own id, for names that two machines had.
-	ID    string
-	Point PointChoice
+	ID    string      `json:"id,omitempty"`
+	Point PointChoice `json:"point"`
 	// Tier is 1 or more; lower ones come first. [Parse] says 1 where the file says
 	// nothing.
-	Tier int
+	Tier int `json:"tier"`
 	// After are the machines whose checks pass before this one starts.
-	After []string
+	After []string `json:"after,omitempty"`
 	// Host is the only host that it may run on, if given.
-	Host string
+	Host string `json:"host,omitempty"`
 	// MemoryBytes and CPUs replace those that it had, if not zero.
-	MemoryBytes int64
-	CPUs        int
+	MemoryBytes int64 `json:"memoryBytes,omitempty"`
+	CPUs        int   `json:"cpus,omitempty"`
 	// Addresses, by network name, are for a machine whose addresses nobody knows.
-	Addresses  map[string]string
-	Objectives Objectives
-	Checks     []Check
-	OnFailure  OnFailure
+	Addresses  map[string]string `json:"addresses,omitempty"`
+	Objectives Objectives        `json:"objectives,omitzero"`
+	Checks     []Check           `json:"checks,omitempty"`
+	OnFailure  OnFailure         `json:"onFailure"`
 	// Settle moves it to local disk in a recovery after its checks passed.
-	Settle bool
+	Settle bool `json:"settle,omitempty"`
 }
 
 // OnFailure is what happens when a check of a machine, or a step, fails for good.

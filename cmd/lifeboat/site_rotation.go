@@ -212,7 +212,7 @@ func (r *rotationReader) retentions(n *yaml.Node, p *rotation.Policy) {
 		p.RetentionOf[of.Key.Value] = r.retention(r.Fields(of.Value, "the retention of "+of.Key.Value, retentionFields...))
 	}
 	for _, on := range r.Pairs(f["drives"], "retention.drives") {
-		p.RetentionOn[on.key.Value] = r.retention(r.Fields(on.value, "the retention on "+on.key.Value, retentionFields...))
+		p.RetentionOn[on.Key.Value] = r.retention(r.Fields(on.Value, "the retention on "+on.Key.Value, retentionFields...))
 	}
 }
 
