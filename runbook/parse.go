@@ -77,7 +77,7 @@ const (
 // Limits of counts, far beyond what anybody writes.
 const (
 	machineLimit = 2000
-	stepLimit    = 5000
+	stepsLimit   = 5000
 	listLimit    = 2000
 	checkLimit   = 100
 	commandLimit = 100

@@ -77,19 +77,6 @@ func (r *reader) point(n *yamlfile.Node) PointChoice {
 	return PointChoice(text)
 }
 
-// moment is the last moment that a choice by date allows: the end of the day in
-// that zone, or the moment itself.
-func (c PointChoice) moment(zone *time.Location) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, string(c)); err == nil {
-		return t, nil
-	}
-	t, err := time.ParseInLocation(time.DateOnly, string(c), zone)
-	if err != nil {
-		return time.Time{}, err
-	}
-	return t.AddDate(0, 0, 1).Add(-time.Nanosecond), nil
-}
-
 // checkKinds are the keys that say what a check asks, in the order of the manual.
 var checkKinds = []CheckKind{CheckTCP, CheckHTTP, CheckHTTPS, CheckDNS, CheckPing, CheckAgent, CheckConsole, CheckCommand, CheckGuest}
 

@@ -22,7 +22,7 @@ func Ready(b *Book, s Situation) Readiness {
 		if ready.Until.Before(s.Now) {
 			ready.Why = append(ready.Why, fmt.Sprintf("the last drill that passed is %s old, and it has to be repeated every %s", lasting(s.Now.Sub(drill.Began)), lasting(cmp.Or(b.Period, DefaultPeriod))))
 		}
-		if later, ok := lastRun(b, s, func(p PastRun) bool { return p.Mode == Drill && p.Meaning == meaningOf(b) }); ok && !later.Passed {
+		if later, ok := lastRun(b, s, func(p PastRun) bool { return p.Mode == Drill && p.Meaning == Meaning(b) }); ok && !later.Passed {
 			ready.Why = append(ready.Why, fmt.Sprintf("a drill since then did not pass: %s", dayOf(later.Began, s)))
 		}
 	}
@@ -35,7 +35,7 @@ func Ready(b *Book, s Situation) Readiness {
 func neverPassed(b *Book, s Situation) string {
 	drill := func(p PastRun) bool { return p.Mode == Drill }
 	last, any := lastRun(b, s, drill)
-	same, sameAny := lastRun(b, s, func(p PastRun) bool { return drill(p) && p.Meaning == meaningOf(b) })
+	same, sameAny := lastRun(b, s, func(p PastRun) bool { return drill(p) && p.Meaning == Meaning(b) })
 	switch {
 	case !any:
 		return "it was never rehearsed"
@@ -89,7 +89,7 @@ func (p *Plan) HostKind() string {
 
 // lastPassed is the newest whole drill of what a runbook means now that passed.
 func lastPassed(b *Book, s Situation) (PastRun, bool) {
-	meaning := meaningOf(b)
+	meaning := Meaning(b)
 	return lastRun(b, s, func(p PastRun) bool {
 		return p.Mode == Drill && p.Meaning == meaning && p.Passed && p.Partial == ""
 	})
@@ -106,5 +106,3 @@ func lastRun(b *Book, s Situation, is func(PastRun) bool) (last PastRun, ok bool
 }
 
 func dayOf(t time.Time, s Situation) string { return t.In(s.Now.Location()).Format(time.DateOnly) }
-
-func meaningOf(b *Book) string { return string(b.Text) }

@@ -62,7 +62,7 @@ type subject struct {
 
 func newResolver(b *Book, s Situation) *resolver {
 	r := &resolver{book: b, s: s, drives: map[string]KnownDrive{}, plan: &Plan{
-		Book: b.Name, Meaning: meaningOf(b), Mode: s.Mode, Site: s.Site, SiteID: s.SiteID, MadeAt: s.Now,
+		Book: b.Name, Meaning: Meaning(b), Mode: s.Mode, Site: s.Site, SiteID: s.SiteID, MadeAt: s.Now,
 		Isolated: s.Isolated && s.Mode == Recover,
 	}}
 	for _, d := range s.Drives {

@@ -36,7 +36,7 @@ func schemaOfBook() object {
 		"networks":   byName(ref("network"), "Where the cards of the source's networks lead."),
 		"groups":     byName(ref("group"), "Machines that come back from one export run."),
 		"machines":   with(byName(ref("machine"), "The servers to bring back, by name."), "minProperties", 1),
-		"steps":      described(many(ref("step"), stepLimit), "What is done beside starting and checking each machine."),
+		"steps":      described(many(ref("step"), stepsLimit), "What is done beside starting and checking each machine."),
 	}, "version", "machines")
 	book["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	book["$id"] = SchemaID
