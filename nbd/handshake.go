@@ -34,6 +34,7 @@ type handshake struct {
 	metaExport string
 	// chosen is the export that the peer chose, once done is set.
 	chosen string
+	export Export
 	done   bool
 }
 
@@ -111,7 +112,7 @@ func (h *handshake) answer(code uint32, data []byte) error {
 
 // exportName is the old way to choose an export, which has no way to say no.
 func (h *handshake) exportName(name string) error {
-	e, ok := h.s.exports[name]
+	e, ok := h.s.export(name)
 	if !ok {
 		return ErrNoExport
 	}
@@ -119,7 +120,7 @@ func (h *handshake) exportName(name string) error {
 	if !h.noZeroes {
 		b = append(b, make([]byte, 124)...)
 	}
-	h.chosen, h.done = name, true
+	h.chosen, h.export, h.done = name, e, true
 	_, err := h.conn.Write(b)
 	return err
 }
@@ -142,7 +143,7 @@ func (h *handshake) info(code uint32, data []byte) error {
 	if err != nil {
 		return h.reply(code, repErrInvalid, nil)
 	}
-	e, ok := h.s.exports[r.export]
+	e, ok := h.s.export(r.export)
 	if !ok {
 		return h.reply(code, repErrUnknown, nil)
 	}
@@ -159,7 +160,7 @@ func (h *handshake) info(code uint32, data []byte) error {
 		return err
 	}
 	if code == optGo {
-		h.chosen, h.done = r.export, true
+		h.chosen, h.export, h.done = r.export, e, true
 	}
 	return nil
 }
@@ -182,7 +183,7 @@ func (h *handshake) meta(code uint32, data []byte) error {
 	if err != nil || !h.structured {
 		return h.reply(code, repErrInvalid, nil)
 	}
-	if _, ok := h.s.exports[r.export]; !ok {
+	if _, ok := h.s.export(r.export); !ok {
 		return h.reply(code, repErrUnknown, nil)
 	}
 	list := code == optListMetaContext

@@ -37,6 +37,11 @@ type ServerOptions struct {
 	// HandshakeTimeout is how long a peer may take until it has chosen an
 	// export; 10 seconds when zero.
 	HandshakeTimeout time.Duration
+	// Find, if given, is asked for an export that the server was not made with, so
+	// that an owner can add disks while it serves. It answers nil for one that is
+	// not there, and for a name that it answered always with the same disk. It is
+	// called from many goroutines. Lists of exports do not have what it finds.
+	Find func(export string) Export
 }
 
 // Server gives out disks for reading to any number of peers.
@@ -58,6 +63,16 @@ func NewServer(exports map[string]Export, o ServerOptions) *Server {
 		o.HandshakeTimeout = 10 * time.Second
 	}
 	return &Server{exports: maps.Clone(exports), o: o}
+}
+
+// export finds an export by its name.
+func (s *Server) export(name string) (Export, bool) {
+	e, ok := s.exports[name]
+	if !ok && s.o.Find != nil {
+		e = s.o.Find(name)
+		ok = e != nil
+	}
+	return e, ok
 }
 
 // Serve answers the peers of a listener, a Unix socket or TCP, until ctx ends.
@@ -117,7 +132,7 @@ func (s *Server) servePeer(ctx context.Context, conn net.Conn) {
 		conn:       conn,
 		in:         h.in,
 		name:       h.chosen,
-		export:     s.exports[h.chosen],
+		export:     h.export,
 		structured: h.structured,
 		allocation: h.allocation && h.metaExport == h.chosen,
 		onError:    s.o.OnError,
