@@ -12,6 +12,7 @@ import (
 
 	"lifeboat"
 	"lifeboat/hypervisor"
+	"lifeboat/runbook"
 )
 
 // bootedRun is boot.json in the folder of a boot run: which machines run from
@@ -32,6 +33,13 @@ type bootedRun struct {
 	// something leads into.
 	Segment  *hypervisor.Segment `json:"segment,omitempty"`
 	Machines []bootedMachine     `json:"machines"`
+	// Others are the hosts of machines that are on another than Host.
+	Others []hostFile `json:"others,omitempty"`
+	// Mode says that a drill or a recovery booted the machines; empty: `boot` did.
+	Mode runbook.Mode `json:"mode,omitempty"`
+	// Worker is the program that works on the run now, if it is not the one that
+	// began it: a recovery is resumed by another.
+	Worker process `json:"worker,omitzero"`
 	// Ended says that the disks are not needed any more: their server stops.
 	Ended bool `json:"ended,omitempty"`
 }
@@ -90,6 +98,14 @@ type bootedMachine struct {
 	// away, because their kind of controller cannot stop the machine.
 	Waiting  []string      `json:"waiting,omitempty"`
 	Forwards []bootForward `json:"forwards,omitempty"`
+	// Host is the name of one of the run's other hosts; empty: its first.
+	Host string `json:"host,omitempty"`
+	// Planned is what a runbook calls it, and Form which of the forms that its host
+	// has for it was built, from 0.
+	Planned string `json:"planned,omitempty"`
+	Form    int    `json:"form,omitempty"`
+	// Stopped says that a step of a runbook shut it down: it does not start again.
+	Stopped bool `json:"stopped,omitempty"`
 	// Settled says that its disks are on storage of its host: it was moved there,
 	// or copied there before it was started.
 	Settled bool `json:"settled,omitempty"`
@@ -115,8 +131,21 @@ func (b *bootedRun) made(m bootedMachine, l hypervisor.Listed) bool {
 		return l.HostID == m.HostID
 	default:
 		// Runs of older programs have no HostID, and plain QEMU alone.
-		return b.Host.Kind == kindQEMU && l.Machine.ID == m.Machine
+		return b.hostOf(m).Kind == kindQEMU && l.Machine.ID == m.Machine
 	}
+}
+
+// hosts are the hosts of the run's machines.
+func (b *bootedRun) hosts() []hostFile { return append([]hostFile{b.Host}, b.Others...) }
+
+// hostOf is the host of a machine of the run.
+func (b *bootedRun) hostOf(m bootedMachine) hostFile {
+	for _, h := range b.Others {
+		if h.Name == m.Host {
+			return h
+		}
+	}
+	return b.Host
 }
 
 // machine returns what is written down of a machine of the run.
@@ -161,9 +190,20 @@ type diskServing struct {
 	WaitingSince time.Time `json:"waitingSince,omitzero"`
 	// ReadBytes were read from the drive since the run began.
 	ReadBytes int64 `json:"readBytes"`
+	// Drives are the drives, each for itself.
+	Drives []driveServing `json:"drives,omitempty"`
 	// Damage holds what could not be read as it was written.
 	Damage []string  `json:"damage,omitempty"`
 	Seen   time.Time `json:"seen"`
+}
+
+// driveServing is what the server of the disks does with one drive.
+type driveServing struct {
+	DriveID string `json:"driveId"`
+	// Away since then, or zero.
+	WaitingSince time.Time `json:"waitingSince,omitzero"`
+	// ReadBytes were read from it since the run began.
+	ReadBytes int64 `json:"readBytes"`
 }
 
 func bootFilePath(dir string) string   { return filepath.Join(dir, "boot.json") }

@@ -182,7 +182,7 @@ func (a *app) removeHostPlan(h hostFile) (string, error) {
 		return "", err
 	}
 	for _, b := range runs {
-		if b.Host.Name == h.Name && h.Kind == kindVSphere {
+		if slices.ContainsFunc(b.hosts(), func(of hostFile) bool { return of.Name == h.Name }) && h.Kind == kindVSphere {
 			plan += fmt.Sprintf("Machines that run %s booted there cannot be stopped from here any more.\n", short(b.Run))
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -72,23 +73,31 @@ func (a *app) runningRows(ctx context.Context) ([]runningRow, error) {
 	return rows, nil
 }
 
-// machinesOf returns the machines of a run that are still on its host, by name.
+// machinesOf returns the machines of a run that are still on their hosts, by name.
 // What can be listed is returned beside an error about the rest.
 func (a *app) machinesOf(ctx context.Context, b *bootedRun) (map[string]hypervisor.Listed, error) {
-	host, err := a.openRunHost(b)
-	if err != nil {
-		return nil, err
-	}
-	listed, err := host.List(ctx)
 	there := map[string]hypervisor.Listed{}
-	for _, m := range b.Machines {
-		for _, l := range listed {
-			if b.made(m, l) {
-				there[m.Name] = l
+	var errs []error
+	for _, file := range b.hosts() {
+		host, err := a.openHostOf(b, file)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		listed, err := host.List(ctx)
+		errs = append(errs, err)
+		for _, m := range b.Machines {
+			if b.hostOf(m) != file {
+				continue
+			}
+			for _, l := range listed {
+				if b.made(m, l) {
+					there[m.Name] = l
+				}
 			}
 		}
 	}
-	return there, err
+	return there, errors.Join(errs...)
 }
 
 // servingWords says in a few words how a machine's disks are served.

@@ -141,7 +141,7 @@ func (a *app) stopOne(ctx context.Context, r runningRow, f stopFlags) (removed b
 	if err != nil {
 		return false, err
 	}
-	host, err := a.openRunHost(b)
+	host, err := a.openHostOf(b, b.hostOf(b.machine(r.Machine)))
 	if err != nil {
 		return false, err
 	}
@@ -197,7 +197,7 @@ func (a *app) endIdleRuns(ctx context.Context, own string) error {
 	var errs []error
 	for _, b := range runs {
 		f, err := readRun(b.dir(a))
-		if err != nil || b.Run != own && f.Exit == nil && f.Process.alive() {
+		if err != nil || b.Run != own && (f.Exit == nil && f.Process.alive() || b.Worker.alive()) {
 			continue
 		}
 		there, err := a.machinesOf(ctx, b)

@@ -68,7 +68,7 @@ func (a *app) completeRunning(*cobra.Command, []string, string) ([]string, cobra
 	names := map[string]string{}
 	for _, b := range runs {
 		for _, m := range b.Machines {
-			names[m.Name] = "booted by run " + short(b.Run) + " on " + b.Host.Name
+			names[m.Name] = "booted by run " + short(b.Run) + " on " + b.hostOf(m).Name
 		}
 	}
 	return completions(names), cobra.ShellCompDirectiveNoFileComp

@@ -47,15 +47,19 @@ func (a *app) diskServerCommand() *cobra.Command {
 
 // diskServer gives out the disks of one boot run.
 type diskServer struct {
-	a      *app
-	dir    string
-	booted *bootedRun
-	keys   secretKeys
-	log    *run
+	a    *app
+	dir  string
+	keys secretKeys
+	log  *run
+	// work is what runs beside the serving.
+	work sync.WaitGroup
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// booted is what was written down of the run when it was last read: a runbook's
+	// machines are begun one by one.
+	booted  *bootedRun
 	drives  []*servedDrive
-	reads   *readCounter
+	disks   map[string]*servedDisk
 	serving diskServing
 	// refused is when a machine was last told that its drive is away: it stops.
 	refused time.Time
@@ -79,35 +83,60 @@ func (s *diskServer) run(ctx context.Context, guard process) error {
 	if b, err := readBooted(s.dir); err != nil || b.Ended {
 		return err
 	}
-	for _, d := range s.booted.drives() {
-		s.drives = append(s.drives, &servedDrive{server: s, bootedDrive: d, gone: make(chan *openedDrive, 1)})
-	}
+	s.disks = map[string]*servedDisk{}
 	if before, err := readServing(s.dir); err == nil {
-		s.serving.ReadBytes, s.serving.Damage = before.ReadBytes, before.Damage
+		s.serving.ReadBytes, s.serving.Damage, s.serving.Drives = before.ReadBytes, before.Damage, before.Drives
 		// A server that died while a drive was away left the machines standing.
 		s.refused = time.Now()
-		for _, d := range s.drives {
-			d.waitingSince = before.WaitingSince
-		}
 	}
 	s.serving.Process, s.serving.Guard = self, guard
-	s.reads = &readCounter{}
 	ctx, cancel := context.WithCancel(ctx)
 	// Whatever ends the serving, an error too, ends the rest before it is waited
 	// for: a process that hangs here would be taken for a server that serves.
-	var work sync.WaitGroup
-	defer work.Wait()
+	defer s.work.Wait()
 	defer cancel()
-	work.Go(func() { s.watch(ctx, cancel) })
-	for _, d := range s.drives {
-		work.Go(func() { d.keep(ctx) })
-	}
-	work.Go(func() { s.keepGateway(ctx) })
-	if s.booted.settled() {
+	b := s.learn(ctx)
+	s.work.Go(func() { s.watch(ctx, cancel) })
+	s.work.Go(func() { s.keepGateway(ctx) })
+	if b.settled() {
 		<-ctx.Done()
 		return nil
 	}
 	return s.serve(ctx)
+}
+
+// known is what was last read of the run.
+func (s *diskServer) known() *bootedRun {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.booted
+}
+
+// learn reads what is written down of the run, and begins to keep the drives that
+// came into it since.
+func (s *diskServer) learn(ctx context.Context) *bootedRun {
+	b, err := readBooted(s.dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.booted = b
+	}
+	for _, of := range s.booted.drives() {
+		if of.Drive.ID == "" || slices.ContainsFunc(s.drives, func(d *servedDrive) bool { return d.Drive.ID == of.Drive.ID }) {
+			continue
+		}
+		d := newServedDrive(s, of)
+		s.drives = append(s.drives, d)
+		s.work.Go(func() { d.keep(ctx) })
+	}
+	return s.booted
+}
+
+// allDrives are the drives of the run, as far as they are known.
+func (s *diskServer) allDrives() []*servedDrive {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.drives)
 }
 
 // serve gives out the disks until no machine needs them any more.
@@ -116,18 +145,12 @@ func (s *diskServer) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// A drive may be away at this very moment: guests wait, and so do we.
-	for _, d := range s.drives {
-		if err := d.reopen(ctx, d.current()); err != nil {
-			return nil
-		}
-	}
 	needed, done := context.WithCancel(ctx)
 	defer done()
 	go s.untilSettled(needed, done)
-	server := nbd.NewServer(s.exports(), nbd.ServerOptions{OnError: s.failed})
+	server := nbd.NewServer(s.exports(), nbd.ServerOptions{OnError: s.failed, Find: func(name string) nbd.Export { return s.find(ctx, name) }})
 	err = server.Serve(needed, listener)
-	for _, d := range s.drives {
+	for _, d := range s.allDrives() {
 		d.close()
 	}
 	if err == nil {
@@ -164,7 +187,7 @@ const gatewayRetry = time.Second
 
 // keepGateway keeps the ways into the private network open.
 func (s *diskServer) keepGateway(ctx context.Context) {
-	if s.booted.Segment == nil {
+	if s.known().Segment == nil {
 		s.setGateway("")
 		return
 	}
@@ -185,11 +208,12 @@ func (s *diskServer) keepGateway(ctx context.Context) {
 }
 
 func (s *diskServer) gateway(ctx context.Context) error {
-	h, err := s.a.openRunHost(s.booted)
+	b := s.known()
+	h, err := s.a.openRunHost(b)
 	if err != nil {
 		return err
 	}
-	g, err := h.OpenGateway(ctx, *s.booted.Segment)
+	g, err := h.OpenGateway(ctx, *b.Segment)
 	if err != nil {
 		return err
 	}
@@ -265,7 +289,7 @@ func (s *diskServer) watch(ctx context.Context, end func()) {
 			return
 		case <-tick.C:
 		}
-		if b, err := readBooted(s.dir); err == nil && b.Ended {
+		if s.learn(ctx).Ended {
 			end()
 			return
 		}
@@ -295,9 +319,13 @@ func (s *diskServer) keepGuard() {
 func (s *diskServer) say() {
 	s.mu.Lock()
 	s.serving.Seen = time.Now().UTC()
-	s.serving.ReadBytes += s.reads.take()
 	s.serving.Ready, s.serving.WaitingSince = true, time.Time{}
+	s.serving.Drives = nil
 	for _, d := range s.drives {
+		state := d.state()
+		s.serving.ReadBytes += state.ReadBytes - d.said
+		d.said = state.ReadBytes
+		s.serving.Drives = append(s.serving.Drives, state)
 		s.serving.Ready = s.serving.Ready && d.store != nil
 		if since := d.waitingSince; !since.IsZero() && (s.serving.WaitingSince.IsZero() || since.Before(s.serving.WaitingSince)) {
 			s.serving.WaitingSince = since
@@ -311,21 +339,51 @@ func (s *diskServer) say() {
 	saveJSON(servingPath(s.dir), serving)
 }
 
-// exports makes one export for each disk of each machine.
+// exports are the disks of the machines that are known when the serving begins.
 func (s *diskServer) exports() map[string]nbd.Export {
 	all := map[string]nbd.Export{}
-	for _, m := range s.booted.Machines {
-		for key, name := range m.Exports {
-			drive, point := s.booted.source(m, key)
-			all[name] = &servedDisk{from: s.drive(drive), point: point, key: key, size: m.SizeBytes[key], waits: slices.Contains(m.Waiting, key)}
+	for _, m := range s.known().Machines {
+		for _, name := range m.Exports {
+			all[name] = s.export(name)
 		}
 	}
 	return all
 }
 
-// drive finds one of the drives by its id.
-func (s *diskServer) drive(id string) *servedDrive {
-	return s.drives[slices.IndexFunc(s.drives, func(d *servedDrive) bool { return d.Drive.ID == id })]
+// find finds a disk of a machine that was begun since the run was last read.
+func (s *diskServer) find(ctx context.Context, name string) nbd.Export {
+	if d := s.export(name); d != nil {
+		return d
+	}
+	s.learn(ctx)
+	if d := s.export(name); d != nil {
+		return d
+	}
+	return nil
+}
+
+// export is the disk that an export stands for, or nil.
+func (s *diskServer) export(name string) *servedDisk {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d, ok := s.disks[name]; ok {
+		return d
+	}
+	for _, m := range s.booted.Machines {
+		for key, export := range m.Exports {
+			if export != name {
+				continue
+			}
+			id, point := s.booted.source(m, key)
+			i := slices.IndexFunc(s.drives, func(d *servedDrive) bool { return d.Drive.ID == id })
+			if i < 0 {
+				return nil
+			}
+			s.disks[name] = &servedDisk{from: s.drives[i], point: point, key: key, size: m.SizeBytes[key], waits: slices.Contains(m.Waiting, key)}
+			return s.disks[name]
+		}
+	}
+	return nil
 }
 
 // failed is told of every read that a guest did not get.
@@ -354,14 +412,14 @@ func (s *diskServer) failed(export string, err error) {
 
 // fault says which machine met damage, and in which point of which drive.
 func (s *diskServer) fault(export, text string) (lifeboat.Drive, catalog.Fault) {
-	drive := s.booted.Drive
-	f := catalog.Fault{RunID: s.booted.Run, What: "a booted machine met damage: " + text}
-	for _, m := range s.booted.Machines {
-		for key, name := range m.Exports {
+	b := s.known()
+	drive := b.Drive
+	f := catalog.Fault{RunID: b.Run, What: "a booted machine met damage: " + text}
+	for _, m := range b.Machines {
+		for _, name := range m.Exports {
 			if name == export {
-				id, point := s.booted.source(m, key)
-				drive = s.drive(id).Drive
-				f.PointID, f.What = point, fmt.Sprintf("%s, which was booted, met damage: %s", m.Name, text)
+				f.PointID, f.What = s.export(name).point, fmt.Sprintf("%s, which was booted, met damage: %s", m.Name, text)
+				drive = s.export(name).from.Drive
 			}
 		}
 	}

@@ -29,7 +29,7 @@ func (a *app) bootedHere() map[string]string {
 	booted := map[string]string{}
 	for _, b := range runs {
 		for _, m := range b.Machines {
-			booted[b.Host.Name+"/"+m.Name] = b.Run
+			booted[b.hostOf(m).Name+"/"+m.Name] = b.Run
 		}
 	}
 	return booted

@@ -69,7 +69,7 @@ const abandonedEvery = 5 * time.Second
 // machine: it was killed before its first one.
 func (a *app) abandoned(ctx context.Context, b *bootedRun, dir string) bool {
 	f, err := readRun(dir)
-	if err != nil || f.Process.alive() {
+	if err != nil || f.Process.alive() || b.Worker.alive() {
 		return false
 	}
 	there, err := a.machinesOf(ctx, b)

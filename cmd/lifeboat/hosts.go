@@ -40,16 +40,19 @@ func (a *app) openHost(h hostFile) (hypervisor.Host, error) {
 	return open, nil
 }
 
-// openRunHost connects to the host of a boot run: as site.yaml has it now, with
-// its new certificate or address. What the run kept of it counts where the site
-// has no such host any more.
-func (a *app) openRunHost(b *bootedRun) (hypervisor.Host, error) {
+// openRunHost connects to the first host of a boot run.
+func (a *app) openRunHost(b *bootedRun) (hypervisor.Host, error) { return a.openHostOf(b, b.Host) }
+
+// openHostOf connects to a host of a boot run: as site.yaml has it now, with its
+// new certificate or address. What the run kept of it counts where the site has
+// no such host any more.
+func (a *app) openHostOf(b *bootedRun, then hostFile) (hypervisor.Host, error) {
 	s, err := a.siteOrNone()
 	if err != nil {
-		a.warn("%v; host %s is taken as it was when run %s booted", err, b.Host.Name, short(b.Run))
+		a.warn("%v; host %s is taken as it was when run %s booted", err, then.Name, short(b.Run))
 	}
-	file := b.Host
-	if now, err := findHost(a.hostFiles(s), b.Host.Name); err == nil && now.Kind == b.Host.Kind {
+	file := then
+	if now, err := findHost(a.hostFiles(s), then.Name); err == nil && now.Kind == then.Kind {
 		file = now
 	}
 	return a.openHost(file)

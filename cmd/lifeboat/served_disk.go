@@ -57,6 +57,12 @@ func (d *servedDisk) Extents(ctx context.Context, within lifeboat.Extent) (runs 
 // with does something with the disk. While the drive is away it waits and does
 // it again, or says at once that the drive is away.
 func (d *servedDisk) with(ctx context.Context, do func(*imagestore.Disk) error) error {
+	// A drive that is only just being opened is not away.
+	select {
+	case <-d.from.tried:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	for {
 		disk, drive, err := d.open(ctx)
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"lifeboat/hypervisor"
@@ -15,6 +16,10 @@ type servedDrive struct {
 	bootedDrive
 	// gone wakes up whoever looks for the drive.
 	gone chan *openedDrive
+	// tried is closed when it was looked for once, found or not.
+	tried chan struct{}
+	once  sync.Once
+	reads readCounter
 
 	// What follows is under the server's mu. store is nil while the drive is away.
 	store *openedDrive
@@ -22,6 +27,24 @@ type servedDrive struct {
 	waitingSince time.Time
 	// opening is closed when the attempt to find the drive again succeeded.
 	opening chan struct{}
+	// readBytes were read from it, of which said are told already.
+	readBytes, said int64
+}
+
+func newServedDrive(s *diskServer, of bootedDrive) *servedDrive {
+	d := &servedDrive{server: s, bootedDrive: of, gone: make(chan *openedDrive, 1), tried: make(chan struct{})}
+	for _, before := range s.serving.Drives {
+		if before.DriveID == of.Drive.ID {
+			d.waitingSince, d.readBytes, d.said = before.WaitingSince, before.ReadBytes, before.ReadBytes
+		}
+	}
+	return d
+}
+
+// state is what disks.json says of the drive; the server's mu is held.
+func (d *servedDrive) state() driveServing {
+	d.readBytes += d.reads.take()
+	return driveServing{DriveID: d.Drive.ID, WaitingSince: d.waitingSince, ReadBytes: d.readBytes}
 }
 
 func (d *servedDrive) current() *openedDrive {
@@ -51,8 +74,9 @@ func (d *servedDrive) refuse(broken *openedDrive) {
 	}
 }
 
-// keep looks for the drive whenever it is gone.
+// keep opens the drive, and looks for it whenever it is gone.
 func (d *servedDrive) keep(ctx context.Context) {
+	d.reopen(ctx, d.current())
 	for {
 		select {
 		case <-ctx.Done():
@@ -96,11 +120,13 @@ func (d *servedDrive) reopen(ctx context.Context, broken *openedDrive) error {
 func (d *servedDrive) find(ctx context.Context, broken *openedDrive) error {
 	s := d.server
 	for {
-		store, err := s.a.openServedDrive(ctx, d.bootedDrive, s.keys, s.reads)
+		store, err := s.a.openServedDrive(ctx, d.bootedDrive, s.keys, &d.reads)
 		if err == nil {
 			d.isBack(ctx, broken, store)
+			d.once.Do(func() { close(d.tried) })
 			return nil
 		}
+		d.once.Do(func() { close(d.tried) })
 		s.mu.Lock()
 		first := d.waitingSince.IsZero()
 		if first {
@@ -148,6 +174,7 @@ const retryLimit = 5 * time.Second
 // drives are all there now.
 func (s *diskServer) letGoOn(ctx context.Context) {
 	s.mu.Lock()
+	b := s.booted
 	owed := time.Since(s.refused) < retryFor
 	away := map[string]bool{}
 	for _, d := range s.drives {
@@ -157,20 +184,20 @@ func (s *diskServer) letGoOn(ctx context.Context) {
 	if !owed {
 		return
 	}
-	h, err := s.a.openRunHost(s.booted)
-	if err != nil {
-		return
-	}
-	host, ok := h.(hypervisor.Retrier)
-	if !ok {
-		return
-	}
-	for _, m := range s.booted.Machines {
-		if s.waits(m, away) {
+	for _, m := range b.Machines {
+		if b.waits(m, away) {
+			continue
+		}
+		h, err := s.a.openHostOf(b, b.hostOf(m))
+		if err != nil {
+			continue
+		}
+		host, ok := h.(hypervisor.Retrier)
+		if !ok {
 			continue
 		}
 		limited, cancel := context.WithTimeout(ctx, retryLimit)
-		err := host.Retry(limited, m.Name)
+		err = host.Retry(limited, m.Name)
 		cancel()
 		if err != nil && !errors.Is(err, hypervisor.ErrNoMachine) && ctx.Err() == nil {
 			s.log.log(event{Event: "warning", Machine: m.Name, Text: err.Error()})
@@ -179,9 +206,9 @@ func (s *diskServer) letGoOn(ctx context.Context) {
 }
 
 // waits says that a machine has a disk on a drive that is away.
-func (s *diskServer) waits(m bootedMachine, away map[string]bool) bool {
+func (b *bootedRun) waits(m bootedMachine, away map[string]bool) bool {
 	for key := range m.Exports {
-		if drive, _ := s.booted.source(m, key); away[drive] {
+		if drive, _ := b.source(m, key); away[drive] {
 			return true
 		}
 	}
