@@ -54,6 +54,8 @@ type booter struct {
 	timeout time.Duration
 	settle  bool
 	newMACs bool
+	// throwaway: nobody will want what the machines write.
+	throwaway bool
 }
 
 // all boots every machine in order, and moves them to local disk afterwards
@@ -143,7 +145,7 @@ func (b *booter) tell(machine, format string, args ...any) {
 
 // start defines the machine on its host and gives it power.
 func (b *booter) start(ctx context.Context, m plannedBoot) error {
-	d := hypervisor.Definition{Machine: m.Point.Machine, Name: m.Name, Networks: m.Networks, NewMACs: b.newMACs, Recovery: b.run.ID, Disks: map[string]hypervisor.Backing{}}
+	d := hypervisor.Definition{Machine: m.Point.Machine, Name: m.Name, Networks: m.Networks, NewMACs: b.newMACs, Recovery: b.run.ID, Throwaway: b.throwaway, Disks: map[string]hypervisor.Backing{}}
 	done, err := b.addDisks(ctx, m, d.Disks)
 	if err == nil {
 		err = b.host.Define(ctx, d)
@@ -174,12 +176,13 @@ func (b *booter) writeDown(ctx context.Context, machine string) error {
 	if at < 0 {
 		return errors.Join(errors.New("its host does not list it after it was defined"), err)
 	}
-	for i := range b.booted.Machines {
-		if m := &b.booted.Machines[i]; m.Name == machine {
-			m.HostID = listed[at].HostID
+	return b.booted.change(b.booted.dir(b.a), func() {
+		for i := range b.booted.Machines {
+			if m := &b.booted.Machines[i]; m.Name == machine {
+				m.HostID = listed[at].HostID
+			}
 		}
-	}
-	return b.booted.save(b.booted.dir(b.a))
+	})
 }
 
 // addDisks says where the bytes of a machine's disks come from: the server of

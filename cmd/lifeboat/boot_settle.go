@@ -17,8 +17,7 @@ func (b *booter) settleAll(ctx context.Context) error {
 		if err := b.settleOne(ctx, m.Name); err != nil {
 			return err
 		}
-		m.Settled = true
-		if err := b.booted.save(b.booted.dir(b.a)); err != nil {
+		if err := b.booted.change(b.booted.dir(b.a), func() { m.Settled = true }); err != nil {
 			return err
 		}
 		b.tell(m.Name, "runs from local disk now; it does not need the drive any more")

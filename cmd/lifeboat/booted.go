@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"lifeboat"
@@ -42,6 +43,10 @@ type bootedRun struct {
 	Worker process `json:"worker,omitzero"`
 	// Ended says that the disks are not needed any more: their server stops.
 	Ended bool `json:"ended,omitempty"`
+
+	// mu is held by whoever changes or reads the machines of a run that begins
+	// several at the same time.
+	mu sync.Mutex
 }
 
 // bootedDrive is a drive that machines run from, and where it was attached.
@@ -150,6 +155,8 @@ func (b *bootedRun) hostOf(m bootedMachine) hostFile {
 
 // machine returns what is written down of a machine of the run.
 func (b *bootedRun) machine(name string) bootedMachine {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, m := range b.Machines {
 		if m.Name == name {
 			return m
@@ -210,7 +217,15 @@ func bootFilePath(dir string) string   { return filepath.Join(dir, "boot.json") 
 func servingPath(dir string) string    { return filepath.Join(dir, "disks.json") }
 func (b *bootedRun) dir(a *app) string { return filepath.Join(a.runsDir(), b.Run) }
 
-func (b *bootedRun) save(dir string) error { return saveJSON(bootFilePath(dir), b) }
+func (b *bootedRun) save(dir string) error { return b.change(dir, func() {}) }
+
+// change changes what is written down of the run, and writes it down.
+func (b *bootedRun) change(dir string, do func()) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	do()
+	return saveJSON(bootFilePath(dir), b)
+}
 
 func readBooted(dir string) (*bootedRun, error) {
 	var b bootedRun

@@ -15,14 +15,15 @@ import (
 // servingPoll is how often a command looks at disks.json.
 const servingPoll = 20 * time.Millisecond
 
-// startServing starts guard and server and waits until the disks can be read.
+// startServing starts guard and server and waits until the disks can be read, or
+// a drive was looked for and is away: then its machines wait.
 func (a *app) startServing(ctx context.Context, dir string, keys secretKeys) error {
 	guard, err := a.startService("guard", dir, keys, process{})
 	if err != nil {
 		return err
 	}
 	for {
-		if s, err := readServing(dir); err == nil && s.Process.alive() && s.Ready && s.GatewayTried {
+		if s, err := readServing(dir); err == nil && s.Process.alive() && (s.Ready || !s.WaitingSince.IsZero()) && s.GatewayTried {
 			if s.Gateway != "" {
 				return errors.New(s.Gateway)
 			}
