@@ -48,8 +48,8 @@ type Options struct {
 	// Observe is told what happens, in order; it must not take long.
 	Observe func(Event)
 
-	// afterLine lets tests end the process where they want.
-	afterLine func() error
+	// dies is asked before and after each line; a test ends the process there.
+	dies func() error
 }
 
 // Execute does the steps of a plan in their order and returns what came of it, also
@@ -281,6 +281,11 @@ func (c *conductor) append(e entry) {
 	if c.broken != nil {
 		return
 	}
+	if c.o.dies != nil {
+		if c.broken = c.o.dies(); c.broken != nil {
+			return
+		}
+	}
 	e = e.bounded()
 	e.Version, e.At, e.Since = Version, c.now().Round(0).UTC(), c.since()
 	if err := c.journal.Append(e); err != nil {
@@ -297,8 +302,8 @@ func (c *conductor) append(e entry) {
 		return
 	}
 	c.tell(e)
-	if c.o.afterLine != nil {
-		c.broken = c.o.afterLine()
+	if c.o.dies != nil {
+		c.broken = c.o.dies()
 	}
 }
 

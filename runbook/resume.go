@@ -46,7 +46,8 @@ func (c *conductor) lookAgain(ctx context.Context) {
 	}
 }
 
-// isKept says that what a step did has to be there still.
+// isKept says that what a step did has to be there still: not that a machine runs of
+// which a shutdown was begun.
 func (c *conductor) isKept(i int) bool {
 	s := &c.run.Steps[i]
 	m := c.run.machine(s.Step.Machine)
@@ -54,7 +55,8 @@ func (c *conductor) isKept(i int) bool {
 		return false
 	}
 	return !slices.ContainsFunc(c.run.about(m.Name), func(n int) bool {
-		return c.run.Steps[n].Step.Kind == StepShutdown && c.run.Steps[n].Status == StatusDone
+		s := &c.run.Steps[n]
+		return s.Step.Kind == StepShutdown && (s.open || s.Status == StatusDone)
 	})
 }
 
