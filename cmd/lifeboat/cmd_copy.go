@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,8 +28,10 @@ func (a *app) copyCommand() *cobra.Command {
 		Use: "copy [POINT|MACHINE...]", Short: "Copy restore points from one drive to another of the same site", GroupID: "keep",
 		Long: "Copies restore points from one drive to another of the same site. Only blocks that the other\n" +
 			"drive lacks are read and written, and each is checked on the way. A machine's name means its\n" +
-			"newest point. A copy that was stopped goes on where it was.",
-		Example:     "  lifeboat copy --latest --from A --to B\n  lifeboat copy --all --from A --to /mnt/new --dry-run",
+			"newest point. A copy that was stopped goes on where it was.\n\n" +
+			"Over ssh the points go to a folder on another host, which becomes a drive that the same secret\n" +
+			"opens. Nothing has to be installed there: this program goes along, and checks what arrives.",
+		Example:     "  lifeboat copy --latest --from A --to B\n  lifeboat copy --all --from A --to /mnt/new --dry-run\n  lifeboat copy --latest --from A --to ssh://root@203.0.113.7/srv/lifeboat",
 		Annotations: exits(exitNoDrive, exitHeld, exitDamage, exitStopped),
 		Args: func(_ *cobra.Command, args []string) error {
 			chosen := 0
@@ -48,7 +51,7 @@ func (a *app) copyCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error { return a.copy(c.Context(), args, f) },
 	}
 	c.Flags().StringVar(&f.from, "from", "", "label or path of the drive that has the points")
-	c.Flags().StringVar(&f.to, "to", "", "label or path of the drive that gets them")
+	c.Flags().StringVar(&f.to, "to", "", "label or path of the drive that gets them; or ssh://[USER@]HOST[:PORT]/FOLDER, a folder on another host, which becomes one")
 	c.Flags().BoolVar(&f.all, "all", false, "every point of the drive")
 	c.Flags().BoolVar(&f.latest, "latest", false, "the newest point of every machine")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would be copied and stop")
@@ -80,6 +83,12 @@ func (a *app) copy(ctx context.Context, names []string, f copyFlags) error {
 	}
 	if f.all {
 		ids = nil // also those whose records cannot be read: it has to be told that they stay behind
+	}
+	if strings.HasPrefix(f.to, sshScheme) {
+		if f.dryRun {
+			return usagef("--dry-run is not for ssh://: what the other end has is known when it is asked")
+		}
+		return a.copySSH(ctx, from, f.to, ids)
 	}
 	return a.copyTo(ctx, f, from, func(cat *catalog.Catalog, to *openedDrive) error {
 		if from.store.Drive().ID == to.store.Drive().ID {

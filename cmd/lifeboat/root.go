@@ -101,7 +101,7 @@ func (a *app) commands() []*cobra.Command {
 		a.exportCommand(), a.copyCommand(), a.pointCommand(), a.pruneCommand(), a.verifyCommand(), a.repairCommand(),
 		a.drillCommand(), a.bootCommand(), a.restoreCommand(), a.psCommand(), a.stopCommand(), a.consoleCommand(),
 		a.runCommand(), a.catalogCommand(), a.keyCommand(), a.manCommand(), a.versionCommand(),
-		a.diskServerCommand(), a.superviseCommand(), a.labCommand(), a.labGuardCommand(),
+		a.diskServerCommand(), a.superviseCommand(), a.receiverCommand(), a.labCommand(), a.labGuardCommand(),
 	}
 }
 

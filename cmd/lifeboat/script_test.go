@@ -58,6 +58,7 @@ func runScripts(t *testing.T, folder string) {
 			"loop":        scriptLoop,
 			"unmountdisk": scriptUnmountDisk,
 			"await":       scriptAwait,
+			"sshd":        scriptSSHD,
 			"vcenter":     (&vcenters{t: t}).script,
 		},
 		Condition: scriptCondition,
@@ -87,6 +88,9 @@ const scriptSecret = "barrel violet mongoose teacup lantern orchid"
 
 func scriptCondition(cond string) (bool, error) {
 	switch cond {
+	case "sshd":
+		_, err := exec.LookPath("/usr/sbin/sshd")
+		return err == nil && os.Geteuid() == 0, nil
 	case "mount":
 		return medium.Missing(medium.Ext4) == "", nil
 	case "exfat":
