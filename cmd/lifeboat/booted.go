@@ -199,6 +199,11 @@ type diskServing struct {
 	ReadBytes int64 `json:"readBytes"`
 	// Drives are the drives, each for itself.
 	Drives []driveServing `json:"drives,omitempty"`
+	// Short are the hosts whose room for overlays is short, Standing the machines
+	// that stand for it, and Room says it in a sentence: also that there is room again.
+	Short    map[string]bool `json:"short,omitempty"`
+	Standing []string        `json:"standing,omitempty"`
+	Room     string          `json:"room,omitempty"`
 	// Damage holds what could not be read as it was written.
 	Damage []string  `json:"damage,omitempty"`
 	Seen   time.Time `json:"seen"`

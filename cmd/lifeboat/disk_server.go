@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -86,6 +87,7 @@ func (s *diskServer) run(ctx context.Context, guard process) error {
 	s.disks = map[string]*servedDisk{}
 	if before, err := readServing(s.dir); err == nil {
 		s.serving.ReadBytes, s.serving.Damage, s.serving.Drives = before.ReadBytes, before.Damage, before.Drives
+		s.serving.Short, s.serving.Standing, s.serving.Room = before.Short, before.Standing, before.Room
 		// A server that died while a drive was away left the machines standing.
 		s.refused = time.Now()
 	}
@@ -98,6 +100,7 @@ func (s *diskServer) run(ctx context.Context, guard process) error {
 	b := s.learn(ctx)
 	s.work.Go(func() { s.watch(ctx, cancel) })
 	s.work.Go(func() { s.keepGateway(ctx) })
+	s.work.Go(func() { s.watchRoom(ctx) })
 	if b.settled() {
 		<-ctx.Done()
 		return nil
@@ -333,6 +336,7 @@ func (s *diskServer) say() {
 	}
 	s.serving.Ready = s.serving.Ready || s.booted.settled()
 	serving := s.serving
+	serving.Short = maps.Clone(s.serving.Short)
 	s.mu.Unlock()
 	s.saying.Lock()
 	defer s.saying.Unlock()

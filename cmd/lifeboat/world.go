@@ -21,10 +21,11 @@ type worldOptions struct {
 	// keys are what opened a drive already; empty: they are asked for when the
 	// first drive is opened.
 	keys secretKeys
-	// lab is the folder of the lab that the isolated networks are in; empty: there
-	// is none, and hosts make segments of their own.
-	lab string
-	// asks does the steps that ask somebody or something.
+	// lab has the isolated networks; nil: there is none, and hosts make segments of
+	// their own.
+	lab *labClient
+	// asks does the steps that ask somebody or something. It may need the world, and
+	// is set before the first step then.
 	asks asks
 }
 

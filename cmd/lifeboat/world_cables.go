@@ -24,7 +24,7 @@ func (w *world) cables(act runbook.Action, cards []lifeboat.NIC) ([]hypervisor.N
 			all = append(all, hypervisor.Network{Kind: hypervisor.NetworkNone})
 			continue
 		}
-		cable, err := w.cable(act.Machine.Cards[at].Network)
+		cable, err := w.cable(act.Machine.Host, act.Machine.Cards[at].Network)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", act.Machine.Name, err)
 		}
@@ -33,9 +33,9 @@ func (w *world) cables(act runbook.Action, cards []lifeboat.NIC) ([]hypervisor.N
 	return all, nil
 }
 
-// cable is where a network of the plan leads. A drill is isolated, whatever its
-// plan says.
-func (w *world) cable(name string) (hypervisor.Network, error) {
+// cable is where a network of the plan leads on a host. A drill is isolated,
+// whatever its plan says.
+func (w *world) cable(host, name string) (hypervisor.Network, error) {
 	i := slices.IndexFunc(w.plan.Networks, func(n runbook.PlannedNetwork) bool { return n.Name == name })
 	if name == "" {
 		return hypervisor.Network{Kind: hypervisor.NetworkNone}, nil
@@ -43,7 +43,7 @@ func (w *world) cable(name string) (hypervisor.Network, error) {
 	if i < 0 {
 		return hypervisor.Network{}, fmt.Errorf("the plan does not say where network %q leads", name)
 	}
-	isolated := hypervisor.Network{Kind: hypervisor.NetworkSegment, Name: fmt.Sprintf("%s-%s-%s", w.plan.Mode, short(w.o.run.ID), name)}
+	isolated := w.isolated(host, name)
 	if w.plan.Mode == runbook.Drill {
 		return isolated, nil
 	}
@@ -59,4 +59,14 @@ func (w *world) cable(name string) (hypervisor.Network, error) {
 	default:
 		return hypervisor.Network{}, fmt.Errorf("the plan has no way for network %q: %q", name, cable.Kind)
 	}
+}
+
+// isolated is the cable into a network that leads nowhere but where the lab lets
+// it. The lab is this computer's own, for plain QEMU; another host has a segment
+// that only the machines of the run see.
+func (w *world) isolated(host, name string) hypervisor.Network {
+	if w.o.lab != nil && w.files[host].Kind == kindQEMU && labHas(w.o.lab.config, name) {
+		return hypervisor.Network{Kind: hypervisor.NetworkLab, Name: name, Lab: w.o.lab.dir}
+	}
+	return hypervisor.Network{Kind: hypervisor.NetworkSegment, Name: fmt.Sprintf("%s-%s-%s", w.plan.Mode, short(w.o.run.ID), name)}
 }

@@ -177,10 +177,12 @@ func (w *world) unlock(ctx context.Context, say func(string)) error {
 	return nil
 }
 
-// watchDrives tells when a drive stops answering under machines that run, and when
-// it is back. The machines stand still meanwhile; see served_disk.go.
+// watchDrives tells when a drive stops answering under machines that run, when it
+// is back, and when room for what they write is short. The machines stand still
+// meanwhile; see served_disk.go and disk_room.go.
 func (w *world) watchDrives(ctx context.Context) {
 	away := map[string]bool{}
+	room := ""
 	tick := time.NewTicker(servingEvery)
 	defer tick.Stop()
 	for {
@@ -192,6 +194,10 @@ func (w *world) watchDrives(ctx context.Context) {
 		s, err := readServing(w.o.run.dir)
 		if err != nil || !s.Process.alive() {
 			continue
+		}
+		if s.Room != room {
+			room = s.Room
+			w.tell("", "%s", room)
 		}
 		for _, d := range s.Drives {
 			is := !d.WaitingSince.IsZero()

@@ -27,9 +27,6 @@ const (
 	mostScreen = 8192
 )
 
-// evidenceFolder is, in a run's folder, where its evidence is.
-const evidenceFolder = "evidence"
-
 // Look keeps the screen and the last lines of the serial console of a machine.
 func (w *world) Look(ctx context.Context, act runbook.Action) (e runbook.Evidence, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, lookPatience, errSlow)
@@ -38,7 +35,7 @@ func (w *world) Look(ctx context.Context, act runbook.Action) (e runbook.Evidenc
 	if err != nil || !there {
 		return e, err
 	}
-	dir := filepath.Join(w.o.run.dir, evidenceFolder)
+	dir := filepath.Join(w.o.run.dir, evidenceDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return e, err
 	}
@@ -49,13 +46,13 @@ func (w *world) Look(ctx context.Context, act runbook.Action) (e runbook.Evidenc
 	}
 	if screenErr == nil {
 		if screenErr = writeFile(filepath.Join(dir, base+".png"), picture, 0o600); screenErr == nil {
-			e.Screenshot = filepath.Join(evidenceFolder, base+".png")
+			e.Screenshot = filepath.Join(evidenceDir, base+".png")
 		}
 	}
 	text, printErr := printed(ctx, host, hostWord(l))
 	if printErr == nil {
 		if printErr = writeFile(filepath.Join(dir, base+".txt"), text, 0o600); printErr == nil {
-			e.Console = filepath.Join(evidenceFolder, base+".txt")
+			e.Console = filepath.Join(evidenceDir, base+".txt")
 		}
 	}
 	return e, errors.Join(screenErr, printErr)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lifeboat"
 	"lifeboat/hypervisor"
 	"lifeboat/imagestore"
@@ -376,5 +378,66 @@ func TestEvidenceOfAHostileNameStaysInItsFolder(t *testing.T) {
 	}
 	if err := checkScreenshot([]byte("<svg onload=alert(1)>")); err == nil {
 		t.Error("what is no picture is kept as one")
+	}
+}
+
+func TestMachinesStandBeforeTheirHostIsFull(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root mounts the small file system that this test fills")
+	}
+	w := newWorldTest(t, runbook.Recover, "db")
+	machines := filepath.Join(w.p.state, "machines")
+	w.must(os.MkdirAll(machines, 0o700))
+	w.must(unix.Mount("tmpfs", machines, "tmpfs", 0, "size=256m,mode=700"))
+	t.Cleanup(func() { unix.Unmount(machines, unix.MNT_DETACH) })
+	t.Cleanup(w.removeAll)
+	world := w.world()
+	w.do(world, w.action(runbook.StepBoot, "db"))
+	w.prints("db", "A.")
+	is := func(want hypervisor.PowerState) {
+		t.Helper()
+		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			l, err := w.host().List(t.Context())
+			w.must(err)
+			if l[0].Power == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("it is %s, not %s\n%s", l[0].Power, want, w.out)
+			}
+		}
+	}
+	is(hypervisor.PowerOn)
+	var fs unix.Statfs_t
+	w.must(unix.Statfs(machines, &fs))
+	filler := filepath.Join(machines, "filler")
+	w.must(writeRandom(filler, int64(fs.Bavail)*fs.Bsize-8<<20, "filler"))
+	is(hypervisor.PowerPaused)
+	w.must(os.Remove(filler))
+	is(hypervisor.PowerOn)
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(w.out.String(), "has room again"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not say that it goes on:\n%s", w.out)
+		}
+	}
+	if !strings.Contains(w.out.String(), "they stand still, without harm") {
+		t.Errorf("it said:\n%s", w.out)
+	}
+}
+
+func TestMachinesThatStandNeedMoreRoomThanThoseThatRun(t *testing.T) {
+	reserve := reserveOf(100 << 30)
+	if reserve != mostReserve || reserveOf(200<<20) != 10<<20 {
+		t.Errorf("the reserves are %d and %d", reserve, reserveOf(200<<20))
+	}
+	for _, c := range []struct {
+		free     int64
+		standing bool
+		want     bool
+	}{{reserve, false, false}, {reserve - 1, false, true}, {reserve, true, true}, {reserve + reserve/2, true, false}} {
+		if got := shortOfRoom(c.free, reserve, c.standing); got != c.want {
+			t.Errorf("%+v: short %v", c, got)
+		}
 	}
 }

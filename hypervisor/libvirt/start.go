@@ -96,6 +96,36 @@ func (h *Host) Retry(ctx context.Context, machine string) error {
 	})
 }
 
+// Pause makes a machine stand that runs.
+func (h *Host) Pause(ctx context.Context, machine string) (stood bool, err error) {
+	d, err := h.find(ctx, machine)
+	if err != nil {
+		return false, err
+	}
+	return onDomain(ctx, d, "make it stand", func(dom *lv.Domain) (bool, error) {
+		state, _, err := dom.GetState()
+		if err != nil || state != lv.DOMAIN_RUNNING {
+			return false, err
+		}
+		return true, dom.Suspend()
+	})
+}
+
+// Continue lets a machine go on that Pause made stand.
+func (h *Host) Continue(ctx context.Context, machine string) error {
+	d, err := h.find(ctx, machine)
+	if err != nil {
+		return err
+	}
+	return d.do(ctx, "let it go on", func(dom *lv.Domain) error {
+		state, reason, err := dom.GetState()
+		if err != nil || state != lv.DOMAIN_PAUSED || lv.DomainPausedReason(reason) != lv.DOMAIN_PAUSED_USER {
+			return err
+		}
+		return dom.Resume()
+	})
+}
+
 // prepare makes ready what a machine of ours needs on this computer beside its
 // files: the way to its disk server, its private networks. They do not outlive a
 // restart of the computer.
