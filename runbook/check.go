@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lifeboat"
+	"lifeboat/yamlfile"
 )
 
 // clockSlack is how far a clock may be behind the newest point without a word.
@@ -79,15 +80,11 @@ func (r *resolver) checkHosts() {
 		switch {
 		case rule.Name == "*":
 		case !known:
-			what := fmt.Sprintf("host %s is not known here", rule.Name)
 			var names []string
 			for _, h := range r.s.Hosts {
 				names = append(names, h.Name)
 			}
-			if near := nearestOf(rule.Name, names); near != "" {
-				what += fmt.Sprintf("; the nearest is %q", near)
-			}
-			r.findAt(Warns, "host-unreached", "", rule.Line, what, "see the hosts: lifeboat host list")
+			r.findAt(Warns, "host-unreached", "", rule.Line, fmt.Sprintf("host %s is not known here%s", rule.Name, yamlfile.Meant(rule.Name, names)), "see the hosts: lifeboat host list")
 		case !h.Reached:
 			r.findAt(Warns, "host-unreached", "", rule.Line, fmt.Sprintf("host %s does not answer: %s", h.Name, h.Why), "see what is wrong: lifeboat host check "+h.Name)
 		}

@@ -108,7 +108,7 @@ func (r *resolver) chooseTogether(g *joined) {
 		planned.Skew = skewOf(members)
 		if len(members) > 1 {
 			planned.Why = "no run has a good point of each of them"
-			r.findAt(Stops, "skew", "", g.line, fmt.Sprintf("group %s: no export run has a good point of each of %s; their newest are %s apart", g.name, names(members), lasting(planned.Skew)),
+			r.findAt(Stops, "skew", "", g.line, fmt.Sprintf("group %s: no export run has a good point of each of %s; their newest are %s apart", g.name, strings.Join(machineNames(members), ", "), lasting(planned.Skew)),
 				"export them in one run, or take them as they are with skew: allow in the group")
 		}
 		r.plan.Groups = append(r.plan.Groups, planned)
@@ -210,12 +210,4 @@ func skewOf(members []*subject) time.Duration {
 		}
 	}
 	return last.Sub(first)
-}
-
-func names(members []*subject) string {
-	var all []string
-	for _, m := range members {
-		all = append(all, m.Name)
-	}
-	return strings.Join(all, ", ")
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"lifeboat"
+	"lifeboat/yamlfile"
 )
 
 // unnamedNetwork is what the network of cards is called whose source had no name
@@ -71,14 +72,11 @@ func (r *resolver) ruleOf(card lifeboat.NIC) (NetworkRule, bool) {
 // unknownNetwork: in a drill the network is a private one like the others; in a
 // recovery nobody said where it leads.
 func (r *resolver) unknownNetwork(m *subject, name string) {
-	what := fmt.Sprintf("%s has a card on network %q, which the runbook does not name", m.Name, name)
 	var known []string
 	for _, n := range r.book.Networks {
 		known = append(append(known, n.Name), n.Sources...)
 	}
-	if near := nearestOf(name, known); near != "" {
-		what += fmt.Sprintf("; the nearest is %q", near)
-	}
+	what := fmt.Sprintf("%s has a card on network %q, which the runbook does not name%s", m.Name, name, yamlfile.Meant(name, known))
 	severity := Stops
 	if r.s.Mode == Drill {
 		severity = Warns

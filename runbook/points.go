@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"lifeboat/yamlfile"
 )
 
 // olderPoints is how many points a machine may fall back to, one after the other.
@@ -66,11 +68,7 @@ func (r *resolver) identify(m *subject, names map[string][]string, points map[st
 	case 1:
 		m.id = ids[0]
 	case 0:
-		what := fmt.Sprintf("%s: no machine of that name is known", m.Name)
-		if near := nearestOf(m.Name, sortedKeys(names)); near != "" {
-			what += fmt.Sprintf("; the nearest is %q", near)
-		}
-		r.find(Stops, "unknown-machine", m, what, "see the machines: lifeboat machine list; then correct the name, or take it out of the runbook")
+		r.find(Stops, "unknown-machine", m, fmt.Sprintf("%s: no machine of that name is known%s", m.Name, yamlfile.Meant(m.Name, sortedKeys(names))), "see the machines: lifeboat machine list; then correct the name, or take it out of the runbook")
 	default:
 		r.find(Stops, "unknown-machine", m, fmt.Sprintf("%d machines are called %s: %s", len(ids), m.Name, strings.Join(ids, ", ")), "say which one is meant with id: in the runbook")
 	}

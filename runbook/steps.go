@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"lifeboat/yamlfile"
 )
 
 // addSteps makes the graph of all steps. Each machine has its own, in a row; those
@@ -156,7 +158,7 @@ func (g *graph) addReleases() {
 			members = append(members, c.machine)
 		}
 		id := fmt.Sprintf("release-tier-%d", tier)
-		text := fmt.Sprintf("Everything was checked in the isolated networks. Release tier %d to its real networks: %s?", tier, names(members))
+		text := fmt.Sprintf("Everything was checked in the isolated networks. Release tier %d to its real networks: %s?", tier, strings.Join(machineNames(members), ", "))
 		release := g.add(PlannedStep{ID: id, Kind: StepConfirm, Tier: tier, Step: Step{ID: id, Kind: StepConfirm, Text: text, Essential: true, OnFailure: FailStop}})
 		g.wait(release, checks...)
 		for _, c := range tiers[tier] {
@@ -370,10 +372,7 @@ func (g *graph) behind(name string, line int, m *subject, look func(string) ([]i
 	if g.inBook(name) {
 		return nil
 	}
-	what := fmt.Sprintf("after: %s is no machine and no step of the runbook", name)
-	if near := nearestOf(name, sortedKeys(g.known())); near != "" {
-		what += fmt.Sprintf("; the nearest is %q", near)
-	}
+	what := fmt.Sprintf("after: %s is no machine and no step of the runbook%s", name, yamlfile.Meant(name, sortedKeys(g.known())))
 	machine := ""
 	if m != nil {
 		machine = m.Name
