@@ -55,9 +55,8 @@ func (r *resolver) checkMachine(m *subject) {
 // disksAdded are the disks that a machine has now and had not in the last drill of
 // this runbook that passed.
 func (r *resolver) disksAdded(m *subject) (keys []string) {
-	last, ok := lastPassed(r.book, r.s)
-	had, measured := last.Disks[m.id]
-	if !ok || !measured {
+	had, measured := r.proven.Disks[m.id]
+	if !measured {
 		return nil
 	}
 	now, protected := r.s.Machines[m.id]

@@ -192,7 +192,9 @@ func checkPoints(t *rapid.T, b *Book, s Situation, p *Plan) {
 		better := slices.ContainsFunc(s.Points, func(k KnownPoint) bool {
 			return k.Machine.ID == m.ID && !doubted(k) && (err != nil || !k.TakenAt.After(limit))
 		})
-		chosen := slices.IndexFunc(s.Points, func(k KnownPoint) bool { return k.ID == m.Point.ID && slices.Equal(k.DriveIDs, m.DriveIDs) && !doubted(k) })
+		chosen := slices.IndexFunc(s.Points, func(k KnownPoint) bool {
+			return k.ID == m.Point.ID && slices.Equal(k.DriveIDs, m.DriveIDs) && !doubted(k)
+		})
 		if better && chosen < 0 {
 			t.Fatalf("%s comes back from a doubted point %s though there is another", m.Name, m.Point.ID)
 		}

@@ -14,15 +14,16 @@ import (
 // one run. A drill that failed since then takes it back.
 func Ready(b *Book, s Situation) Readiness {
 	var ready Readiness
-	drill, passed := lastPassed(b, s)
+	meaning := Meaning(b)
+	drill, passed := lastPassed(meaning, b, s)
 	if !passed {
-		ready.Why = append(ready.Why, neverPassed(b, s))
+		ready.Why = append(ready.Why, neverPassed(meaning, b, s))
 	} else {
 		ready.LastPassed, ready.At, ready.Until = drill.RunID, drill.Began, drill.Began.Add(cmp.Or(b.Period, DefaultPeriod))
 		if ready.Until.Before(s.Now) {
 			ready.Why = append(ready.Why, fmt.Sprintf("the last drill that passed is %s old, and it has to be repeated every %s", lasting(s.Now.Sub(drill.Began)), lasting(cmp.Or(b.Period, DefaultPeriod))))
 		}
-		if later, ok := lastRun(b, s, func(p PastRun) bool { return p.Mode == Drill && p.Meaning == Meaning(b) }); ok && !later.Passed {
+		if later, ok := lastRun(b, s, func(p PastRun) bool { return p.Mode == Drill && p.Meaning == meaning }); ok && !later.Passed {
 			ready.Why = append(ready.Why, fmt.Sprintf("a drill since then did not pass: %s", dayOf(later.Began, s)))
 		}
 	}
@@ -32,10 +33,10 @@ func Ready(b *Book, s Situation) Readiness {
 }
 
 // neverPassed says why no drill counts.
-func neverPassed(b *Book, s Situation) string {
+func neverPassed(meaning string, b *Book, s Situation) string {
 	drill := func(p PastRun) bool { return p.Mode == Drill }
 	last, any := lastRun(b, s, drill)
-	same, sameAny := lastRun(b, s, func(p PastRun) bool { return drill(p) && p.Meaning == Meaning(b) })
+	same, sameAny := lastRun(b, s, func(p PastRun) bool { return drill(p) && p.Meaning == meaning })
 	switch {
 	case !any:
 		return "it was never rehearsed"
@@ -87,9 +88,8 @@ func (p *Plan) HostKind() string {
 	return strings.Join(slices.Compact(kinds), ", ")
 }
 
-// lastPassed is the newest whole drill of what a runbook means now that passed.
-func lastPassed(b *Book, s Situation) (PastRun, bool) {
-	meaning := Meaning(b)
+// lastPassed is the newest whole drill of a runbook of that meaning that passed.
+func lastPassed(meaning string, b *Book, s Situation) (PastRun, bool) {
 	return lastRun(b, s, func(p PastRun) bool {
 		return p.Mode == Drill && p.Meaning == meaning && p.Passed && p.Partial == ""
 	})

@@ -44,6 +44,8 @@ type resolver struct {
 	// plan.Machines.
 	subjects []*subject
 	drives   map[string]KnownDrive
+	// proven is the newest whole drill of this meaning that passed; zero: none did.
+	proven PastRun
 }
 
 // subject is a machine on its way to a plan.
@@ -65,6 +67,7 @@ func newResolver(b *Book, s Situation) *resolver {
 		Book: b.Name, Meaning: Meaning(b), Mode: s.Mode, Site: s.Site, SiteID: s.SiteID, MadeAt: s.Now,
 		Isolated: s.Isolated && s.Mode == Recover,
 	}}
+	r.proven, _ = lastPassed(r.plan.Meaning, b, s)
 	for _, d := range s.Drives {
 		r.drives[d.ID] = d
 	}
