@@ -7,7 +7,10 @@
 // drill and a recovery take the same way through it.
 package runbook
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Version is the version of the files that this program writes. It reads every one
 // up to it.
@@ -286,4 +289,9 @@ type Step struct {
 	// begun and not finished waits for a person.
 	Done       []string `json:"done,omitempty"`
 	RepeatSafe bool     `json:"repeatSafe,omitempty"`
+}
+
+// Has says that the runbook brings back a machine of that name.
+func (b *Book) Has(machine string) bool {
+	return slices.ContainsFunc(b.Machines, func(m Machine) bool { return m.Name == machine })
 }
