@@ -123,6 +123,9 @@ func (n Network) check() error {
 			return fmt.Errorf("the forward from %s to %s is not possible", f.Listen, f.To)
 		}
 	}
+	if !n.Uplink && (n.VPN != 0 || len(n.Forwards) > 0) {
+		return fmt.Errorf("it is isolated, so nothing may lead in")
+	}
 	if n.VPN < 0 || n.VPN > 65535 {
 		return fmt.Errorf("%d is not a UDP port", n.VPN)
 	}

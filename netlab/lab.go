@@ -104,6 +104,17 @@ func (l *Lab) build() error {
 				return fmt.Errorf("stand for the DNS server %s: %w", a, err)
 			}
 		}
+		for path, value := range map[string]string{
+			"/proc/sys/net/ipv4/conf/all/rp_filter": "0",
+			// Rules are for what is routed. Met on the bridge already, where Docker
+			// lets this computer's bridges meet them, packets lose the socket that
+			// takes them out.
+			"/proc/sys/net/bridge/bridge-nf-call-iptables": "0",
+		} {
+			if err := set(path, value); err != nil {
+				return err
+			}
+		}
 		// Between its own networks only: there is no other route.
 		return set("/proc/sys/net/ipv4/ip_forward", "1")
 	})

@@ -113,25 +113,32 @@ func (s *server) openDNS() error {
 		}
 	}
 	for _, a := range addresses {
-		at := netip.AddrPortFrom(a, 53).String()
-		var udp net.PacketConn
-		var tcp net.Listener
-		if err := s.lab.within(func() (err error) {
-			if udp, err = listenPacket(at, nil); err != nil {
-				return err
-			}
-			tcp, err = net.Listen("tcp4", at)
+		if err := s.openDNSAt(a); err != nil {
 			return err
-		}); err != nil {
-			if udp != nil {
-				udp.Close()
-			}
-			return fmt.Errorf("DNS at %s: %w", at, err)
 		}
-		s.keep(udp)
-		s.keep(tcp)
-		s.serveDNS(udp, tcp)
 	}
+	return nil
+}
+
+func (s *server) openDNSAt(a netip.Addr) error {
+	at := netip.AddrPortFrom(a, 53).String()
+	var udp net.PacketConn
+	var tcp net.Listener
+	err := s.lab.within(func() (err error) {
+		if udp, err = listenPacket(at, nil); err != nil {
+			return err
+		}
+		tcp, err = net.Listen("tcp4", at)
+		return err
+	})
+	if udp != nil {
+		s.keep(udp)
+	}
+	if err != nil {
+		return fmt.Errorf("DNS at %s: %w", at, err)
+	}
+	s.keep(tcp)
+	s.serveDNS(udp, tcp)
 	return nil
 }
 
@@ -139,12 +146,18 @@ func (s *server) openDNS() error {
 func listenPacket(at string, with func(fd int) error) (net.PacketConn, error) {
 	var lc net.ListenConfig
 	if with != nil {
-		lc.Control = func(_, _ string, c syscall.RawConn) error {
-			var err error
-			return errors.Join(c.Control(func(fd uintptr) { err = with(int(fd)) }), err)
-		}
+		lc.Control = controlled(with)
 	}
 	return lc.ListenPacket(context.Background(), "udp4", at)
+}
+
+// controlled sets options of a socket before it has an address.
+func controlled(with func(fd int) error) func(_, _ string, c syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		var err error
+		cerr := c.Control(func(fd uintptr) { err = with(int(fd)) })
+		return errors.Join(cerr, err)
+	}
 }
 
 // bounded does a piece of work beside, if there is room for it.

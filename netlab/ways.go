@@ -13,10 +13,6 @@ import (
 	"time"
 )
 
-// VPNFolder is where a lab's folder has the keys of its VPN and the files for the
-// staff.
-const VPNFolder = "vpn"
-
 // mostRelays is how many connections go through a lab's ways in and out at once.
 const mostRelays = 4096
 
@@ -26,6 +22,15 @@ const dialPatience = 30 * time.Second
 // openWays opens the ways in and out that the networks have. All of them are sockets
 // of this process on this computer's side: nothing of its network is changed.
 func (s *server) openWays(ctx context.Context, dir string) error {
+	if !s.lab.config.uplink() {
+		return nil
+	}
+	if err := s.lab.clearRules(); err != nil {
+		return err
+	}
+	if err := s.openUplink(ctx); err != nil {
+		return err
+	}
 	for _, n := range s.lab.config.Networks {
 		for _, f := range n.Forwards {
 			l, err := net.Listen("tcp", f.Listen.String())
@@ -35,6 +40,12 @@ func (s *server) openWays(ctx context.Context, dir string) error {
 			}
 			s.keep(l)
 			s.work.Go(func() { s.forward(ctx, l, f.To) })
+		}
+		if n.VPN == 0 {
+			continue
+		}
+		if err := s.openVPN(ctx, dir, n.VPN); err != nil {
+			s.noteClosed(fmt.Sprintf("the VPN at UDP port %d", n.VPN), err)
 		}
 	}
 	return nil
