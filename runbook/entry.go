@@ -149,6 +149,23 @@ func cutHead(s string, most int) string {
 	return s[from:]
 }
 
+// encode is the line of an entry, and the entry as whoever reads it will know it.
+func (e entry) encode() ([]byte, entry, error) {
+	line, err := json.Marshal(e.bounded())
+	if err != nil {
+		return nil, e, err
+	}
+	// What is no UTF-8 is replaced on the way, and then stays as it is.
+	var read entry
+	if err := json.Unmarshal(line, &read); err != nil {
+		return nil, e, err
+	}
+	if line, err = json.Marshal(read); err == nil && len(line) > maxLine {
+		err = fmt.Errorf("a line of %d bytes, where at most %d are allowed", len(line), maxLine)
+	}
+	return line, read, err
+}
+
 // decodeEntry reads one line. A line of a later version, or one that this program
 // would not have written, is refused: what it says may not be guessed at.
 func decodeEntry(line []byte) (entry, error) {
@@ -165,13 +182,14 @@ func decodeEntry(line []byte) (entry, error) {
 	if head.Version < 1 || head.Version > Version {
 		return e, fmt.Errorf("its version is %d, and this program knows %d: go on with the program that began the run", head.Version, Version)
 	}
-	d := json.NewDecoder(bytes.NewReader(line))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&e); err != nil {
+	if err := json.Unmarshal(line, &e); err != nil {
 		return e, fmt.Errorf("%w: %v", lifeboat.ErrDamaged, err)
 	}
 	if e.Since < 0 || e.Point < 0 || e.Form < 0 {
 		return e, fmt.Errorf("%w: a negative figure", lifeboat.ErrDamaged)
+	}
+	if again, err := json.Marshal(e); err != nil || !bytes.Equal(again, line) {
+		return e, fmt.Errorf("%w: it is not as this program writes it", lifeboat.ErrDamaged)
 	}
 	return e, nil
 }

@@ -286,9 +286,12 @@ func (c *conductor) append(e entry) {
 			return
 		}
 	}
-	e = e.bounded()
 	e.Version, e.At, e.Since = Version, c.now().Round(0).UTC(), c.since()
-	if err := c.journal.Append(e); err != nil {
+	line, e, err := e.encode()
+	if err == nil {
+		err = c.journal.Append(json.RawMessage(line))
+	}
+	if err != nil {
 		c.broken = &lifeboat.Problem{
 			What: fmt.Sprintf("the run's folder %s cannot be written: %v", c.o.Folder, err),
 			Safe: "machines that run go on; the drive was only read",

@@ -74,7 +74,10 @@ func options(folder string, p *Plan, w World) Options {
 }
 
 // mustWell says that nothing happened in a world that must not.
-func mustWell(t testing.TB, w *fakeworld.World) {
+func mustWell(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, w *fakeworld.World) {
 	t.Helper()
 	if wrong := w.Wrong(); len(wrong) > 0 {
 		t.Fatalf("what must not happen: %s", strings.Join(wrong, "; "))

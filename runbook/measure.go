@@ -236,7 +236,13 @@ func missed(rec *Record) []string {
 // days says a time as people do.
 func days(d time.Duration) string {
 	if d < 48*time.Hour {
-		return strings.TrimSuffix(strings.TrimSuffix(d.Round(time.Second).String(), "0s"), "0m")
+		words := d.Round(time.Second).String()
+		for _, end := range []string{"m0s", "h0m"} {
+			if strings.HasSuffix(words, end) {
+				words = words[:len(words)-2]
+			}
+		}
+		return words
 	}
 	return fmt.Sprintf("%.1f days", d.Hours()/24)
 }

@@ -312,7 +312,10 @@ func (r *Run) applyStep(e entry) error {
 		s.Problem = e.Text
 		s.cutOff(r.Since)
 	case entryWaiting:
-		s.Status, s.Problem = StatusWaiting, e.Text
+		if s.Status == StatusRunning {
+			s.open = false // it said itself that it got no further
+		}
+		s.Status, s.Problem, s.Ended = StatusWaiting, e.Text, r.Since
 	default:
 		return fmt.Errorf("%w: %q is nothing that happens", lifeboat.ErrDamaged, e.Kind)
 	}
