@@ -76,6 +76,13 @@ func (a *app) catalogRebuild(ctx context.Context, from []string, yes, dryRun boo
 		return err
 	}
 	report.Trouble = append(report.Trouble, skipped...)
+	if !dryRun {
+		for _, d := range drives {
+			if err := a.bringRunbooks(ctx, d); err != nil {
+				report.Trouble = append(report.Trouble, fmt.Sprintf("the runbooks on %s: %v", d.name(), err))
+			}
+		}
+	}
 	a.showRebuilt(report)
 	if len(report.Trouble) > 0 {
 		return &lifeboat.Problem{

@@ -155,7 +155,7 @@ func (a *app) absorbExtract(ctx context.Context, cat *catalog.Catalog, d *opened
 }
 
 // leaveExtract writes onto a drive what it carries beside its points: the ledger,
-// the documents, what the catalogue knows, and site.yaml. Each is tried, whatever
+// the documents and runbooks, what the catalogue knows, and site.yaml. Each is tried, whatever
 // becomes of the others. The drive is open for writing.
 func (a *app) leaveExtract(ctx context.Context, cat *catalog.Catalog, d *openedDrive) error {
 	if d.store.Mode() == imagestore.Read {
@@ -171,6 +171,7 @@ func (a *app) leaveExtract(ctx context.Context, cat *catalog.Catalog, d *openedD
 	return errors.Join(
 		ledger,
 		a.leaveDocuments(ctx, cat, d),
+		a.leaveRunbooks(ctx, d),
 		a.leaveCatalog(ctx, cat, d),
 		a.leaveSite(ctx, d),
 	)
