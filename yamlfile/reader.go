@@ -241,41 +241,51 @@ func (r *Reader) Number(n *Node, what string) int {
 	return value
 }
 
-// Meant proposes the known word that is nearest to one that was typed.
+// Meant proposes the known word that is nearest to one that was typed, as the end of
+// a sentence; empty: none is near enough.
 func Meant(typed string, known []string) string {
-	if len(typed) > TextLimit {
-		return ""
-	}
-	best, distance := "", len(typed)/2+1
-	for _, k := range known {
-		if d := editDistance(strings.ToLower(typed), strings.ToLower(k)); d < distance {
-			best, distance = k, d
-		}
-	}
+	best := Nearest(typed, known)
 	if best == "" {
 		return ""
 	}
 	return fmt.Sprintf(" (did you mean %q?)", best)
 }
 
-// editDistance counts the letters to add, take away or change between two words.
-func editDistance(a, b string) int {
-	from, to := []rune(a), []rune(b)
-	row := make([]int, len(to)+1)
+// Nearest is the known word that a mistyped one probably means; empty: none is near
+// enough.
+func Nearest(typed string, known []string) string {
+	if len(typed) > TextLimit {
+		return ""
+	}
+	best, least := "", len([]rune(typed))/2+1
+	for _, k := range known {
+		if d := editDistance([]rune(strings.ToLower(typed)), []rune(strings.ToLower(k))); d < least {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+// editDistance counts the letters to add, take away, change or swap with the next
+// between two words.
+func editDistance(a, b []rune) int {
+	before, row, next := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
-	for i, x := range from {
-		corner := row[0]
-		row[0] = i + 1
-		for j, y := range to {
-			change := corner
-			if x != y {
+	for i := range a {
+		next[0] = i + 1
+		for j := range b {
+			change := row[j]
+			if a[i] != b[j] {
 				change++
 			}
-			corner = row[j+1]
-			row[j+1] = min(change, row[j]+1, corner+1)
+			next[j+1] = min(change, row[j+1]+1, next[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				next[j+1] = min(next[j+1], before[j-1]+1)
+			}
 		}
+		before, row, next = row, next, before
 	}
-	return row[len(to)]
+	return row[len(b)]
 }
