@@ -199,6 +199,8 @@ type diskServing struct {
 	ReadBytes int64 `json:"readBytes"`
 	// Drives are the drives, each for itself.
 	Drives []driveServing `json:"drives,omitempty"`
+	// Given are the bytes that each export's guest was given since the server began.
+	Given map[string]int64 `json:"given,omitempty"`
 	// Short are the hosts whose room for overlays is short, Standing the machines
 	// that stand for it, and Room says it in a sentence: also that there is room again.
 	Short    map[string]bool `json:"short,omitempty"`

@@ -20,6 +20,7 @@ import (
 	"lifeboat"
 	"lifeboat/catalog"
 	"lifeboat/nbd"
+	"lifeboat/runbook"
 )
 
 // The disks of booted machines, and the ways into their private network, are
@@ -101,6 +102,7 @@ func (s *diskServer) run(ctx context.Context, guard process) error {
 	s.work.Go(func() { s.watch(ctx, cancel) })
 	s.work.Go(func() { s.keepGateway(ctx) })
 	s.work.Go(func() { s.watchRoom(ctx) })
+	s.work.Go(func() { s.readAheadOf(ctx) })
 	if b.settled() {
 		<-ctx.Done()
 		return nil
@@ -337,7 +339,15 @@ func (s *diskServer) say() {
 	s.serving.Ready = s.serving.Ready || s.booted.settled()
 	serving := s.serving
 	serving.Short = maps.Clone(s.serving.Short)
+	serving.Given = map[string]int64{}
+	for name, d := range s.disks {
+		serving.Given[name] = d.given.Load()
+	}
+	keepsReads := s.booted.Mode == runbook.Drill
 	s.mu.Unlock()
+	if keepsReads {
+		s.sayReads()
+	}
 	s.saying.Lock()
 	defer s.saying.Unlock()
 	saveJSON(servingPath(s.dir), serving)
@@ -383,7 +393,11 @@ func (s *diskServer) export(name string) *servedDisk {
 			if i < 0 {
 				return nil
 			}
-			s.disks[name] = &servedDisk{from: s.drives[i], point: point, key: key, size: m.SizeBytes[key], waits: slices.Contains(m.Waiting, key)}
+			var blocks *readBlocks
+			if s.booted.Mode == runbook.Drill {
+				blocks = &readBlocks{}
+			}
+			s.disks[name] = &servedDisk{blocks: blocks, from: s.drives[i], point: point, key: key, size: m.SizeBytes[key], waits: slices.Contains(m.Waiting, key)}
 			return s.disks[name]
 		}
 	}

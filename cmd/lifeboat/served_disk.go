@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"lifeboat"
 	"lifeboat/imagestore"
@@ -27,6 +28,9 @@ type servedDisk struct {
 	// waits says that reads wait for a drive that is away, because the guest's
 	// controller cannot stop its machine.
 	waits bool
+	// blocks, if given, are those that were read, and given is how many bytes.
+	blocks *readBlocks
+	given  atomic.Int64
 
 	mu    sync.Mutex
 	drive *openedDrive
@@ -37,6 +41,10 @@ type servedDisk struct {
 func (d *servedDisk) SizeBytes() int64 { return d.size }
 
 func (d *servedDisk) ReadAt(ctx context.Context, p []byte, offset int64) error {
+	d.given.Add(int64(len(p)))
+	if d.blocks != nil {
+		d.blocks.note(offset, int64(len(p)))
+	}
 	return d.with(ctx, func(disk *imagestore.Disk) error {
 		n, err := disk.ReadAtContext(ctx, p, offset)
 		if n == len(p) && errors.Is(err, io.EOF) {

@@ -53,8 +53,10 @@ type world struct {
 	// servingMu keeps two steps from starting the server of the disks.
 	servingMu sync.Mutex
 
-	stop context.CancelFunc
-	work sync.WaitGroup
+	// closing is closed when nobody works with the world any more.
+	closing <-chan struct{}
+	stop    context.CancelFunc
+	work    sync.WaitGroup
 }
 
 var _ runbook.World = (*world)(nil)
@@ -81,7 +83,7 @@ func (a *app) newWorld(ctx context.Context, o worldOptions) (*world, error) {
 		}
 	}
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
-	w.stop = stop
+	w.stop, w.closing = stop, watching.Done()
 	w.work.Go(func() { w.watchDrives(watching) })
 	return w, nil
 }

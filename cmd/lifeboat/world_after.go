@@ -58,11 +58,54 @@ func (w *world) check(ctx context.Context, act runbook.Action) (runbook.Result, 
 	b := &booter{a: w.a, host: host, run: w.o.run, booted: w.booted}
 	go b.watchRoot(watched, plannedBoot{Name: w.nameOn(act.Machine.Name)}, stop)
 	r, err := w.o.asks.Do(watched, act)
+	if err == nil {
+		w.work.Go(func() { w.afterCheck(act.Machine.Name) })
+		r.ReadBytes = w.readFor(act.Machine.Name)
+	}
 	var missed errNoRoot
 	if err != nil && errors.As(context.Cause(watched), &missed) {
 		return r, fmt.Errorf("%s: %w: %w", act.Machine.Name, runbook.ErrNoRoot, missed)
 	}
 	return r, err
+}
+
+// afterCheck keeps the boot set of a machine of a drill, when the server of the
+// disks has written down what it read until its check passed.
+func (w *world) afterCheck(planned string) {
+	if w.plan.Mode != runbook.Drill {
+		return
+	}
+	select {
+	case <-w.closing:
+	case <-time.After(2 * servingEvery):
+	}
+	if err := w.keepBootSet(planned); err != nil {
+		w.o.run.log(event{Event: "warning", Machine: planned, Text: "what it read is not kept: " + err.Error()})
+	}
+}
+
+// readFor is about what was read from the drives for a machine: its share of all
+// that was read, as what its guest was given is a share of what all were. Guests
+// that read the same blocks share them.
+func (w *world) readFor(planned string) int64 {
+	s, err := readServing(w.o.run.dir)
+	if err != nil {
+		return 0
+	}
+	var own, all int64
+	exports := w.entry(planned).Exports
+	for name, n := range s.Given {
+		all += n
+		for _, export := range exports {
+			if export == name {
+				own += n
+			}
+		}
+	}
+	if all == 0 {
+		return 0
+	}
+	return int64(float64(s.ReadBytes) * float64(own) / float64(all))
 }
 
 // settle moves a machine to local disk while it runs.

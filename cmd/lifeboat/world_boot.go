@@ -60,6 +60,9 @@ func (w *world) boot(ctx context.Context, act runbook.Action) (r runbook.Result,
 	r.Spent[runbook.SpentDefine] = time.Since(began)
 	r.ReadBytes = b.copied.Load()
 	r.Detail = fmt.Sprintf("point %s of %s, %s", short(m.Point.ID), stamp(m.Point.TakenAt), m.Form)
+	if m.Form != hypervisor.AsKnown {
+		r.Form = m.Form
+	}
 	return r, err
 }
 
