@@ -77,7 +77,7 @@ func (w *world) prepare(ctx context.Context, host hypervisor.Host, picked picked
 			What: fmt.Sprintf("%s: host %s has no other kind of disk controller for it: %d were tried", act.Machine.Name, host.Name(), len(forms)),
 			Safe: "the drive was only read",
 			Next: "look at what it printed, in the run's folder; take another point or another host",
-			Err:  runbook.ErrNoRoot,
+			Err:  runbook.ErrNoForm,
 		}
 	}
 	m.Point.Machine, m.Form = forms[act.Form].Machine, forms[act.Form].Why
