@@ -294,7 +294,7 @@ func TestLeftOutForAReasonAndRecorded(t *testing.T) {
 	o := options(runFolder(t), p, w.Process(0))
 	o.Skip = map[string]string{"insurer": "called yesterday"}
 	r, err := Execute(t.Context(), o)
-	if err != nil || r.Steps[4].Outcome != OutcomeSkipped || r.Steps[4].Reason != "called yesterday" {
+	if err != nil || r.Steps[4].Outcome != OutcomeSkipped || r.Steps[4].Reason != "called yesterday" || r.Steps[4].Result.Who != "ada" {
 		t.Fatalf("%v: %+v", err, r.Steps[4])
 	}
 	if !strings.Contains(r.Partial, "insurer") || !r.Passed {

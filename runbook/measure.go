@@ -63,6 +63,9 @@ func (r *Run) stepRecords() []StepRecord {
 		s := &r.Steps[i]
 		rec := StepRecord{ID: s.Step.ID, Kind: s.Step.Kind, Machine: s.Step.Machine, Outcome: s.outcome(), Attempts: s.Attempts,
 			Problem: s.Problem, Reason: s.Reason, Result: s.Result, Evidence: s.Evidence}
+		if s.Status == StatusSkipped {
+			rec.Result.Who = s.Who
+		}
 		if s.Attempts > 0 {
 			rec.Began = r.at(s.Began)
 		}
