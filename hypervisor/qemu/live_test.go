@@ -42,19 +42,7 @@ func realGuest(t *testing.T, kind guests.Kind) guests.Image {
 // bootReal starts a guest on overlays of its image.
 func bootReal(t *testing.T, h *Host, image guests.Image, segment string) *machine {
 	t.Helper()
-	d := hypervisor.Definition{Machine: image.Machine, Disks: map[string]hypervisor.Backing{},
-		Networks: []hypervisor.Network{{Kind: hypervisor.NetworkSegment, Name: segment}}}
-	for key, path := range image.Disks {
-		overlay := filepath.Join(t.TempDir(), key+".qcow2")
-		_, err := h.image(t.Context(), "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", path, overlay)
-		must(t, err)
-		d.Disks[key] = hypervisor.Backing{File: &hypervisor.FileBacking{Path: overlay, Format: "qcow2"}}
-	}
-	must(t, h.Define(t.Context(), d))
-	must(t, h.PowerOn(t.Context(), image.Machine.Name))
-	m, err := h.find(image.Machine.Name)
-	must(t, err)
-	return m
+	return bootOn(t, h, image, hypervisor.Network{Kind: hypervisor.NetworkSegment, Name: segment})
 }
 
 func serialText(m *machine) string {
