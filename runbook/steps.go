@@ -158,7 +158,7 @@ func (g *graph) addReleases() {
 			members = append(members, c.machine)
 		}
 		id := fmt.Sprintf("release-tier-%d", tier)
-		text := fmt.Sprintf("Everything was checked in the isolated networks. Release tier %d to its real networks: %s?", tier, strings.Join(machineNames(members), ", "))
+		text := fmt.Sprintf("Release tier %d to its real networks: %s? Everything was checked in the isolated networks.", tier, strings.Join(machineNames(members), ", "))
 		release := g.add(PlannedStep{ID: id, Kind: StepConfirm, Tier: tier, Step: Step{ID: id, Kind: StepConfirm, Text: text, Essential: true, OnFailure: FailStop}})
 		g.wait(release, checks...)
 		for _, c := range tiers[tier] {
