@@ -162,7 +162,7 @@ const (
 type Finding struct {
 	Severity Severity `json:"severity"`
 	// Code is a word that stays the same, such as no-point; the list is in
-	// docs/reference/runbook.md.
+	// docs/reference/findings.md.
 	Code string `json:"code"`
 	// Machine is the one that it is about, if it is about one.
 	Machine string `json:"machine,omitempty"`
