@@ -52,7 +52,7 @@ func (a *app) situation(ctx context.Context, book *runbook.Book, mode runbook.Mo
 	if g.s.Past, err = a.pastRuns(ctx); err != nil {
 		return g.s, err
 	}
-	g.s.InOtherBooks = a.inOtherBooks(book.Name)
+	g.s.InOtherBooks = a.inOtherBooks(ctx, book.Name)
 	g.s.PortsTaken, g.s.Uplinks = listenedPorts(), uplinks()
 	return g.s, ctx.Err()
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,15 +84,18 @@ func (h hostFile) remote() bool {
 
 // inOtherBooks are the machines that the other runbooks of the state folder bring
 // back. One that cannot be read names none.
-func (a *app) inOtherBooks(name string) (machines []string) {
-	paths, _ := filepath.Glob(filepath.Join(a.stateDir, "runbooks", "*.yaml"))
-	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		if err != nil {
+func (a *app) inOtherBooks(ctx context.Context, name string) (machines []string) {
+	names, err := a.ownRunbooks()
+	if err != nil {
+		a.warn("%v; which machines they bring back is not known", err)
+	}
+	for _, other := range names {
+		if other == name {
 			continue
 		}
-		book, err := runbook.Parse(path, text)
-		if err != nil || book.Name == name {
+		book, err := a.findRunbook(ctx, other, nil)
+		if err != nil {
+			a.warn("which machines the runbook %s brings back is not known: %s", other, problemOf(err).What)
 			continue
 		}
 		for _, m := range book.Machines {
