@@ -116,7 +116,7 @@ func (r *reader) book(n *yamlfile.Node, name string) *Book {
 	b.Networks = r.networks(f["networks"])
 	b.Machines = r.machines(f["machines"])
 	b.Groups = r.groups(f["groups"])
-	if len(b.Machines) == 0 {
+	if len(b.Machines) == 0 && r.Err == nil {
 		r.Wrong(n, "machines is missing: a runbook brings at least one machine back")
 	}
 	b.Steps = r.steps(f["steps"])
