@@ -24,6 +24,14 @@ type Linker interface {
 // ErrNoCable: the card leads nowhere, so it cannot be plugged in.
 var ErrNoCable = errors.New("the network card has no cable")
 
+// Bridger is a [Host] that knows the bridges of this computer behind the networks
+// that it calls by name.
+type Bridger interface {
+	// BridgeOf is the bridge of a network; [ErrUnsupported] where that is not on
+	// this computer.
+	BridgeOf(ctx context.Context, network string) (string, error)
+}
+
 // GuestRunner is a [Host] that has programs run in its guests, through the agent
 // there.
 type GuestRunner interface {

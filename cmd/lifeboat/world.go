@@ -24,8 +24,7 @@ type worldOptions struct {
 	// lab has the isolated networks; nil: there is none, and hosts make segments of
 	// their own.
 	lab *labClient
-	// asks does the steps that ask somebody or something. It may need the world, and
-	// is set before the first step then.
+	// asks does the steps that ask somebody or something; nil: an asker of this run.
 	asks asks
 }
 
@@ -72,6 +71,9 @@ func (a *app) newWorld(ctx context.Context, o worldOptions) (*world, error) {
 	w := &world{a: a, o: o, plan: o.plan, keys: o.keys, files: map[string]hostFile{}}
 	for _, h := range a.hostFiles(site) {
 		w.files[h.Name] = h
+	}
+	if w.o.asks == nil {
+		w.o.asks = a.newAsker(askerOptions{plan: o.plan, run: o.run, lab: o.lab.asked(), find: w.machineOf, probe: whoIsOn})
 	}
 	again, err := w.readRun()
 	if err != nil {

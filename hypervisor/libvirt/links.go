@@ -114,3 +114,20 @@ func (h *Host) Linked(ctx context.Context, machine string, n int) (bool, error) 
 	}
 	return err == nil && !isDown(nic), err
 }
+
+var _ hypervisor.Bridger = (*Host)(nil)
+
+// BridgeOf is the bridge of a libvirt network on this computer.
+func (h *Host) BridgeOf(ctx context.Context, network string) (string, error) {
+	if !h.local() {
+		return "", fmt.Errorf("network %s is on another computer: %w", hypervisor.GuestWords(network), hypervisor.ErrUnsupported)
+	}
+	return onHost(ctx, h, "find the bridge of network "+hypervisor.GuestWords(network), func(c *lv.Connect) (string, error) {
+		n, err := c.LookupNetworkByName(network)
+		if err != nil {
+			return "", err
+		}
+		defer n.Free()
+		return n.GetBridgeName()
+	})
+}
