@@ -73,6 +73,7 @@ func (a *app) arrived(ctx context.Context, cat *catalog.Catalog, d *openedDrive)
 	if err := a.inUse(ctx, cat, d); err != nil {
 		return err
 	}
+	a.joinDrills(ctx, cat, d)
 	// After the joining: another control machine may have changed who opens the
 	// drives.
 	if err := a.keysArrived(ctx, cat, d); err != nil {

@@ -14,8 +14,9 @@ import (
 // drillCommand holds what has to do with rehearsals of a recovery.
 func (a *app) drillCommand() *cobra.Command {
 	return group("drill", "Rehearse a recovery in an isolated network, and measure it",
-		"  lifeboat drill cleanup\n  lifeboat drill cleanup 3f2a --dry-run", "back",
-		a.drillCleanupCommand())
+		"  lifeboat drill list\n  lifeboat drill cleanup 3f2a --dry-run", "back",
+		a.drillCleanupCommand(), a.drillListCommand(), a.drillReportCommand(), a.drillSignCommand(),
+		a.drillExportCommand(), a.drillImportCommand())
 }
 
 func (a *app) drillCleanupCommand() *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"lifeboat"
 	"lifeboat/catalog"
 	"lifeboat/custody"
 	"lifeboat/runbook"
@@ -53,8 +55,56 @@ func (a *app) keepRecord(ctx context.Context, dir string, r *runbook.Record) err
 	if err := writeFile(filepath.Join(dir, recordFile), text, 0o600); err != nil {
 		return err
 	}
-	if cat := a.siteMemory(ctx); cat != nil {
-		return a.rememberRecord(ctx, cat, r, string(text))
+	cat := a.siteMemory(ctx)
+	if cat == nil {
+		return nil
+	}
+	if err := a.rememberRecord(ctx, cat, r, string(text)); err != nil {
+		return err
+	}
+	a.proveRecord(ctx, cat, dir, r)
+	a.leaveRecord(ctx, r.RunID)
+	return nil
+}
+
+// proveRecord records of each machine whose checks passed that its point is proven
+// on the drives that it was read from, as a boot with checks does. A run that met
+// damage proves nothing.
+func (a *app) proveRecord(ctx context.Context, cat *catalog.Catalog, dir string, r *runbook.Record) {
+	if serving, err := readServing(dir); err == nil && len(serving.Damage) > 0 {
+		return
+	}
+	points, machines := map[string][]string{}, map[string][]string{}
+	for _, m := range r.Machines {
+		i := slices.IndexFunc(r.Plan.Machines, func(p runbook.PlannedMachine) bool { return p.ID == m.ID })
+		if i < 0 || !m.Passed || m.Checked == 0 {
+			continue
+		}
+		for _, drive := range pointDrives(r.Plan.Machines[i], m.PointID) {
+			proof := catalog.Proof{DriveID: drive, PointID: m.PointID, RunID: r.RunID, At: a.now(), Checked: count(m.Checked, "check") + " of runbook " + r.Plan.Book}
+			if err := cat.RecordProof(ctx, proof); err != nil {
+				a.warn("the catalogue does not learn that %s is proven: %v", m.Name, err)
+				continue
+			}
+			points[drive], machines[drive] = append(points[drive], m.PointID), append(machines[drive], m.Name)
+		}
+	}
+	for _, d := range r.Drives {
+		if len(points[d.ID]) > 0 {
+			a.enterProven(ctx, cat, item(lifeboat.Drive{ID: d.ID, Label: d.Label}), r.RunID, points[d.ID], machines[d.ID])
+		}
+	}
+}
+
+// pointDrives are the drives that a point of a machine was read from.
+func pointDrives(p runbook.PlannedMachine, point string) []string {
+	if p.Point.ID == point {
+		return p.DriveIDs
+	}
+	for _, older := range p.Older {
+		if older.PointID == point {
+			return older.DriveIDs
+		}
 	}
 	return nil
 }
@@ -71,26 +121,19 @@ func (a *app) siteMemory(ctx context.Context) *catalog.Catalog {
 // rememberRecord puts a record into the catalogue, and its hash into the ledger
 // unless that has it already.
 func (a *app) rememberRecord(ctx context.Context, cat *catalog.Catalog, r *runbook.Record, text string) error {
-	past := r.Past()
-	ended := r.Ended
-	if ended.IsZero() {
-		ended = a.now()
-	}
-	err := cat.RecordDrill(ctx, catalog.Drill{RunID: r.RunID, Mode: string(r.Mode), Book: past.Book, Meaning: past.Meaning, Began: r.Began, Ended: ended,
-		Passed: past.Passed, Partial: r.Partial, DriveID: past.Drive, Record: text})
-	if err != nil {
+	d := drillOf(r, text)
+	if err := cat.RecordDrill(ctx, d); err != nil {
 		return err
 	}
-	hash := catalog.RecordHash(text)
-	if entries, err := cat.Ledger(ctx); err == nil && sealOf(entries, r.RunID, hash).Entry != 0 {
+	if entries, err := cat.Ledger(ctx); err == nil && sealOf(entries, r.RunID, d.Hash).Entry != 0 {
 		return nil
 	}
 	act := custody.ActDrilled
 	if r.Mode == runbook.Recover {
 		act = custody.ActRecovered
 	}
-	e := custody.Entry{Act: act, HappenedAt: ended, Note: bounded(recordWords(r)), Facts: map[string]string{
-		factRun: r.RunID, factRecord: hash, factBook: bounded(past.Book), factOutcome: string(r.Verdict())}}
+	e := custody.Entry{Act: act, HappenedAt: d.Ended, Note: bounded(recordWords(r)), Facts: map[string]string{
+		factRun: r.RunID, factRecord: d.Hash, factBook: bounded(d.Book), factOutcome: string(r.Verdict())}}
 	if len(r.Drives) > 0 {
 		e.Facts[factDrive] = bounded(fmt.Sprintf("%s (%s)", r.Drives[0].Label, short(r.Drives[0].ID)))
 	}
@@ -220,50 +263,17 @@ func recordOf(d catalog.Drill) (*runbook.Record, error) {
 // readiness and trends go by. A record that was changed counts for nothing, and is
 // said. Without a site they are those of this computer's own runs.
 func (a *app) pastRuns(ctx context.Context) ([]runbook.PastRun, error) {
-	if !a.hasState() {
-		return a.ownPastRuns()
-	}
-	cat := a.knownSite(ctx)
-	if cat == nil {
+	if a.hasState() && !a.hasMemory() {
 		return nil, nil
 	}
-	drills, err := cat.Drills(ctx)
-	if err != nil || len(drills) == 0 {
-		return nil, err
-	}
-	entries, err := cat.Ledger(ctx)
-	if err != nil {
-		a.warnOfLedger(err)
-	}
-	var past []runbook.PastRun
-	for _, d := range drills {
-		seal := drillSeal(entries, d)
-		r, err := recordOf(d)
-		switch {
-		case err != nil:
-			a.warn("%v: it counts for nothing", err)
-		case seal.Broken != "":
-			a.warn("run %s counts for nothing: %s", short(d.RunID), seal.Broken)
-		default:
-			past = append(past, r.Past())
-		}
-	}
-	return past, nil
-}
-
-// ownPastRuns are the runs of a computer without a site, from their folders.
-func (a *app) ownPastRuns() (past []runbook.PastRun, err error) {
-	paths, err := filepath.Glob(filepath.Join(a.runsDir(), "*", recordFile))
+	all, err := a.keptRuns(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, path := range paths {
-		var r runbook.Record
-		data, err := os.ReadFile(path)
-		if err == nil && json.Unmarshal(data, &r) == nil {
-			past = append(past, r.Past())
+	for _, k := range all {
+		if why := cmp.Or(k.Trouble, k.Seal.Broken); why != "" {
+			a.warn("run %s counts for nothing: %s", short(k.RunID), why)
 		}
 	}
-	slices.SortFunc(past, func(x, y runbook.PastRun) int { return x.Began.Compare(y.Began) })
-	return past, nil
+	return pastOf(all), nil
 }

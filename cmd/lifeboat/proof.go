@@ -33,9 +33,14 @@ func (b *booter) prove(ctx context.Context, results []bootResult) {
 		points, machines = append(points, m.Point.ID), append(machines, m.Point.Machine.Name)
 	}
 	if len(points) > 0 {
-		b.a.enter(ctx, cat, custody.Entry{Act: custody.ActProven, Item: item(b.booted.Drive), Note: bounded("booted and answered: " + list(machines)),
-			Facts: map[string]string{"run": b.run.ID, "points": fmt.Sprint(len(points))}})
+		b.a.enterProven(ctx, cat, item(b.booted.Drive), b.run.ID, points, machines)
 	}
+}
+
+// enterProven records in the ledger which machines came up from a drive.
+func (a *app) enterProven(ctx context.Context, cat *catalog.Catalog, drive *custody.Item, run string, points, machines []string) {
+	a.enter(ctx, cat, custody.Entry{Act: custody.ActProven, Item: drive, Note: bounded("booted and answered: " + list(machines)),
+		Facts: map[string]string{"run": run, "points": fmt.Sprint(len(points))}})
 }
 
 // proveParts records a proof of each point that the machine was read from.

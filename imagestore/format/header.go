@@ -21,6 +21,7 @@ const (
 	KindChecks     Kind = 6
 	KindEnclosure  Kind = 7
 	KindPart       Kind = 8
+	KindBundle     Kind = 9
 	KindDataPack   Kind = 16
 	KindTreePack   Kind = 17
 	KindParity     Kind = 18
