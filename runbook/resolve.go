@@ -64,7 +64,7 @@ type subject struct {
 
 func newResolver(b *Book, s Situation) *resolver {
 	r := &resolver{book: b, s: s, drives: map[string]KnownDrive{}, plan: &Plan{
-		Book: b.Name, Meaning: Meaning(b), Mode: s.Mode, Site: s.Site, SiteID: s.SiteID, MadeAt: s.Now,
+		Book: b.Name, Meaning: Meaning(b), Mode: s.Mode, Site: s.Site, SiteID: s.SiteID, MadeAt: s.Now, Objectives: b.Objectives,
 		Isolated: s.Isolated && s.Mode == Recover,
 	}}
 	r.proven, _ = lastPassed(r.plan.Meaning, b, s)

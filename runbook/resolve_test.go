@@ -70,6 +70,23 @@ func resolved(t *testing.T, b *Book, s Situation) *Plan {
 	return p
 }
 
+// What the company promised itself goes into the plan, as the record and the report
+// compare with it.
+func TestAPlanHasTheObjectivesOfItsRunbook(t *testing.T) {
+	b := shopBook()
+	b.Objectives = Objectives{RTO: 4 * time.Hour, RPO: 26 * time.Hour}
+	b.Tiers = map[int]Objectives{1: {RTO: time.Hour}}
+	p := resolved(t, b, shopSituation(Drill))
+	if p.Objectives != b.Objectives {
+		t.Errorf("the plan promises %+v, the runbook %+v", p.Objectives, b.Objectives)
+	}
+	for i, want := range []Objectives{{time.Hour, 26 * time.Hour}, b.Objectives, b.Objectives} {
+		if got := p.Machines[i].Objectives; got != want {
+			t.Errorf("%s is promised %+v, not %+v", p.Machines[i].Name, got, want)
+		}
+	}
+}
+
 // after checks that steps are in the plan and the second comes, by whatever way,
 // after the first.
 func after(t *testing.T, p *Plan, first, second string) {
