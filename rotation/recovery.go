@@ -89,6 +89,8 @@ func recoverySteps(f SheetFacts) []step {
 			Commands: []string{`cd "$W"`, "./lifeboat boot --all --drive " + mountPoint},
 			Remarks: []string{
 				"It asks for the secret of the drives: words that are kept apart from the drive. Then the servers start straight from the drive. Nothing on the drive is changed; do not pull it out while they run.",
+				"To bring the whole company back in its order, with checks and its networks, type this instead; it asks before it does anything:",
+				"  ./lifeboat recover --drive " + mountPoint,
 				"  ./lifeboat ps          shows what runs",
 				"  ./lifeboat stop NAME   stops a server",
 				"  ./lifeboat --help      tells the rest",
