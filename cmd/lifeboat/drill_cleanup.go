@@ -46,7 +46,7 @@ func (a *app) cleanDrill(ctx context.Context, id string) (left []string, err err
 	for _, m := range machines {
 		failed = append(failed, m.takeAway(ctx))
 	}
-	failed = append(failed, a.stopServers(dir), endProcesses(ctx, id, dir))
+	failed = append(failed, a.stopServers(dir), a.closeLab(dir), endProcesses(ctx, id, dir))
 	for _, folder := range traces(id, dir)[1:] {
 		failed = append(failed, os.RemoveAll(folder))
 	}
