@@ -11,12 +11,29 @@ import (
 	"lifeboat/runbook"
 )
 
-// drillCommand holds what has to do with rehearsals of a recovery.
+// drillCommand rehearses a recovery.
 func (a *app) drillCommand() *cobra.Command {
-	return group("drill", "Rehearse a recovery in an isolated network, and measure it",
-		"  lifeboat drill list\n  lifeboat drill cleanup 3f2a --dry-run", "back",
-		a.drillCleanupCommand(), a.drillListCommand(), a.drillReportCommand(), a.drillSignCommand(),
+	var f executionFlags
+	c := &cobra.Command{
+		Use: "drill [RUNBOOK]", Short: "Rehearse a recovery in an isolated network, and measure it", GroupID: "back",
+		Long: "Carries out a runbook as a recovery would, in a network that nothing leads out of: the machines\n" +
+			"start straight from the drive, keep their addresses, and are asked whether they serve. Production\n" +
+			"goes on undisturbed. What was measured is kept with the run, and everything that the drill made is\n" +
+			"taken away again. The runbook is the only one there is, or the one that is named.\n\n" +
+			"A drill makes a runbook ready only if the drive was opened with the secret that people have: at a\n" +
+			"terminal it is asked for, else it is read from --passphrase-file.",
+		Example:     "  lifeboat drill\n  lifeboat drill office --dry-run\n  lifeboat drill office --drive A --keep",
+		Annotations: exits(exitPartial, exitNoDrive, exitHeld, exitDamage, exitPerson, exitStopped),
+		Args:        oneArgAtMost("a runbook"), ValidArgsFunction: a.completeRunbooks,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.execute(c.Context(), runbook.Drill, f, slices.Concat(args, []string{""})[0])
+		},
+	}
+	a.executionFlags(c, &f)
+	c.Flags().BoolVar(&f.keep, "keep", false, "leave the machines running to be looked at; end them with: lifeboat drill cleanup")
+	c.AddCommand(a.drillCleanupCommand(), a.drillListCommand(), a.drillReportCommand(), a.drillSignCommand(),
 		a.drillExportCommand(), a.drillImportCommand())
+	return c
 }
 
 func (a *app) drillCleanupCommand() *cobra.Command {

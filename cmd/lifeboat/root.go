@@ -99,7 +99,7 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.initCommand(), a.hostCommand(), a.machineCommand(), a.driveCommand(), a.rotateCommand(),
 		a.exportCommand(), a.copyCommand(), a.pointCommand(), a.pruneCommand(), a.verifyCommand(), a.repairCommand(),
-		a.runbookCommand(), a.drillCommand(), a.bootCommand(), a.restoreCommand(), a.psCommand(), a.stopCommand(), a.consoleCommand(),
+		a.runbookCommand(), a.drillCommand(), a.recoverCommand(), a.bootCommand(), a.restoreCommand(), a.psCommand(), a.stopCommand(), a.consoleCommand(),
 		a.runCommand(), a.catalogCommand(), a.keyCommand(), a.manCommand(), a.versionCommand(),
 		a.diskServerCommand(), a.superviseCommand(), a.receiverCommand(), a.labCommand(), a.labGuardCommand(),
 	}
