@@ -17,8 +17,8 @@ import (
 
 func (a *app) runbookCommand() *cobra.Command {
 	return group("runbook", "Write a recovery down, check it, and see its plan",
-		"  lifeboat runbook list\n  lifeboat runbook show head-office", "back",
-		a.runbookListCommand(), a.runbookShowCommand(), a.runbookCheckCommand(), a.runbookPlanCommand(), a.runbookRemoveCommand(), a.runbookSchemaCommand())
+		"  lifeboat runbook new head-office\n  lifeboat runbook check head-office", "back",
+		a.runbookNewCommand(), a.runbookListCommand(), a.runbookShowCommand(), a.runbookCheckCommand(), a.runbookPlanCommand(), a.runbookRemoveCommand(), a.runbookSchemaCommand())
 }
 
 func (a *app) runbookListCommand() *cobra.Command {
