@@ -8,6 +8,7 @@ var carried = []carriedTable{
 	{name: "drive_documents", driveColumn: "drive_id"},
 	{name: "suspects", driveColumn: "drive_id"},
 	{name: "runs"},
+	{name: "run_failures"},
 	{name: "machine_ids"},
 	{name: "machines"},
 	{name: "holds"},

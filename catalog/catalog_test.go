@@ -338,6 +338,18 @@ func TestRunsAreListedNewestFirst(t *testing.T) {
 	}
 }
 
+func TestWhatFailedInARunIsKeptByName(t *testing.T) {
+	ctx, c := t.Context(), fresh(t)
+	must(t, c.RecordFailures(ctx, "r1", []string{"web", "db"}))
+	must(t, c.RecordFailures(ctx, "r1", []string{"db", "müller & söhne"}))
+	must(t, c.RecordFailures(ctx, "r2", nil))
+	got, err := c.Failures(ctx)
+	must(t, err)
+	if diff := cmp.Diff(map[string][]string{"r1": {"db", "müller & söhne", "web"}}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestADamagedCatalogueSaysHowToGetItBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "catalog.db")
 	must(t, os.WriteFile(path, []byte(strings.Repeat("this is no database ", 1000)), 0o600))

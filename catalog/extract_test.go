@@ -37,6 +37,7 @@ func lived(t *testing.T) *catalog.Catalog {
 	ctx, cat := t.Context(), twoDrives(t)
 	must(t, cat.StartRun(ctx, "r1", "export", noon))
 	must(t, cat.EndRun(ctx, "r1", noon.Add(time.Minute), 3, "2 of 3 machines"))
+	must(t, cat.RecordFailures(ctx, "r1", []string{"db"}))
 	must(t, cat.StartRun(ctx, "r2", "verify", noon))
 	must(t, cat.LinkMachine(ctx, "kvm1", "web", "m1"))
 	must(t, cat.SetNote(ctx, "kvm1", "web", "checkpoint", []byte("host's own")))

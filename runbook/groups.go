@@ -147,7 +147,7 @@ func (r *resolver) olderRun(members []*subject, newest string) string {
 	for _, m := range lacking(members, newest) {
 		reason := "has no point in it"
 		for _, p := range r.s.Points {
-			if p.RunID == newest && slices.Contains(p.Failed, m.Name) {
+			if p.RunID == newest && slices.Contains(p.Failed, cmp.Or(r.s.Machines[m.id].Name, m.Name)) {
 				reason = "failed in it"
 			}
 		}

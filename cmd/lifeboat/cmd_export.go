@@ -233,7 +233,21 @@ func (a *app) rememberedRun(ctx context.Context, o exportOrder, cat *catalog.Cat
 	if err := cat.EndRun(context.WithoutCancel(ctx), o.run.ID, a.now(), exitCode(exportOutcome(ctx, results)), a.exportSummary(results)); err != nil {
 		a.warn("the catalogue does not learn how this run ended: %v", err)
 	}
+	if err := cat.RecordFailures(context.WithoutCancel(ctx), o.run.ID, failedMachines(results)); err != nil {
+		a.warn("the catalogue does not learn which machines failed: %v", err)
+	}
 	return results
+}
+
+// failedMachines are the names of those that were tried in a run and have no point
+// of it.
+func failedMachines(results []exportResult) (names []string) {
+	for _, r := range results {
+		if r.Machine != hostRow && r.Point == nil && r.Problem != nil {
+			names = append(names, r.Machine)
+		}
+	}
+	return names
 }
 
 // exportJobs finds the machines to export. Hosts that do not answer and

@@ -68,6 +68,8 @@ type gathering struct {
 	read      map[string]bool
 	described map[string]described
 	retired   map[string]bool
+	// failed are the names of the machines that failed, by the ids of their runs.
+	failed map[string][]string
 }
 
 // foundPoint is a point, or a part, on one drive.
@@ -180,6 +182,9 @@ func (g *gathering) catalog(ctx context.Context) error {
 	}
 	machines, err := cat.Machines(ctx)
 	if err != nil {
+		return err
+	}
+	if g.failed, err = cat.Failures(ctx); err != nil {
 		return err
 	}
 	g.retired = map[string]bool{}

@@ -91,6 +91,7 @@ func (g *gathering) points(onlyDrive string) {
 		attached[d.ID] = d.Attached
 	}
 	for _, p := range g.found {
+		p.Failed = g.failed[p.RunID]
 		if onlyDrive != "" && p.driveID != onlyDrive {
 			continue
 		}
