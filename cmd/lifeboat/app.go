@@ -35,6 +35,9 @@ type app struct {
 	toldTime string
 	ahead    time.Duration
 
+	// terminal is held by who asks a person, until there is an answer: steps of a
+	// runbook ask side by side.
+	terminal sync.Mutex
 	// asked keeps a secret that a person typed, so that one command asks once.
 	asked *string
 	// promisedRun is the id that a detached run was promised before it began.

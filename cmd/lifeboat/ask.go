@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"time"
 
 	"lifeboat/hypervisor"
@@ -49,8 +48,6 @@ type asker struct {
 	a *app
 	// bridges are those of this computer.
 	bridges func() []string
-	// person keeps two steps from asking at the terminal at the same time.
-	person sync.Mutex
 }
 
 func (a *app) newAsker(o askerOptions) *asker {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -30,14 +29,13 @@ func (k *asker) confirm(ctx context.Context, act runbook.Action) (runbook.Result
 			What: fmt.Sprintf("%s has to say yes, and nobody is at a terminal: %s", whom, oneLine(plainText(s.Text))),
 			Safe: "what was done so far stays done; nothing that waits for this was begun",
 			Next: "go on at a terminal: lifeboat " + string(k.plan.Mode) + " --resume " + short(k.run.ID),
-			Err:  fmt.Errorf("%w: %w", runbook.ErrPerson, errNeedsPerson),
+			Err:  errNeedsPerson,
 		}
 	}
-	k.person.Lock()
-	defer k.person.Unlock()
-	if ctx.Err() != nil {
-		return runbook.Result{}, context.Cause(ctx)
+	if err := k.a.takeTerminal(ctx); err != nil {
+		return runbook.Result{}, err
 	}
+	defer k.a.terminal.Unlock()
 	act.Say("waits for " + whom + " to say yes")
 	for {
 		k.a.ask(fmt.Sprintf("\n%s\nTo be said by: %s\nWho says yes? Type a name, or no: ", strings.TrimSpace(s.Text), whom))
@@ -61,10 +59,6 @@ func (k *asker) confirm(ctx context.Context, act runbook.Action) (runbook.Result
 		}
 	}
 }
-
-// lineEvery is how often somebody who reads from a terminal looks whether nobody
-// waits for the line any more.
-const lineEvery = 100 * time.Millisecond
 
 // readLine reads a line that is typed from now on: what was typed before the
 // question is no answer to it. It leaves nothing behind that reads.
@@ -95,7 +89,7 @@ func readLine(ctx context.Context, in *os.File) (string, error) {
 		if err != nil || got == 0 {
 			return "", &lifeboat.Problem{
 				What: "the terminal was closed before somebody answered", Safe: "nothing was done after the question",
-				Next: "go on at a terminal with --resume", Err: fmt.Errorf("%w: %w", runbook.ErrPerson, errNeedsPerson),
+				Next: "go on at a terminal with --resume", Err: errNeedsPerson,
 			}
 		}
 		line = append(line, buffer[:got]...)

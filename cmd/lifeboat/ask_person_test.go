@@ -43,7 +43,7 @@ func (l *emptyLab) Namespace(context.Context) (*os.File, error) {
 
 // confirmed asks for a yes at a terminal where a person types the given lines, each
 // when the question stands there.
-func confirmed(t *testing.T, lines ...string) (runbook.Result, error, string) {
+func confirmed(t *testing.T, lines ...string) (r runbook.Result, screen string, err error) {
 	t.Helper()
 	k, _, act := newAskTest(t, runbook.Recover, nil)
 	person, program := terminal(t)
@@ -64,13 +64,13 @@ func confirmed(t *testing.T, lines ...string) (runbook.Result, error, string) {
 			person.WriteString(line + "\n")
 		}
 	}()
-	r, err := k.Do(ctx, act)
+	r, err = k.Do(ctx, act)
 	<-typed
-	return r, err, out.String()
+	return r, out.String(), err
 }
 
 func TestAPersonConfirmsWithAName(t *testing.T) {
-	r, err, screen := confirmed(t, "yes", "", "  Eva\x1b[31m Lindt ")
+	r, screen, err := confirmed(t, "yes", "", "  Eva\x1b[31m Lindt ")
 	if err != nil || !strings.HasPrefix(r.Who, "Eva") || strings.ContainsRune(r.Who, 0x1b) {
 		t.Errorf("%v: %+v", err, r)
 	}
@@ -80,7 +80,7 @@ func TestAPersonConfirmsWithAName(t *testing.T) {
 }
 
 func TestAPersonSaysNo(t *testing.T) {
-	if _, err, _ := confirmed(t, "No"); !errors.Is(err, runbook.ErrRefused) {
+	if _, _, err := confirmed(t, "No"); !errors.Is(err, runbook.ErrRefused) {
 		t.Errorf("it ended with %v", err)
 	}
 }
@@ -110,6 +110,49 @@ func TestAQuestionThatNobodyWaitsForAnyMoreReadsNothing(t *testing.T) {
 	buffer := make([]byte, 100)
 	if n, err := program.Read(buffer); err != nil || string(buffer[:n]) != "for the next\n" {
 		t.Errorf("the next question reads %q (%v)", buffer[:n], err)
+	}
+}
+
+// TestOneQuestionAtATimeIsAtTheTerminal: the answer to one is never taken for that to
+// another.
+func TestOneQuestionAtATimeIsAtTheTerminal(t *testing.T) {
+	k, _, act := newAskTest(t, runbook.Recover, nil)
+	person, program := terminal(t)
+	t.Setenv("TERM", "vt100")
+	out := &syncBuffer{}
+	k.a.stdin, k.a.stderr = program, out
+	act.Step.Kind, act.Step.Step = runbook.StepConfirm, runbook.Step{Text: "Is it a disaster?"}
+	type answer struct {
+		text string
+		err  error
+	}
+	secret, name := make(chan answer, 1), make(chan answer, 1)
+	go func() {
+		text, err := k.a.typeSecret(t.Context(), "Secret")
+		secret <- answer{text, err}
+	}()
+	waitUntil(t, "the secret is asked for", func() bool { return strings.Contains(out.String(), "Secret: ") && !echoes(t, program) })
+	go func() {
+		r, err := k.Do(t.Context(), act)
+		name <- answer{r.Who, err}
+	}()
+	short, cancel := context.WithTimeout(t.Context(), 5*lineEvery)
+	defer cancel()
+	if _, err := k.a.typeSecret(short, "Another"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a question that nobody waits for any more: %v", err)
+	}
+	if said := out.String(); strings.Contains(said, "Who says yes?") || strings.Contains(said, "Another") {
+		t.Errorf("two questions at once: %q", said)
+	}
+	person.WriteString("a secret word\n")
+	if got := <-secret; got.text != "a secret word" || got.err != nil {
+		t.Errorf("the secret is %q (%v)", got.text, got.err)
+	}
+	waitUntil(t, "the yes is asked for", func() bool { return strings.Contains(out.String(), "Who says yes?") })
+	time.Sleep(2 * lineEvery) // what comes with the question is thrown away
+	person.WriteString("Eva\n")
+	if got := <-name; got.text != "Eva" || got.err != nil {
+		t.Errorf("the name is %q (%v)", got.text, got.err)
 	}
 }
 

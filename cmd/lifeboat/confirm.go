@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 
@@ -31,6 +32,10 @@ func (a *app) confirmWord(ctx context.Context, yes bool, plan, word string) erro
 			Err:  errNeedsPerson,
 		}
 	}
+	if err := a.takeTerminal(ctx); err != nil {
+		return err
+	}
+	defer a.terminal.Unlock()
 	a.ask(plan + "Go on? Type " + word + ": ")
 	answer, err := a.typed(ctx, func(in *os.File) (string, error) { return bufio.NewReader(in).ReadString('\n') })
 	if ctx.Err() != nil {
@@ -53,6 +58,24 @@ func (a *app) ask(text string) {
 	defer a.outMu.Unlock()
 	a.clearLine()
 	io.WriteString(a.stderr, plainText(text))
+}
+
+// lineEvery is how often somebody who waits at the terminal looks whether nobody
+// waits for the answer any more.
+const lineEvery = 100 * time.Millisecond
+
+// takeTerminal waits until nobody else asks a person. Who has it unlocks it.
+func (a *app) takeTerminal(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if a.terminal.TryLock() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(lineEvery):
+		}
+	}
+	return context.Cause(ctx)
 }
 
 // typed returns what a person types, or the reason why ctx ended: Ctrl-C at a

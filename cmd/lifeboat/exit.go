@@ -12,6 +12,7 @@ import (
 	"lifeboat"
 	"lifeboat/diskfile"
 	"lifeboat/rotation"
+	"lifeboat/runbook"
 )
 
 // The exit codes are an interface: job schedulers branch on them.
@@ -47,8 +48,9 @@ func (e usageError) Error() string { return e.text }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
 
-// errNeedsPerson: only a person can answer, and none is there.
-var errNeedsPerson = errors.New("a person has to answer")
+// errNeedsPerson: only a person can answer, and none is there. A step of a runbook
+// that meets it waits for one, and its run can be resumed.
+var errNeedsPerson = runbook.ErrPerson
 
 // exitCode maps an error to the code that a job scheduler sees.
 func exitCode(err error) int {
@@ -62,7 +64,7 @@ func exitCode(err error) int {
 		return *other.f.Exit
 	case errors.As(err, &stopped), errors.Is(err, context.Canceled):
 		return exitStopped
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.Is(err, runbook.ErrUsage):
 		return exitUsage
 	case errors.Is(err, lifeboat.ErrPartial):
 		return exitPartial

@@ -91,6 +91,10 @@ func (a *app) askPassphrase(ctx context.Context, prompt string) (string, error) 
 
 // typeSecret lets a person at the terminal type a secret, which is not shown.
 func (a *app) typeSecret(ctx context.Context, prompt string) (string, error) {
+	if err := a.takeTerminal(ctx); err != nil {
+		return "", err
+	}
+	defer a.terminal.Unlock()
 	a.ask(prompt + ": ")
 	text, err := a.typed(ctx, func(in *os.File) (string, error) {
 		secret, err := term.ReadPassword(int(in.Fd()))

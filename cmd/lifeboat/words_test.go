@@ -12,6 +12,7 @@ import (
 
 	"lifeboat"
 	"lifeboat/hypervisor"
+	"lifeboat/runbook"
 )
 
 func TestEveryCauseHasItsExitCode(t *testing.T) {
@@ -29,6 +30,8 @@ func TestEveryCauseHasItsExitCode(t *testing.T) {
 		{problem(lifeboat.ErrDriveHeld), 11},
 		{problem(lifeboat.ErrDamaged), 12},
 		{problem(errNeedsPerson), 13},
+		{problem(runbook.ErrPerson), 13},
+		{fmt.Errorf("%w: the plan has no step", runbook.ErrUsage), 2},
 		{problem(context.Canceled), 130},
 		{problem(stoppedBy{os.Interrupt}), 130},
 		{problem(lifeboat.ErrWrongSecret), 1},
