@@ -205,9 +205,18 @@ func checkOnce(t *testing.T, w *fakeworld.World, p *Plan, asked int) {
 	}
 }
 
+// stride is how far apart the kills of a sweep are: with the race detector, which
+// takes many times as long, each sixth is enough.
+func stride() int {
+	if testing.Short() {
+		return 6
+	}
+	return 1
+}
+
 func TestKilledAfterEveryLineEachStepHappensOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for line := 1; ; line++ {
+		for line := 1; ; line += stride() {
 			w, folder, p := fakeworld.New(), runFolder(t), wholeBook()
 			if !killed(t, w, folder, p, line, 0) {
 				if line < 100 {
@@ -223,7 +232,7 @@ func TestKilledAfterEveryLineEachStepHappensOnce(t *testing.T) {
 
 func TestKilledAfterEveryEffectEachStepHappensOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for effect := 1; ; effect++ {
+		for effect := 1; ; effect += stride() {
 			w, folder, p := fakeworld.New(), runFolder(t), wholeBook()
 			if !killed(t, w, folder, p, 0, effect) {
 				if effect < 40 {

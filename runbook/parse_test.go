@@ -107,6 +107,9 @@ func TestEachMistakeIsNamedWithItsLine(t *testing.T) {
 }
 
 func TestAHostileFileEndsSoon(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing in it runs side by side, and with the race detector it takes a minute: without -short it runs")
+	}
 	var keys, refs strings.Builder
 	refs.WriteString("version: 1\nmachines: {web: }\nsteps:\n  - boot: [a]\n    after:\n")
 	for i := range 60_000 {

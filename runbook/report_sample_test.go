@@ -36,6 +36,16 @@ func screen(t testing.TB, width, height int) []byte {
 	return out.Bytes()
 }
 
+// sampleScreen is the screenshot of every machine of a sample, a small one with the
+// race detector, which takes long over points.
+func sampleScreen(t testing.TB) []byte {
+	t.Helper()
+	if testing.Short() {
+		return screen(t, 90, 50)
+	}
+	return screen(t, 720, 400)
+}
+
 // sample is a drill of so many machines as one leaves it, with its evidence.
 func sample(t testing.TB, machines int) (*Record, map[string][]byte) {
 	t.Helper()
@@ -48,7 +58,7 @@ func sample(t testing.TB, machines int) (*Record, map[string][]byte) {
 		Hosts: []HostRecord{{Name: "rescue1", Kind: "qemu", KVM: true, CPUs: 8, MemoryBytes: 32 << 30, System: "Debian GNU/Linux 12"}},
 		Drives: []DriveRecord{{ID: "b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2", Label: "B2", Model: "Seagate Expansion 5 TB", Link: "USB 3.0", Custody: "onsite, office, held by Anna",
 			VerifiedAt: at(-30 * time.Hour), LedgerHead: "118:4f0c2b1e77ab90cd", ReadBytes: 812 << 20}}}
-	files, picture720 := map[string][]byte{}, screen(t, 720, 400)
+	files, screenshot := map[string][]byte{}, sampleScreen(t)
 	r.Steps = append(r.Steps, StepRecord{ID: "confirm-declare", Kind: StepConfirm, Began: at(2 * time.Second), Ended: at(40 * time.Second), Outcome: OutcomeDone, Attempts: 1, Result: Result{Who: "Anna"}})
 	last := time.Duration(0)
 	for i := range machines {
@@ -60,7 +70,7 @@ func sample(t testing.TB, machines int) (*Record, map[string][]byte) {
 		begin := 40*time.Second + time.Duration(tier-1)*70*time.Second + time.Duration(i%10)*4*time.Second
 		booted, answered := begin+18*time.Second+time.Duration(i%5)*3*time.Second, begin+46*time.Second+time.Duration(i%7)*5*time.Second
 		picture, console := "evidence/"+name+".png", "evidence/"+name+".txt"
-		files[picture] = picture720
+		files[picture] = screenshot
 		files[console] = []byte("\x1b[0;32m[  OK  ]\x1b[0m Started PostgreSQL.\r\nDebian GNU/Linux 12 " + name + " ttyS0\r\n\r\n" + name + " login: ")
 		r.Steps = append(r.Steps,
 			StepRecord{ID: "boot-" + name, Kind: StepBoot, Machine: name, Began: at(begin), Ended: at(booted), Outcome: OutcomeDone, Attempts: 1, Result: Result{Detail: "runs from drive B2"}},

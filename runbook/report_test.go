@@ -218,6 +218,9 @@ func TestPicturesThatAreNoneAreSaidAndNotShown(t *testing.T) {
 // What a guest or a host put beside the points of its picture does not get into
 // a report.
 func TestAPictureIsMadeAnewAndSmaller(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing in it runs side by side, and with the race detector a screen takes seconds: without -short it runs")
+	}
 	full := append(screen(t, 1920, 1080), []byte("SECRET trailing bytes")...)
 	out, err := picture(full)
 	if err != nil {
@@ -234,6 +237,9 @@ func TestAPictureIsMadeAnewAndSmaller(t *testing.T) {
 }
 
 func TestALargeReportIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing in it runs side by side, and with the race detector it takes minutes: without -short it runs")
+	}
 	r, files := sample(t, 500)
 	page := reportOf(t, r, nil, optionsOf(files, nil))
 	if len(page) > maxPictures+4<<20 {
