@@ -86,10 +86,9 @@ func (c Client) ask(ctx context.Context, r request, wantsFile bool) (a answer, f
 	if err != nil {
 		return a, nil, c.gone(ctx, err)
 	}
-	if err := json.Unmarshal(text, &a); err != nil {
+	if err = json.Unmarshal(text, &a); err != nil {
 		err = fmt.Errorf("read what the lab answers: %w", err)
-	}
-	if err == nil {
+	} else {
 		err = a.err()
 	}
 	if err == nil && wantsFile && file == nil {
