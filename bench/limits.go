@@ -36,9 +36,13 @@ var bounds = []bound{
 	{workIndex, "memory, exporting", 256, false, "MiB", atLargest("export-anon-MiB")},
 	{workIndex, "memory, verifying and serving", 256, false, "MiB", atLargest("read-anon-MiB")},
 	{workIndex, "an absent id", 2, false, "µs", atLargest("absent-us")},
+	{workPlan, "resolving", 1, false, "s", figure(figurePlan)},
 }
 
-const workIndex = "index, largest measured"
+const (
+	workIndex = "index, largest measured"
+	workPlan  = "plan of 500 machines"
+)
 
 func cpuRatio(r ratios) float64    { return r.CPU }
 func wallRatio(r ratios) float64   { return r.Wall }

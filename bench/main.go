@@ -108,6 +108,10 @@ func bench(ctx context.Context, o options) error {
 		r.Index = append(r.Index, f)
 		return o.keep(r)
 	})
+	if err == nil {
+		err = measurePlan(ctx, w, r)
+	}
+	err = errors.Join(err, o.keep(r))
 	r.print(os.Stdout)
 	return err
 }

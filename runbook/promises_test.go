@@ -264,4 +264,5 @@ func BenchmarkResolve500(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "resolve-s")
 }
