@@ -115,6 +115,11 @@ func (k *asker) execute(ctx context.Context, act runbook.Action, command []strin
 		Env:         slices.Concat(inherited(), pairs(env), k.variables(act), []string{mark}),
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
+	over, err := k.noteCommand(act, mark)
+	if err != nil {
+		return nil, fmt.Errorf("write down that %s runs: %w", shellWord(command[0]), err)
+	}
+	defer over()
 	var out lastBytes
 	cmd.Stdout, cmd.Stderr = &out, &out
 	// A child that outlives it may hold its output open: that is not waited for.
@@ -148,20 +153,10 @@ func (k *asker) mark(act runbook.Action) string {
 	return k.run.ID + "/" + act.Step.ID + "/" + strconv.Itoa(act.Attempt)
 }
 
-// killAll ends a process, its session, and whatever else bears its mark. What
-// forks meanwhile is met in the next round.
+// killAll ends a process, its session, and whatever else bears its mark.
 func killAll(pid int, mark string) {
-	for range 100 {
-		_ = syscall.Kill(-pid, syscall.SIGKILL)
-		left := marked(mark)
-		if len(left) == 0 {
-			return
-		}
-		for _, p := range left {
-			_ = syscall.Kill(p, syscall.SIGKILL)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	_ = syscall.Kill(-pid, syscall.SIGKILL)
+	killMarked(mark)
 }
 
 // marked are the living processes that have a variable of that value.

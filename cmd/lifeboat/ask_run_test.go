@@ -80,7 +80,7 @@ func TestACommandMayLeaveADaemonBehindAndMayPrintWithoutEnd(t *testing.T) {
 	if _, err := runStep(t, k, act, runbook.Step{Command: []string{"sh", "-c", "sleep 20 & echo started"}, Limit: 10 * time.Minute}); err != nil {
 		t.Errorf("a command whose child holds its output: %v", err)
 	}
-	killAll(1<<30, stepVariable+"="+k.mark(act))
+	killMarked(stepVariable + "=" + k.mark(act))
 	r, err := runStep(t, k, act, runbook.Step{Command: []string{"sh", "-c", "head -c 6000000 /dev/zero | tr '\\0' x; echo; echo the end"}, Limit: 10 * time.Minute})
 	if err != nil || r.Output != "the end\n" {
 		t.Errorf("%v: it keeps %d bytes", err, len(r.Output))

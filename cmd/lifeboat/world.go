@@ -80,6 +80,13 @@ func (a *app) newWorld(ctx context.Context, o worldOptions) (*world, error) {
 		return nil, err
 	}
 	if again {
+		left, err := endLeftCommands(o.run.dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, step := range left {
+			w.tell("", "the command of step %s still ran from before, and was ended", step)
+		}
 		if err := w.goOn(ctx); err != nil {
 			return nil, err
 		}
