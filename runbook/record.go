@@ -58,6 +58,9 @@ type Record struct {
 	// Left is what a drill's cleanup could not take away; empty: nothing is left.
 	Left    []string `json:"left,omitempty"`
 	Cleaned bool     `json:"cleaned,omitempty"`
+	// Damage is what the drives did not give as it was written, in words. A run that
+	// met any proves no point, and makes no runbook ready.
+	Damage []string `json:"damage,omitempty"`
 	// Files are the SHA-256 of the files of evidence, by their names in the run's
 	// folder, as they were when the record was made: what seals the record seals them.
 	Files map[string]string `json:"files,omitempty"`

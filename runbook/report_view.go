@@ -176,6 +176,9 @@ func (v *reportView) notes(r *Record, o ReportOptions) {
 	if r.NotRepresentative != "" {
 		add("half", "◐", "Not representative", "the times are not those of a recovery: "+r.NotRepresentative)
 	}
+	for _, d := range r.Damage[:min(len(r.Damage), 50)] {
+		add("bad", "✗", "Damage on the drive", d)
+	}
 	for _, left := range r.Left[:min(len(r.Left), 50)] {
 		add("bad", "✗", "Left over", left)
 	}

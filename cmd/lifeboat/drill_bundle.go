@@ -29,7 +29,13 @@ const (
 	// bundlesLooked is how many bundles beside a drive's store are looked at when it
 	// is attached.
 	bundlesLooked = 16
+	// bundleFiles is how many files a bundle may have: a picture and a text of each
+	// machine and step of the largest runbook are fewer.
+	bundleFiles = 10_000
 )
+
+// errBundleSize: a bundle is larger than what any run leaves.
+var errBundleSize = errors.New("it unpacks to more than a run leaves")
 
 func (a *app) drillExportCommand() *cobra.Command {
 	var drive, output string
@@ -185,8 +191,8 @@ func readBundle(path string) ([]byte, error) {
 }
 
 // takeBundle takes over a run that ran elsewhere: its files into a folder of its
-// own, its record into the catalogue and the ledger. One that is known is left as
-// it is.
+// own, its record into the catalogue and the ledger, and its points are proven, as
+// if it had run here. One that is known is left as it is.
 func (a *app) takeBundle(ctx context.Context, cat *catalog.Catalog, d *openedDrive, bundle []byte) (*runbook.Record, error) {
 	body, err := d.store.OpenBundle(bundle)
 	if err != nil {
@@ -221,7 +227,11 @@ func (a *app) takeBundle(ctx context.Context, cat *catalog.Catalog, d *openedDri
 			return nil, err
 		}
 	}
-	return &r, a.rememberRecord(ctx, cat, &r, text)
+	if err := a.rememberRecord(ctx, cat, &r, text); err != nil {
+		return nil, err
+	}
+	a.proveRecord(ctx, cat, &r)
+	return &r, nil
 }
 
 // isRunID says whether a text is the id of a run: it becomes the name of a folder.
@@ -230,33 +240,47 @@ func isRunID(text string) bool {
 }
 
 // unpack reads the archive of a bundle: the record and plain files of evidence,
-// within bounds.
+// each once, within bounds.
 func unpack(body []byte) (map[string][]byte, error) {
 	z, err := zip.NewReader(bytes.NewReader(body), int64(len(body)))
 	if err != nil {
 		return nil, err
 	}
+	if len(z.File) > bundleFiles {
+		return nil, errBundleSize
+	}
 	files, total := map[string][]byte{}, int64(0)
 	for _, f := range z.File {
-		base, evidence := strings.CutPrefix(f.Name, evidenceDir+"/")
-		if f.Name != recordFile && (!evidence || !filepath.IsLocal(base) || strings.ContainsAny(base, `/\`)) {
+		if f.Name != recordFile && !isEvidence(f.Name) || !f.Mode().IsRegular() {
 			return nil, fmt.Errorf("%w: %q", errNoEvidence, f.Name)
 		}
-		in, err := f.Open()
-		if err != nil {
-			return nil, err
+		if _, twice := files[f.Name]; twice {
+			return nil, fmt.Errorf("it has %q twice", f.Name)
 		}
-		data, err := io.ReadAll(io.LimitReader(in, evidenceMost))
-		in.Close()
+		data, err := inflate(f)
 		if err != nil {
 			return nil, err
 		}
 		if total += int64(len(data)); total > 8*imagestore.BundleLimit {
-			return nil, errors.New("it unpacks to more than a run leaves")
+			return nil, errBundleSize
 		}
 		files[f.Name] = data
 	}
 	return files, nil
+}
+
+// inflate reads one file of an archive, whatever length the archive says it has.
+func inflate(f *zip.File) ([]byte, error) {
+	in, err := f.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	data, err := io.ReadAll(io.LimitReader(in, evidenceMost+1))
+	if err == nil && len(data) > evidenceMost {
+		err = errBundleSize
+	}
+	return data, err
 }
 
 // joinDrills takes over the bundles that somebody put beside a drive's store. What

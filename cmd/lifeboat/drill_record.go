@@ -38,16 +38,21 @@ const (
 	factDrive   = "drive"
 )
 
-// keepRecord keeps what a drill or a recovery leaves: record.json in its folder,
-// word for word what the catalogue has and the ledger seals by its hash, and the
-// report beside it. The record names the hash of each file of evidence from then
-// on. A computer without a site keeps the files alone, which `drill import` brings
-// home. Recording it again, after the run went on, is another entry.
+// keepRecord keeps what a drill or a recovery leaves. It comes last, after cleanup:
+// it adds to the record what damage was met and the hash of each file of evidence,
+// and writes record.json in place of the engine's, word for word what the catalogue
+// has and the ledger seals by its hash. Whoever writes the file after it breaks the
+// seal. Points whose machines passed are proven, and the drives that were read get
+// the record and its report, at once where they are attached, else when they are
+// next written to. A computer without a site keeps the files alone: `drill export`
+// and `drill import` bring them home. A run that went on later is kept again, which
+// is another entry.
 func (a *app) keepRecord(ctx context.Context, dir string, r *runbook.Record) error {
 	ctx = context.WithoutCancel(ctx)
 	if err := hashEvidence(dir, r); err != nil {
 		return err
 	}
+	noteDamage(dir, r)
 	text, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("write the record of run %s: %w", short(r.RunID), err)
@@ -62,17 +67,39 @@ func (a *app) keepRecord(ctx context.Context, dir string, r *runbook.Record) err
 	if err := a.rememberRecord(ctx, cat, r, string(text)); err != nil {
 		return err
 	}
-	a.proveRecord(ctx, cat, dir, r)
+	a.proveRecord(ctx, cat, r)
 	a.leaveRecord(ctx, r.RunID)
 	return nil
 }
 
+// noteDamage writes into a record what damage its disk server met.
+func noteDamage(dir string, r *runbook.Record) {
+	serving, err := readServing(dir)
+	if err != nil || len(serving.Damage) == 0 {
+		return
+	}
+	r.Damage = serving.Damage
+	if r.Partial == "" {
+		r.Partial = "it met damage on the drive"
+	}
+}
+
 // proveRecord records of each machine whose checks passed that its point is proven
 // on the drives that it was read from, as a boot with checks does. A run that met
-// damage proves nothing.
-func (a *app) proveRecord(ctx context.Context, cat *catalog.Catalog, dir string, r *runbook.Record) {
-	if serving, err := readServing(dir); err == nil && len(serving.Damage) > 0 {
+// damage proves nothing, and neither does one that was brought home after damage
+// was found that takes back what was known before.
+func (a *app) proveRecord(ctx context.Context, cat *catalog.Catalog, r *runbook.Record) {
+	if len(r.Damage) > 0 {
 		return
+	}
+	faults, err := cat.Faults(ctx, "")
+	if err != nil {
+		a.warn("no point is proven by run %s: %v", short(r.RunID), err)
+		return
+	}
+	at := r.Ended
+	if at.IsZero() {
+		at = r.Began
 	}
 	points, machines := map[string][]string{}, map[string][]string{}
 	for _, m := range r.Machines {
@@ -81,7 +108,13 @@ func (a *app) proveRecord(ctx context.Context, cat *catalog.Catalog, dir string,
 			continue
 		}
 		for _, drive := range pointDrives(r.Plan.Machines[i], m.PointID) {
-			proof := catalog.Proof{DriveID: drive, PointID: m.PointID, RunID: r.RunID, At: a.now(), Checked: count(m.Checked, "check") + " of runbook " + r.Plan.Book}
+			takenBack := slices.ContainsFunc(faults, func(f catalog.Fault) bool {
+				return f.DriveID == drive && (f.Others || f.PointID == m.PointID) && !f.At.Before(at)
+			})
+			if takenBack {
+				continue
+			}
+			proof := catalog.Proof{DriveID: drive, PointID: m.PointID, RunID: r.RunID, At: at, Checked: count(m.Checked, "check") + " of runbook " + r.Plan.Book}
 			if err := cat.RecordProof(ctx, proof); err != nil {
 				a.warn("the catalogue does not learn that %s is proven: %v", m.Name, err)
 				continue
@@ -188,11 +221,16 @@ func evidenceOf(r *runbook.Record) (names []string) {
 // errNoEvidence: a record names something that is no file of evidence of its run.
 var errNoEvidence = errors.New("it is no file of evidence")
 
+// isEvidence says whether a name is that of a plain file in the folder evidence.
+func isEvidence(name string) bool {
+	base, ok := strings.CutPrefix(name, evidenceDir+"/")
+	return ok && base != "." && len(base) < 256 && filepath.IsLocal(base) && !strings.ContainsAny(base, "/\\\x00")
+}
+
 // readEvidence reads a file of evidence. A record may come from anywhere: a name
 // leads to plain files of the folder evidence alone.
 func readEvidence(dir, name string) ([]byte, error) {
-	base, ok := strings.CutPrefix(name, evidenceDir+"/")
-	if !ok || !filepath.IsLocal(base) || strings.ContainsAny(base, `/\`) {
+	if !isEvidence(name) {
 		return nil, fmt.Errorf("%w: %q", errNoEvidence, name)
 	}
 	root, err := os.OpenRoot(filepath.Join(dir, evidenceDir))
@@ -200,6 +238,7 @@ func readEvidence(dir, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer root.Close()
+	base := strings.TrimPrefix(name, evidenceDir+"/")
 	info, err := root.Lstat(base)
 	if err != nil {
 		return nil, err
