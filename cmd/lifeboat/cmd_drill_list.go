@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lifeboat/catalog"
 	"lifeboat/runbook"
 )
 
@@ -83,25 +84,43 @@ func (a *app) drillList(ctx context.Context, book string) error {
 		}
 		row := newDrillRow(k)
 		rows = append(rows, row)
-		cells = append(cells, []string{short(row.Run), stamp(row.Began), oneLine(row.Mode), oneLine(row.Runbook), oneLine(list(row.Drives)), row.Result,
-			rtaCell(row), oneLine(row.By), oneLine(list(row.Signed))})
+		cells = append(cells, row.cells())
 		if row.Changed != "" {
 			changed = &all[i]
 		}
 	}
-	switch {
-	case a.json:
-		a.printJSON(rows)
-	case len(rows) == 0:
-		a.print("no drill and no recovery by a runbook is known here\n")
-	default:
-		a.print("%s", table([]string{"RUN", "BEGAN", "MODE", "RUNBOOK", "DRIVE", "RESULT", "RTA", "BY", "SIGNED"}, cells))
+	if err := a.showReport(reportFlags{}, rows, "no drill and no recovery by a runbook is known here", drillColumns, cells); err != nil {
+		return err
 	}
 	if changed != nil {
 		return changedRecord(*changed)
 	}
 	return nil
 }
+
+// cells is a run as a table shows it.
+func (row drillRow) cells() []string {
+	return []string{short(row.Run), stamp(row.Began), oneLine(row.Mode), oneLine(row.Runbook), oneLine(list(row.Drives)), row.Result,
+		rtaCell(row), oneLine(row.By), oneLine(list(row.Signed))}
+}
+
+// drillsReport is the list of all runs as a report on the rotation gives it: what
+// an auditor puts beside the list of custody.
+func (a *app) drillsReport(ctx context.Context, cat *catalog.Catalog, f reportFlags) error {
+	all, err := a.keptIn(ctx, cat)
+	if err != nil {
+		return err
+	}
+	rows, cells := []drillRow{}, [][]string{}
+	for _, k := range all {
+		row := newDrillRow(k)
+		rows, cells = append(rows, row), append(cells, row.cells())
+	}
+	return a.showReport(f, rows, "nothing was rehearsed or recovered by a runbook yet", drillColumns, cells)
+}
+
+// drillColumns are the columns of [drillRow.cells].
+var drillColumns = []string{"run", "began", "mode", "runbook", "drive", "result", "rta", "by", "signed"}
 
 // rtaCell is the time that a run took, against what was promised.
 func rtaCell(row drillRow) string {

@@ -49,7 +49,11 @@ func (a *app) judged(ctx context.Context) (judgement, error) {
 		return judgement{}, err
 	}
 	defer cat.Close()
-	return a.decide(ctx, cat)
+	j, err := a.decide(ctx, cat)
+	if err != nil {
+		return j, err
+	}
+	return j, a.remindOfRunbooks(ctx, cat, &j)
 }
 
 func (a *app) rotate(ctx context.Context) error {

@@ -51,6 +51,9 @@ func (a *app) printChecklist(ctx context.Context, out string) error {
 	if err != nil {
 		return err
 	}
+	if err := a.remindOfRunbooks(ctx, cat, &j); err != nil {
+		return err
+	}
 	if !j.rotates() {
 		return &lifeboat.Problem{
 			What: "this site has no rotation, so there is no checklist",

@@ -29,6 +29,7 @@ var reports = []struct{ name, tells string }{
 	{"recall", "what comes home in this turn"},
 	{"lost", "what was expected and is not seen"},
 	{"discrepancies", "where the ledger and what is seen differ"},
+	{"drills", "what was rehearsed and recovered by runbooks, with its times"},
 }
 
 func (a *app) rotateReportCommand() *cobra.Command {
@@ -39,7 +40,7 @@ func (a *app) rotateReportCommand() *cobra.Command {
 		lines = append(lines, fmt.Sprintf("  %-14s %s", r.name, r.tells))
 	}
 	c := &cobra.Command{
-		Use: "report custody|pick|recall|lost|discrepancies", Short: "Print a report on the drives, the sheets and the secrets",
+		Use: "report custody|pick|recall|lost|discrepancies|drills", Short: "Print a report on the drives, the sheets and the secrets",
 		Long:        "Prints one of these as a table, as JSON, or as CSV for a spreadsheet:\n\n" + strings.Join(lines, "\n"),
 		Example:     "  lifeboat rotate report custody --item A\n  lifeboat rotate report discrepancies --csv > discrepancies.csv",
 		Annotations: exits(), Args: exactArgs("the name of a report"),
@@ -74,8 +75,10 @@ func (a *app) rotateReport(ctx context.Context, name string, f reportFlags) erro
 		return a.picksReport(ctx, cat, name, f)
 	case "lost", "discrepancies":
 		return a.oddReport(ctx, cat, name, f)
+	case "drills":
+		return a.drillsReport(ctx, cat, f)
 	}
-	return usagef("there is no report %q; there is: custody, pick, recall, lost, discrepancies", name)
+	return usagef("there is no report %q; there is: custody, pick, recall, lost, discrepancies, drills", name)
 }
 
 // showReport prints rows in the form that was asked for; v is what JSON shows.

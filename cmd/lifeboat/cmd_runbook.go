@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -27,7 +28,8 @@ func (a *app) runbookListCommand() *cobra.Command {
 		Use: "list", Short: "List the runbooks of this computer, or of a drive",
 		Long: "Runbooks are the files in the folder runbooks of the state folder. Every drive of the site that\n" +
 			"is attached gets them, sealed. On a computer without any, and with --drive, those of the drive\n" +
-			"are listed, with how they compare to the ones here.",
+			"are listed, with how they compare to the ones here. A runbook is ready when a drill of what it\n" +
+			"says now has passed within its period; runbook check looks at hosts and drives too.",
 		Example:     "  lifeboat runbook list\n  lifeboat runbook list --drive A --json",
 		Annotations: exits(exitNoDrive), Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return a.listRunbooks(c.Context(), drive) },
@@ -46,6 +48,9 @@ type runbookRow struct {
 	Steps    int    `json:"steps,omitempty"`
 	Purpose  string `json:"purpose,omitempty"`
 	Meaning  string `json:"meaning,omitempty"`
+	// Ready says whether a drill has proven it, as far as records tell; only of those
+	// of this computer.
+	Ready *runbook.Readiness `json:"readiness,omitempty"`
 	// Mistake is the first one, if it cannot be read.
 	Mistake string `json:"mistake,omitempty"`
 }
@@ -81,6 +86,9 @@ func (a *app) listRunbooks(ctx context.Context, drive string) error {
 			row.Path = a.runbookPath(name)
 			rows = append(rows, row)
 		}
+		if err := a.addReadiness(ctx, rows); err != nil {
+			return err
+		}
 	}
 	if a.json {
 		a.printJSON(rows)
@@ -91,7 +99,16 @@ func (a *app) listRunbooks(ctx context.Context, drive string) error {
 		return nil
 	}
 	var cells [][]string
+	var due strings.Builder
 	for _, r := range rows {
+		ready := "-"
+		if r.Ready != nil && r.Mistake == "" {
+			b := bookReadiness{r.Name, *r.Ready}
+			ready = b.cell(a.now())
+			if text := b.due(a.now()); text != "" {
+				due.WriteString(wrappedFrom("\n", "", text))
+			}
+		}
 		remark := r.Purpose
 		if r.Mistake != "" {
 			remark = "CANNOT BE READ: " + r.Mistake
@@ -102,9 +119,26 @@ func (a *app) listRunbooks(ctx context.Context, drive string) error {
 		case hereNone:
 			remark = "not on this computer; " + remark
 		}
-		cells = append(cells, []string{r.Name, fmt.Sprint(r.Machines), fmt.Sprint(r.Steps), oneLine(remark)})
+		cells = append(cells, []string{r.Name, fmt.Sprint(r.Machines), fmt.Sprint(r.Steps), ready, oneLine(remark)})
 	}
-	a.print("%s", table([]string{"RUNBOOK", "MACHINES", "STEPS", "PURPOSE"}, cells))
+	a.print("%s%s", table([]string{"RUNBOOK", "MACHINES", "STEPS", "READY", "PURPOSE"}, cells), due.String())
+	return nil
+}
+
+// addReadiness says of runbooks of this computer whether they were proven.
+func (a *app) addReadiness(ctx context.Context, rows []runbookRow) error {
+	cat := a.knownSite(ctx)
+	all, err := a.readiness(ctx, cat)
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		for _, r := range all {
+			if r.Name == rows[i].Name {
+				rows[i].Ready = &r.Readiness
+			}
+		}
+	}
 	return nil
 }
 

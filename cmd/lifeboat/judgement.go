@@ -14,6 +14,8 @@ type judgement struct {
 	policy   rotation.Policy
 	shelf    rotation.Shelf
 	decision rotation.Decision
+	// runbooks are what is due of them; they are among the reminders too.
+	runbooks []string
 }
 
 // rotates says that the site has a rotation. Without one a judgement still has

@@ -79,7 +79,7 @@ func (j judgement) statusPage() string {
 	if rows := j.placeRows(); len(rows) > 0 {
 		out.WriteString("\n" + table([]string{"DRIVE", "WHERE", "SINCE", "IN HAND"}, rows))
 	}
-	for _, w := range append(j.disbelieved(), j.pendingKeys()...) {
+	for _, w := range slices.Concat(j.disbelieved(), j.pendingKeys(), j.runbooks) {
 		out.WriteString(wrappedFrom("\nremember: ", "          ", w))
 	}
 	return out.String()
@@ -211,11 +211,14 @@ type statusJSON struct {
 	PendingKeys []string       `json:"pendingKeys"`
 	// Disbelieved says which drives count for nothing, and why.
 	Disbelieved []string `json:"disbelieved"`
-	Exit        int      `json:"exit"`
+	// Runbooks says which runbooks are not ready or due to be rehearsed.
+	Runbooks []string `json:"runbooks"`
+	Exit     int      `json:"exit"`
 }
 
 func (j judgement) statusJSON(exit int) statusJSON {
-	s := statusJSON{Answer: j.answer(), Day: j.decision.Day, Machines: []exposureJSON{}, PendingKeys: append([]string{}, j.pendingKeys()...), Disbelieved: append([]string{}, j.disbelieved()...), Exit: exit}
+	s := statusJSON{Answer: j.answer(), Day: j.decision.Day, Machines: []exposureJSON{}, PendingKeys: append([]string{}, j.pendingKeys()...), Disbelieved: append([]string{}, j.disbelieved()...),
+		Runbooks: append([]string{}, j.runbooks...), Exit: exit}
 	for _, e := range j.decision.Exposure {
 		x := exposureJSON{MachineID: e.MachineID, Machine: e.Machine, DriveID: e.DriveID, Drive: e.Label, PointID: e.PointID, TakenAt: e.TakenAt,
 			AgeSeconds: int64(e.Age / time.Second), VerifiedAt: e.VerifiedAt, ProvenAt: e.ProvenAt, ObjectiveSeconds: int64(e.Objective / time.Second), Missed: e.Missed, InHandAt: e.InHandAt}
