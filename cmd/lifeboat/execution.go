@@ -26,8 +26,10 @@ type execution struct {
 	openedWith string
 	book       *runbook.Book
 	plan       *runbook.Plan
-	declared   declaration
-	run        *run
+	// hosts are those of the plan and others, as they were found.
+	hosts    []runbook.KnownHost
+	declared declaration
+	run      *run
 }
 
 // execute carries out a runbook, or goes on with a run of one.
@@ -110,6 +112,7 @@ func (x *execution) resolve(ctx context.Context) (*runbook.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.hosts = s.Hosts
 	if x.f.host != "" {
 		if !slices.ContainsFunc(s.Hosts, func(h runbook.KnownHost) bool { return h.Name == x.f.host }) {
 			return nil, usagef("there is no host %q; see: lifeboat host list", x.f.host)

@@ -16,6 +16,9 @@ import (
 func (x *execution) carryOut(ctx context.Context, again bool) error {
 	a := x.a
 	record, err := x.inWorld(ctx, again)
+	if record != nil {
+		x.countReads(record)
+	}
 	// What is left to do has to be done also after Ctrl-C.
 	ctx = context.WithoutCancel(ctx)
 	kept := x.stays(err)
@@ -69,29 +72,22 @@ func (x *execution) steps(ctx context.Context, w runbook.World, again bool) (*ru
 	if again {
 		o.Only = x.f.only
 	} else {
-		o.Start = x.start()
+		o.Start = x.start(ctx)
 	}
 	return runbook.Execute(ctx, o)
 }
 
 // start is what the record says of how the run began.
-func (x *execution) start() runbook.Start {
+func (x *execution) start(ctx context.Context) runbook.Start {
 	s := runbook.Start{
 		RunID: x.run.ID, Began: x.began.UTC(), Program: version, Computer: thisComputer(), User: thisUser(),
 		Declared: x.declared.By, Reason: x.declared.Reason, OpenedWith: x.openedWith, BookText: string(x.book.Text),
 	}
-	for _, h := range x.plan.Hosts {
-		s.Hosts = append(s.Hosts, runbook.HostRecord{Name: h.Name, Kind: h.Kind, KVM: h.KVM, CPUs: h.CPUs, MemoryBytes: h.MemoryBytes})
-	}
+	s.Hosts = x.hostRecords()
 	for _, d := range x.plan.Drives {
-		s.Drives = append(s.Drives, x.driveRecord(d))
+		s.Drives = append(s.Drives, x.driveRecord(ctx, d))
 	}
 	return s
-}
-
-// driveRecord says which drive a run reads, and what was known of it.
-func (x *execution) driveRecord(d runbook.PlannedDrive) runbook.DriveRecord {
-	return runbook.DriveRecord{ID: d.ID, Label: d.Label, Custody: d.Where}
 }
 
 // tell says what a run does, to people and to its log.

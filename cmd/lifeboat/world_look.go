@@ -69,12 +69,22 @@ func printed(ctx context.Context, host hypervisor.Host, machine string) ([]byte,
 	if err != nil {
 		return nil, err
 	}
+	return consoleText(text), nil
+}
+
+// terminalOrder is a sequence that a terminal obeys and nobody reads: colours, and
+// questions where the cursor is.
+var terminalOrder = regexp.MustCompile(`\x1b(\[[0-9;:?<=>]*[ -/]*[@-~]|[()][0-9A-B]|[=>78])`)
+
+// consoleText is what a machine printed as people read it.
+func consoleText(text []byte) []byte {
+	text = terminalOrder.ReplaceAll(text, nil)
 	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
 	var lines bytes.Buffer
 	for line := range bytes.Lines(text) {
 		lines.WriteString(plainText(string(bytes.TrimRight(line, "\r\n"))) + "\n")
 	}
-	return lines.Bytes(), nil
+	return lines.Bytes()
 }
 
 // checkScreenshot refuses what is no picture of a screen: it goes into reports.
