@@ -203,18 +203,25 @@ func (a *app) showRunbook(ctx context.Context, name, drive string) error {
 		return err
 	}
 	book, err := parseRunbook(bookName(name), where, text)
+	switch {
+	case err == nil:
+		a.showText(book.Name, text)
+	case !a.json:
+		a.print("%s", text)
+	}
+	return err
+}
+
+// showText prints a runbook as it was written.
+func (a *app) showText(name string, text []byte) {
 	if !a.json {
 		a.print("%s", text)
-		return err
-	}
-	if err != nil {
-		return err
+		return
 	}
 	a.printJSON(struct {
 		runbookRow
 		Text string `json:"text"`
-	}{rowOf(book.Name, text, nil), string(text)})
-	return nil
+	}{rowOf(name, text, nil), string(text)})
 }
 
 // runbookText is the text of a runbook of this computer, of a file, or of a drive.

@@ -64,7 +64,7 @@ func (a *app) draftRunbook(ctx context.Context, name string, only []string, f ne
 	path := f.output
 	switch f.output {
 	case "-":
-		a.print("%s", text)
+		a.showText(name, text)
 		return nil
 	case "":
 		path = a.runbookPath(name)
