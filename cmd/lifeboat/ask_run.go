@@ -31,7 +31,7 @@ const (
 	// probeLimit is what the probe of a step may take.
 	probeLimit = time.Minute
 	// outputFolder is, in the run's folder, where the output of commands is kept.
-	outputFolder = "output"
+	outputFolder = "printed"
 )
 
 // inheritedVariables are what a command has of whoever started Lifeboat. No more:

@@ -24,6 +24,8 @@ import (
 // seeks: at random an external disk gives 80 reads a second.
 
 const (
+	// bootSetsFolder is the folder of the state that holds them.
+	bootSetsFolder = "bootsets"
 	// bootBlock is the piece of a disk that a boot set counts in.
 	bootBlock = 128 << 10
 	// mostBootBlocks bounds the set of one disk: 4 GiB of it.
@@ -56,7 +58,7 @@ func (b bootSet) extents(key string) (all []lifeboat.Extent) {
 // bootSetPath is where the newest boot set of a machine is kept.
 func (a *app) bootSetPath(machine string) string {
 	sum := sha256.Sum256([]byte(machine))
-	return filepath.Join(a.stateDir, "bootsets", hex.EncodeToString(sum[:16])+".json")
+	return filepath.Join(a.stateDir, bootSetsFolder, hex.EncodeToString(sum[:16])+".json")
 }
 
 // readsPath is, in a run's folder, what its machines have read so far.

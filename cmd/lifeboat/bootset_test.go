@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -50,11 +51,19 @@ func TestADrillKeepsWhatAMachineReadAndARecoveryReadsItAhead(t *testing.T) {
 	}
 	w.removeAll()
 
+	// A computer that has nothing but the drive knows the set too.
+	w.p.export(w.p.disk, "db").mustEnd(0)
+	w.must(os.RemoveAll(filepath.Join(w.p.state, bootSetsFolder)))
 	w.plan.Mode = runbook.Recover
 	w.run = w.begin()
 	world = w.world()
 	w.do(world, w.action(runbook.StepBoot, "db"))
 	w.prints("db", "A.")
+	var again bootSet
+	w.must(loadJSON(w.a.bootSetPath(w.plan.Machines[0].ID), &again))
+	if !reflect.DeepEqual(again, set) {
+		t.Errorf("the drive brings %+v, not %+v", again, set)
+	}
 	if !seeks(w.p.drive) {
 		return // on a disk without heads nothing is read ahead
 	}

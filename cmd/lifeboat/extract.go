@@ -173,6 +173,7 @@ func (a *app) leaveExtract(ctx context.Context, cat *catalog.Catalog, d *openedD
 		a.leaveDocuments(ctx, cat, d),
 		a.leaveRunbooks(ctx, d),
 		a.leaveDrills(ctx, cat, d),
+		a.leaveBootSets(ctx, d),
 		a.leaveCatalog(ctx, cat, d),
 		a.leaveSite(ctx, d),
 	)

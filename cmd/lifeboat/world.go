@@ -49,6 +49,8 @@ type world struct {
 	// at the same time; keys are under it.
 	driveMu sync.Mutex
 	keys    secretKeys
+	// tookSets are the drives whose boot sets were looked at; it is under driveMu.
+	tookSets map[string]bool
 	// servingMu keeps two steps from starting the server of the disks.
 	servingMu sync.Mutex
 
@@ -68,7 +70,7 @@ func (a *app) newWorld(ctx context.Context, o worldOptions) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{a: a, o: o, plan: o.plan, keys: o.keys, files: map[string]hostFile{}}
+	w := &world{a: a, o: o, plan: o.plan, keys: o.keys, files: map[string]hostFile{}, tookSets: map[string]bool{}}
 	for _, h := range a.hostFiles(site) {
 		w.files[h.Name] = h
 	}

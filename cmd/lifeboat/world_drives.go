@@ -80,6 +80,12 @@ func (w *world) openDrive(ctx context.Context, found rotation.Found) (d *openedD
 		}
 	}
 	w.keys = d.keys
+	if id := d.store.Drive().ID; w.plan.Mode == runbook.Recover && !w.tookSets[id] {
+		w.tookSets[id] = true
+		if err := w.a.takeBootSets(ctx, d); err != nil {
+			w.tell("", "what machines read when they start is not read ahead: %v", err)
+		}
+	}
 	return d, nil
 }
 
