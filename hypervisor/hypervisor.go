@@ -60,6 +60,10 @@ type Listed struct {
 	// empty for a machine of production. Recovered machines are not exported
 	// before they have been moved to local disk.
 	Recovery string
+	// Settled is the run that booted the machine from a drive and moved it to storage
+	// of its host since. Only a host whose HostID is a name says it: another machine
+	// may have that name by now.
+	Settled string
 	// Refused says why the machine cannot be exported and what to do about it, in
 	// a sentence for the operator ("it is a template", "its disk vdb is shared
 	// with another machine"), or is empty. Freeze refuses it as well.

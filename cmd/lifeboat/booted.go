@@ -132,6 +132,8 @@ func (b *bootedRun) made(m bootedMachine, l hypervisor.Listed) bool {
 		return false
 	case l.Recovery != "" || !m.Settled:
 		return l.Recovery == b.Run
+	case l.Settled != "":
+		return l.Settled == b.Run
 	case m.HostID != "":
 		return l.HostID == m.HostID
 	default:

@@ -94,14 +94,21 @@ func (a *app) machinesOfRun(ctx context.Context, run, dir string) ([]hostedMachi
 			failed = append(failed, err)
 			continue
 		}
-		host, err := a.openRunHost(b)
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
 		there, err := a.machinesOf(ctx, b)
 		failed = append(failed, err)
-		for _, l := range there {
+		for _, m := range b.Machines {
+			l, ok := there[m.Name]
+			// By its name alone, a plain QEMU machine may be the original that came back.
+			if !ok || b.hostOf(m).Kind == kindQEMU && l.Recovery != run && l.Settled != run {
+				continue
+			}
+			// Another host of the run may have a machine of that name that is nobody's
+			// to touch: each is stopped on its own host alone.
+			host, err := a.openHostOf(b, b.hostOf(m))
+			if err != nil {
+				failed = append(failed, err)
+				continue
+			}
 			same := func(m hostedMachine) bool { return m.host == host && m.HostID == l.HostID }
 			if !slices.ContainsFunc(machines, same) {
 				machines = append(machines, hostedMachine{host, l})
@@ -147,6 +154,9 @@ func rolledRows(machines []hostedMachine) []rolledMachine {
 
 // setAside stops a machine and takes it off its host, where the host can do that.
 func (m hostedMachine) setAside(ctx context.Context) (folder string, err error) {
+	if err := m.still(ctx); err != nil {
+		return "", err
+	}
 	if err := m.host.PowerOff(ctx, m.HostID, stopGrace); err != nil {
 		return "", err
 	}
@@ -155,6 +165,18 @@ func (m hostedMachine) setAside(ctx context.Context) (folder string, err error) 
 		return "", nil
 	}
 	return shelver.Shelve(ctx, m.HostID)
+}
+
+// still says that the host has the machine as it was found: a person may have
+// thought long, and put another in its place.
+func (m hostedMachine) still(ctx context.Context) error {
+	listed, err := m.host.List(ctx)
+	for _, l := range listed {
+		if l.HostID == m.HostID && l.Machine.Name == m.Machine.Name && l.Machine.ID == m.Machine.ID && l.Recovery == m.Recovery && l.Settled == m.Settled {
+			return nil
+		}
+	}
+	return cmp.Or(err, fmt.Errorf("host %s does not have it any more as it was when this command began", m.host.Name()))
 }
 
 func (a *app) showRollback(r rolledBack, what string) {

@@ -42,10 +42,12 @@ type definition struct {
 	// Disks says, per key of Machine.Disks, where the bytes are.
 	Disks map[string]diskFile `json:"disks"`
 	// Networks says, per NIC in order, where its cable goes.
-	Networks    []hypervisor.Network `json:"networks,omitempty"`
-	Recovery    string               `json:"recovery,omitempty"`
-	Throwaway   bool                 `json:"throwaway,omitempty"`
-	Accelerator Accelerator          `json:"accelerator,omitempty"`
+	Networks []hypervisor.Network `json:"networks,omitempty"`
+	Recovery string               `json:"recovery,omitempty"`
+	// Settled is the run that Recovery was before the disks were moved here.
+	Settled     string      `json:"settled,omitempty"`
+	Throwaway   bool        `json:"throwaway,omitempty"`
+	Accelerator Accelerator `json:"accelerator,omitempty"`
 	// Generation is the VM generation id of a machine that has one. It is made
 	// with the machine and stays with it.
 	Generation string `json:"generation,omitempty"`

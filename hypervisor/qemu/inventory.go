@@ -37,7 +37,7 @@ func (h *Host) List(ctx context.Context) ([]hypervisor.Listed, error) {
 			continue
 		}
 		list = append(list, hypervisor.Listed{
-			Machine: m.describe(), HostID: m.folder, Power: power, Recovery: m.def.Recovery,
+			Machine: m.describe(), HostID: m.folder, Power: power, Recovery: m.def.Recovery, Settled: m.def.Settled,
 		})
 	}
 	return list, problems

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,6 +83,7 @@ func (m *machine) settle(ctx context.Context, mon *monitor, progress func(done, 
 		before += disk.SizeBytes
 		report(0)
 	}
+	m.def.Settled = cmp.Or(m.def.Recovery, m.def.Settled)
 	m.def.Recovery, m.def.Throwaway = "", false
 	return saveDefinition(m.dir, &m.def)
 }
