@@ -41,6 +41,13 @@ func (c Client) Dial(ctx context.Context, network, address string) (net.Conn, er
 	return net.FileConn(file)
 }
 
+// Namespace is the lab's network namespace, for a program that is to run inside. The
+// caller closes it.
+func (c Client) Namespace(ctx context.Context) (*os.File, error) {
+	_, file, err := c.ask(ctx, request{Do: doEnter}, true)
+	return file, err
+}
+
 // Ping sends an ICMP echo to a guest, again each second, and returns how long the
 // first answer took.
 func (c Client) Ping(ctx context.Context, address string) (time.Duration, error) {

@@ -44,6 +44,7 @@ const (
 	doPing   = "ping"
 	doLookup = "lookup"
 	doStatus = "status"
+	doEnter  = "enter"
 )
 
 // answer is what comes back.
@@ -156,6 +157,8 @@ func (s *server) answer(ctx context.Context, r request) (a answer, give *os.File
 		give, err = s.lab.Tap(r.Network)
 	case doDial:
 		give, err = s.dialFile(ctx, r.Network, r.Address)
+	case doEnter:
+		give, err = s.lab.namespace()
 	case doPing:
 		var took time.Duration
 		took, err = s.lab.Ping(ctx, r.Address)

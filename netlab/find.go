@@ -102,16 +102,3 @@ func namespaceOf(pid, number int) (netns.NsHandle, error) {
 	unix.CloseOnExec(ns)
 	return netns.NsHandle(ns), nil
 }
-
-// Namespace opens the namespace of a lab that a guest is plugged into, for a program
-// that is to run inside. The caller closes it.
-func Namespace(c Config) (*os.File, error) {
-	ns, err := find(c)
-	if err != nil {
-		return nil, err
-	}
-	if !ns.IsOpen() {
-		return nil, fmt.Errorf("%w: no guest is plugged in", ErrNoLab)
-	}
-	return os.NewFile(uintptr(ns), "the lab's network"), nil
-}

@@ -67,6 +67,20 @@ func (l *Lab) Close() error {
 	return l.ns.Close()
 }
 
+// namespace is a descriptor of the lab's namespace, to be given away.
+func (l *Lab) namespace() (*os.File, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, net.ErrClosed
+	}
+	number, err := unix.FcntlInt(uintptr(l.ns), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(number), "the lab's network"), nil
+}
+
 // within runs f on a thread that is inside the lab. Sockets that it makes belong
 // there for good.
 func (l *Lab) within(f func() error) error {

@@ -4,9 +4,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"os"
-
-	"lifeboat/netlab"
 )
 
 // labAsked is the lab of a run, for the steps that ask inside it.
@@ -22,9 +19,6 @@ func (l *labClient) asked() askLab {
 
 // Has says that a network of the plan is one of the lab's.
 func (l labAsked) Has(network string) bool { return labHas(l.config, network) }
-
-// Namespace is the lab's network namespace.
-func (l labAsked) Namespace(context.Context) (*os.File, error) { return netlab.Namespace(l.config) }
 
 // Resolver is the address that production's machines ask for names.
 func (l labAsked) Resolver() netip.Addr {

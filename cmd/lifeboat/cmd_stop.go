@@ -221,7 +221,7 @@ func (a *app) rest(b *bootedRun, forGood bool) error {
 		return err
 	}
 	if forGood {
-		return nil
+		return a.closeLab(b.dir(a))
 	}
 	// Its machines still exist: ps shows them, and resume finds the run.
 	b.Ended = false

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,6 +32,9 @@ type labFile struct {
 	Owner process `json:"owner"`
 	// Ended says that the lab is not needed any more.
 	Ended bool `json:"ended,omitempty"`
+	// Stays says that the lab goes on without its command and without a machine: a
+	// machine of a recovery that is shut down for an hour finds its network again.
+	Stays bool `json:"stays,omitempty"`
 }
 
 // labServing is serving.json, which the lab's process writes.
@@ -60,6 +64,8 @@ type labClient struct {
 	dir    string
 	client netlab.Client
 	config netlab.Config
+	// starting keeps two steps from starting the lab again at the same time.
+	starting sync.Mutex
 }
 
 // openLab opens the lab of a run for the networks of a plan that are isolated or
@@ -87,26 +93,40 @@ func (a *app) openLab(ctx context.Context, dir string, plan *runbook.Plan) (*lab
 	if err != nil {
 		return nil, err
 	}
-	if err := saveJSON(filepath.Join(folder, "lab.json"), labFile{Config: config, Owner: self}); err != nil {
+	before, err := readLab(folder)
+	goesOn := err == nil && !before.Ended
+	if err := saveJSON(filepath.Join(folder, "lab.json"), labFile{Config: config, Owner: self, Stays: plan.Mode == runbook.Recover}); err != nil {
 		return nil, err
 	}
 	l := &labClient{a: a, dir: folder, client: netlab.Client{Dir: folder}, config: config}
 	if err := a.startLab(ctx, folder); err != nil {
-		return nil, errors.Join(cannotOpenLab(folder, err), a.closeLab(dir))
+		err = cannotOpenLab(folder, err, goesOn)
+		if !goesOn { // machines may use one that was there before
+			err = errors.Join(err, a.endLabOf(dir))
+		}
+		return nil, err
 	}
 	return l, nil
 }
 
 // cannotOpenLab is the problem of a lab that does not come about.
-func cannotOpenLab(folder string, err error) error {
+func cannotOpenLab(folder string, err error, goesOn bool) error {
 	p := &lifeboat.Problem{
 		What: "the isolated network of the run cannot be opened: " + err.Error(),
 		Safe: "no machine was started, and nothing of this computer's networks was changed",
 		Next: "run it as root on a Linux host; what its process said is in " + filepath.Join(folder, "lab.log"),
 		Err:  err,
 	}
+	if goesOn {
+		p.Safe = "what runs goes on running; the network of the run was left as it is"
+		p.Next = "run the command again; what the process of the network said is in " + filepath.Join(folder, "lab.log")
+	}
 	return p
 }
+
+// labPatience is how long a lab may take to begin to serve. It only bounds one that
+// never will.
+const labPatience = 2 * time.Minute
 
 // startLab starts guard and lab, those that do not live, and waits until it answers.
 func (a *app) startLab(ctx context.Context, dir string) error {
@@ -122,7 +142,7 @@ func (a *app) startLab(ctx context.Context, dir string) error {
 			return err
 		}
 	}
-	for {
+	for deadline := time.Now().Add(labPatience); ; {
 		if s, err := readLabServing(dir); err == nil && s.Process.alive() {
 			switch {
 			case s.Ready:
@@ -134,6 +154,9 @@ func (a *app) startLab(ctx context.Context, dir string) error {
 		if !guard.alive() {
 			return errors.New("its guard ended at once")
 		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("it did not begin to serve within %s", humanDuration(labPatience))
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -142,9 +165,18 @@ func (a *app) startLab(ctx context.Context, dir string) error {
 	}
 }
 
-// closeLab ends the lab of a run, if it has one, and returns when nothing of it is
-// left but its files. Machines that are still plugged in lose their network.
+// closeLab ends the lab of a run for good, if it has one: the keys of its VPN go too,
+// and with them the files that the staff have.
 func (a *app) closeLab(run string) error {
+	if err := a.endLabOf(run); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(labDir(run), netlab.VPNFolder))
+}
+
+// endLabOf ends the lab of a run, if it has one, and returns when nothing of it is
+// left but its files. Machines that are still plugged in lose their network.
+func (a *app) endLabOf(run string) error {
 	dir := labDir(run)
 	f, err := readLab(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -177,14 +209,15 @@ func (a *app) closeLab(run string) error {
 	}
 }
 
-// forgetLab removes what only a living lab needs: its socket, and the keys of its VPN.
+// forgetLab removes what only a living lab needs. The keys of its VPN stay: a lab that
+// is opened again is the one that the staff's files lead to.
 func forgetLab(dir string) error {
 	for _, name := range []string{netlab.ControlFile, "serving.json"} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
-	return os.RemoveAll(filepath.Join(dir, netlab.VPNFolder))
+	return nil
 }
 
 // cable is where a card of a machine on a network of the plan goes. It is false for a
@@ -199,7 +232,7 @@ func (l *labClient) cable(network string) (hypervisor.Network, bool) {
 }
 
 // again runs f, and once more when the lab's process was gone: its guard starts it
-// again.
+// again, and this command does if the guard is gone as well.
 func (l *labClient) again(ctx context.Context, f func() error) error {
 	for {
 		err := f()
@@ -209,12 +242,45 @@ func (l *labClient) again(ctx context.Context, f func() error) error {
 		if f, rerr := readLab(l.dir); rerr != nil || f.Ended {
 			return err
 		}
+		if err := l.revive(ctx); err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return err
 		case <-time.After(guardEvery):
 		}
 	}
+}
+
+// revive starts the lab whose process and guard are both gone.
+func (l *labClient) revive(ctx context.Context) error {
+	l.starting.Lock()
+	defer l.starting.Unlock()
+	s, err := readLabServing(l.dir)
+	if err != nil || s.Process.alive() || s.Guard.alive() {
+		return nil
+	}
+	if err := l.a.startLab(ctx, l.dir); err != nil {
+		return fmt.Errorf("the network of the run ended and cannot be opened again: %w", err)
+	}
+	return nil
+}
+
+// Namespace is the lab's network namespace, for a program that is to run inside. The
+// caller closes it.
+func (l *labClient) Namespace(ctx context.Context) (ns *os.File, err error) {
+	err = l.again(ctx, func() error {
+		ns, err = l.client.Namespace(ctx)
+		return err
+	})
+	return ns, err
+}
+
+// staffFiles are the files for the WireGuard programs of the staff.
+func (l *labClient) staffFiles() []string {
+	files, _ := filepath.Glob(filepath.Join(l.dir, netlab.VPNFolder, "staff-*.conf")) // a good pattern
+	return files
 }
 
 // Dial connects from inside the lab to a machine: "tcp" or "udp", with its address in

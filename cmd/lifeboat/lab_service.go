@@ -88,12 +88,16 @@ func (a *app) serveLab(ctx context.Context, dir string, guard process) error {
 	defer lab.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var unsaid error
 	err = lab.Serve(ctx, dir, func() {
 		s.Ready = true
-		say()
+		if unsaid = say(); unsaid != nil {
+			cancel() // nobody would ever learn that it serves
+			return
+		}
 		go a.watchLab(ctx, dir, lab, &s, cancel)
 	})
-	if err != nil {
+	if err = errors.Join(err, unsaid); err != nil {
 		return a.labRefused(ctx, s, dir, err)
 	}
 	if f, err := readLab(dir); err == nil && f.Ended {
@@ -137,7 +141,7 @@ func (a *app) watchLab(ctx context.Context, dir string, lab *netlab.Lab, s *labS
 			end()
 			return
 		}
-		if cables, err := lab.Cables(); err != nil || cables > 0 || f.Owner.alive() {
+		if cables, err := lab.Cables(); err != nil || cables > 0 || f.Stays || f.Owner.alive() {
 			needed = time.Now()
 		}
 		if time.Since(needed) > labAlone {

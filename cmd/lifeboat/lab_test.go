@@ -124,6 +124,16 @@ func TestALabOutlivesItsProcessAndLeavesNothing(t *testing.T) {
 	if !ok {
 		t.Fatal("the network is not of the lab")
 	}
+	// Commands run inside before the first machine is plugged in.
+	ns, err := l.Namespace(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", ns.Fd()))
+	ns.Close()
+	if own, _ := os.Readlink("/proc/self/ns/net"); err != nil || inside == own {
+		t.Errorf("the lab's namespace is %s, that of this program is %s (%v)", inside, own, err)
+	}
 	cable, err := l.client.Tap(ctx, n.Name)
 	if err != nil {
 		t.Fatal(err)
@@ -177,6 +187,66 @@ func TestALabOutlivesItsProcessAndLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	waitUntil(t, "nothing is left of a lab that was closed", func() bool { return len(labTraces(t, dir, before)) == 0 })
+}
+
+// TestTheLabOfARecoveryStays when a command that goes on with it fails, and the files of
+// the staff stay right.
+func TestTheLabOfARecoveryStays(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("changing networks needs root: run the tests as root")
+	}
+	a := &app{stateDir: t.TempDir()}
+	dir := filepath.Join(a.stateDir, "runs", newID())
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	plan := smallFirm(runbook.Recover)
+	plan.Networks[0].VPN = 20000 + os.Getpid()%20000
+	plan.Networks[0].Forwards[0].HostPort = plan.Networks[0].VPN
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	l, err := a.openLab(ctx, dir, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.closeLab(dir) })
+	files := l.staffFiles()
+	if len(files) == 0 {
+		t.Fatal("the staff have no files")
+	}
+	before, err := readLabServing(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped, stop := context.WithCancel(ctx)
+	stop()
+	if _, err := a.openLab(stopped, dir, plan); err == nil || strings.Contains(problemOf(err).Safe, "no machine was started") {
+		t.Errorf("a command that was stopped: %v", err)
+	}
+	now, err := readLabServing(l.dir)
+	if err != nil || now.Process != before.Process || !now.Process.alive() {
+		t.Errorf("the lab of running machines was ended: %+v (%v)", now, err)
+	}
+	// Also one that ended, and is opened again, keeps its keys; taken back, it has none.
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.endLabOf(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = a.openLab(ctx, dir, plan); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := os.ReadFile(files[0]); err != nil || string(again) != string(text) {
+		t.Errorf("the file of the staff is another one (%v)", err)
+	}
+	if err := a.closeLab(dir); err != nil {
+		t.Fatal(err)
+	}
+	if left := l.staffFiles(); len(left) > 0 {
+		t.Errorf("secrets are left: %v", left)
+	}
 }
 
 func waitUntil(t *testing.T, what string, f func() bool) {
