@@ -130,40 +130,46 @@ func (k *asker) guest(ctx context.Context, act runbook.Action) (runbook.Result, 
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	secrets := secretValues(act.Step.Step.Env)
+	r, err := k.inReadyGuest(ctx, act, act.Step.Step.Command)
+	output := mask(string(slices.Concat(r.Stdout, r.Stderr)), secrets)
+	result := runbook.Result{Output: tail(output, mostOutput)}
+	k.keepOutput(act, []byte(output))
+	switch {
+	case err == nil && r.ExitCode == 0:
+		result.Detail = "ended with 0"
+		return result, nil
+	case err == nil:
+		err = fmt.Errorf("it ended with %d", r.ExitCode)
+	case ctx.Err() != nil && !errors.Is(err, hypervisor.ErrGuestLimit):
+		err = fmt.Errorf("it did not end within %s: %w", humanDuration(limit), err)
+	}
+	return result, commandFailed(act, err, lastWords([]byte(mask(string(r.Stderr), secrets)), []byte(output)))
+}
+
+// inReadyGuest runs a command of a step in the guest, once its agent is there.
+func (k *asker) inReadyGuest(ctx context.Context, act runbook.Action, command []string) (hypervisor.GuestResult, error) {
 	for {
-		r, err := k.inGuest(ctx, act, act.Step.Step.Command, act.Step.Step.Env)
-		if errors.Is(err, hypervisor.ErrNoAgent) && ctx.Err() == nil {
-			act.Say("waits for the agent in the guest")
-			select {
-			case <-ctx.Done():
-			case <-time.After(agentEvery):
-			}
-			continue
+		r, err := k.inGuest(ctx, act, command, act.Step.Step.Env)
+		if !errors.Is(err, hypervisor.ErrNoAgent) || ctx.Err() != nil {
+			return r, err
 		}
-		output := mask(string(slices.Concat(r.Stdout, r.Stderr)), secrets)
-		result := runbook.Result{Output: tail(output, mostOutput)}
-		k.keepOutput(act, []byte(output))
-		switch {
-		case err == nil && r.ExitCode == 0:
-			result.Detail = "ended with 0"
-			return result, nil
-		case err == nil:
-			err = fmt.Errorf("it ended with %d", r.ExitCode)
-		case ctx.Err() != nil && !errors.Is(err, hypervisor.ErrGuestLimit):
-			err = fmt.Errorf("it did not end within %s: %w", humanDuration(limit), err)
+		act.Say("waits for the agent in the guest")
+		select {
+		case <-ctx.Done():
+		case <-time.After(agentEvery):
 		}
-		return result, commandFailed(act, err, lastWords([]byte(mask(string(r.Stderr), secrets)), []byte(output)))
 	}
 }
 
-// guestDone runs the probe of a guest step in the guest.
+// guestDone runs the probe of a guest step in the guest. As the step itself, it waits
+// for the agent of a guest that still boots.
 func (k *asker) guestDone(ctx context.Context, act runbook.Action) (bool, error) {
 	if len(act.Step.Step.Done) == 0 {
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(act.Step.Step.Limit, runbook.DefaultLimit))
 	defer cancel()
-	r, err := k.inGuest(ctx, act, act.Step.Step.Done, act.Step.Step.Env)
+	r, err := k.inReadyGuest(ctx, act, act.Step.Step.Done)
 	return err == nil && r.ExitCode == 0, err
 }
 

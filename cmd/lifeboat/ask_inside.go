@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,15 +21,13 @@ import (
 var hiddenInside = []string{"/run", "/var/run"}
 
 // resolvConf is a resolv.conf that leads to the lab's DNS, or empty.
-func (k *asker) resolvConf() string {
+func (k *asker) resolvConf() (string, error) {
 	if k.lab == nil || !k.lab.Resolver().IsValid() {
-		return ""
+		return "", nil
 	}
 	path := filepath.Join(k.run.dir, "resolv.conf")
-	if err := writeFile(path, []byte("nameserver "+k.lab.Resolver().String()+"\n"), 0o600); err != nil {
-		return ""
-	}
-	return path
+	// A command may become another user, who has to read it.
+	return path, writeFile(path, []byte("nameserver "+k.lab.Resolver().String()+"\n"), 0o644)
 }
 
 // start starts a command; in a lab, if one is given: with no network but the lab's,
@@ -51,6 +52,7 @@ func start(cmd *exec.Cmd, lab *os.File, resolv string) error {
 
 // enter moves the calling thread into a lab.
 func enter(lab *os.File, resolv string) error {
+	sockets := boundSockets()
 	if err := unix.Setns(int(lab.Fd()), unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("enter the network of the lab: %w", err)
 	}
@@ -76,5 +78,40 @@ func enter(lab *os.File, resolv string) error {
 			return fmt.Errorf("hide %s: %w", dir, err)
 		}
 	}
+	for _, path := range sockets {
+		err := unix.Mount("/dev/null", path, "", unix.MS_BIND, "")
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) { // it ended meanwhile, or is hidden already
+			return fmt.Errorf("hide the socket %s: %w", path, err)
+		}
+	}
 	return nil
+}
+
+// boundSockets are the sockets in files of this computer: services listen there
+// past every network, also those in containers.
+func boundSockets() []string {
+	tables, _ := filepath.Glob("/proc/[0-9]*/net/unix") // a good pattern
+	spaces, found := map[string]bool{}, map[string]bool{}
+	for _, table := range tables {
+		space, err := os.Readlink(strings.TrimSuffix(table, "net/unix") + "ns/net")
+		if err != nil || spaces[space] {
+			continue
+		}
+		text, err := os.ReadFile(table)
+		if err != nil {
+			continue // it ended just now; another of its network is met
+		}
+		spaces[space] = true
+		for line := range strings.Lines(string(text)) {
+			at := strings.Index(line, " /")
+			if at < 0 {
+				continue // it has no file
+			}
+			path := strings.TrimSuffix(line[at+1:], "\n")
+			if st, err := os.Stat(path); err == nil && st.Mode().Type() == fs.ModeSocket {
+				found[path] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
 }

@@ -124,7 +124,11 @@ func (k *asker) execute(ctx context.Context, act runbook.Action, command []strin
 	cmd.Stdout, cmd.Stderr = &out, &out
 	// A child that outlives it may hold its output open: that is not waited for.
 	cmd.WaitDelay = time.Second
-	if err := start(cmd, inside, k.resolvConf()); err != nil {
+	resolv, err := k.resolvConf()
+	if err != nil {
+		return nil, fmt.Errorf("lead names to the lab: %w", err)
+	}
+	if err := start(cmd, inside, resolv); err != nil {
 		return nil, fmt.Errorf("start %s: %w", shellWord(command[0]), err)
 	}
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errOverLimit)
@@ -255,21 +259,19 @@ func (l *lastBytes) bytes() []byte {
 }
 
 // whereToRun is the network namespace that a command runs in; nil: this computer's
-// own. In a drill there is none but the lab's, except for a step that says itself
-// that it is for drills alone.
+// own. In a drill there is none but the lab's, also for a step that is for drills
+// alone: its smoke test that writes a row would write it to production.
 func (k *asker) whereToRun(ctx context.Context, act runbook.Action) (*os.File, error) {
 	switch {
 	case !k.drill():
 		return nil, nil
 	case k.lab != nil:
 		return k.lab.Namespace(ctx)
-	case act.Step.Step.When == runbook.WhenDrill:
-		return nil, nil
 	}
 	p := &lifeboat.Problem{
 		What: fmt.Sprintf("%s: a drill without a lab runs no command on this computer, because it could reach production", act.Step.ID),
 		Safe: "it was not started",
-		Next: "run the drill as root with a qemu host of this computer, or say when: recover at that step, or when: drill if it is written for drills alone",
+		Next: "run the drill as root with a qemu host of this computer, or say when: recover at that step",
 	}
 	p.Err = &neverPasses{why: p.What, next: p.Next}
 	return nil, p

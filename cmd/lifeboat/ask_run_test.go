@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"lifeboat/hypervisor"
 	"lifeboat/runbook"
 )
 
@@ -125,9 +127,9 @@ func TestADrillRunsNoCommandOutsideTheLab(t *testing.T) {
 	if _, err := os.Stat(touched); err == nil {
 		t.Fatal("production was touched")
 	}
-	// A step that says itself that it is for drills alone is its writer's own.
-	if _, err := runStep(t, k, act, runbook.Step{Command: []string{"touch", touched}, When: runbook.WhenDrill}); err != nil {
-		t.Error(err)
+	// A step that is for drills alone was written for the lab: it has no other place.
+	if _, err := runStep(t, k, act, runbook.Step{Command: []string{"touch", touched}, When: runbook.WhenDrill}); err == nil {
+		t.Error("a step for drills alone ran on this computer")
 	}
 }
 
@@ -143,8 +145,36 @@ func TestACommandInALabSeesNeitherNetworksNorServicesOfThisComputer(t *testing.T
 	if err != nil || r.Output != "links: lo\nrun: 0\nroot: 1\n" {
 		t.Errorf("%v:\n%s", err, r.Output)
 	}
+	// Sockets lead past networks wherever they are.
+	service := filepath.Join(t.TempDir(), "mysql.sock")
+	l, err := net.Listen("unix", service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := runStep(t, k, act, runbook.Step{Command: []string{"test", "!", "-S", service}}); err != nil {
+		t.Errorf("a command of a drill sees the socket of a service: %v", err)
+	}
+	if conn, err := net.Dial("unix", service); err != nil {
+		t.Errorf("the service is not reached any more: %v", err)
+	} else {
+		conn.Close()
+	}
 	here, err := os.ReadDir("/run")
 	if err != nil || len(here) == 0 {
 		t.Errorf("this computer lost its services: %v (%v)", here, err)
+	}
+}
+
+// A probe of a guest step waits for the agent of a guest that still boots, as the
+// step does.
+func TestTheProbeOfAGuestStepWaitsForTheAgent(t *testing.T) {
+	t.Parallel()
+	k, host, act := newAskTest(t, runbook.Recover, nil)
+	host.noAgent = 1
+	host.run = func(hypervisor.GuestCommand) (hypervisor.GuestResult, error) { return hypervisor.GuestResult{}, nil }
+	act.Step.Kind, act.Step.Step = runbook.StepGuest, runbook.Step{Command: []string{"false"}, Done: []string{"true"}}
+	if done, err := k.Done(t.Context(), act); err != nil || !done {
+		t.Errorf("%v, %v", done, err)
 	}
 }
