@@ -31,6 +31,10 @@ type cleanedDrill struct {
 // cleanPatience is how long processes may take to end before they are killed.
 const cleanPatience = 10 * time.Second
 
+// cleanHostPatience is how long a host may take to say what it has, or to take a
+// machine away. It only bounds a host that never answers.
+const cleanHostPatience = 2 * time.Minute
+
 // cleanDrill takes everything away that a drill made: machines with what they
 // wrote, the server of its disks, its network, processes, sockets. It is done
 // again as often as needed, also for a drill whose program died. left is what is
@@ -44,7 +48,8 @@ func (a *app) cleanDrill(ctx context.Context, id string) (left []string, err err
 	machines, err := a.machinesLeft(ctx, id, hosts)
 	failed := []error{err}
 	for _, m := range machines {
-		failed = append(failed, m.takeAway(ctx))
+		_, err := answer(ctx, cleanHostPatience, func(ctx context.Context) (bool, error) { return true, m.takeAway(ctx) })
+		failed = append(failed, err)
 	}
 	failed = append(failed, a.stopServers(dir), a.closeLab(dir), endProcesses(ctx, id, dir))
 	for _, folder := range traces(id, dir)[1:] {

@@ -23,6 +23,12 @@ func (x *execution) carryOut(ctx context.Context, again bool) error {
 	ctx = context.WithoutCancel(ctx)
 	kept := x.stays(err)
 	var left []string
+	if record != nil && !kept {
+		// A host that does not answer now must not cost what was found out.
+		if err := saveJSON(filepath.Join(x.run.dir, recordFile), record); err != nil {
+			a.warn("%v", err)
+		}
+	}
 	if !kept {
 		left, err = x.clean(ctx, err)
 	}
@@ -47,6 +53,7 @@ func (x *execution) inWorld(ctx context.Context, again bool) (*runbook.Record, e
 			return nil, err
 		}
 		o.lab = lab
+		x.tellWays(ctx, lab)
 	} else {
 		x.a.warn("without root there is no isolated network that answers as production did: checks go through the guests' agents")
 	}
@@ -56,6 +63,27 @@ func (x *execution) inWorld(ctx context.Context, again bool) (*runbook.Record, e
 	}
 	defer w.close()
 	return x.steps(ctx, w, again)
+}
+
+// tellWays says which ways into the machines are closed, and what the staff need for
+// those that are open.
+func (x *execution) tellWays(ctx context.Context, lab *labClient) {
+	if lab == nil {
+		return
+	}
+	status, err := lab.Status(ctx)
+	if err != nil {
+		x.a.warn("the network of the run does not say how it is: %v", err)
+		return
+	}
+	for _, way := range status.Closed {
+		text := "a way into the machines is closed: " + oneLine(plainText(way))
+		x.run.log(event{Event: "warning", Time: x.a.now().UTC(), Run: x.run.ID, Text: text})
+		x.a.warn("%s", text)
+	}
+	if files := lab.staffFiles(); len(files) > 0 {
+		x.a.note("the staff reach the machines with WireGuard; give each person one of these files, which are secrets: %s", quoted(files))
+	}
 }
 
 // steps has the engine carry out the plan in the world.

@@ -155,7 +155,7 @@ func (a *app) machinesLeft(ctx context.Context, run string, hosts []string) ([]h
 			failed = append(failed, fmt.Errorf("host %s: %w", name, err))
 			continue
 		}
-		listed, err := host.List(ctx)
+		listed, err := answer(ctx, cleanHostPatience, host.List)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("host %s: %w", name, err))
 		}
