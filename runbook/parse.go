@@ -119,7 +119,7 @@ func (r *reader) book(n *yamlfile.Node, name string) *Book {
 	if len(b.Machines) == 0 && r.Err == nil {
 		r.Wrong(n, "machines is missing: a runbook brings at least one machine back")
 	}
-	b.Steps = r.steps(f["steps"])
+	b.Steps = r.steps(f["steps"], b.Machines)
 	return b
 }
 

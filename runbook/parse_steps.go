@@ -34,7 +34,7 @@ var (
 	}
 )
 
-func (r *reader) steps(n *yamlfile.Node) (all []Step) {
+func (r *reader) steps(n *yamlfile.Node, machines []Machine) (all []Step) {
 	kinds := []string{}
 	for _, k := range stepKinds {
 		kinds = append(kinds, string(k))
@@ -42,7 +42,7 @@ func (r *reader) steps(n *yamlfile.Node) (all []Step) {
 	for _, item := range r.list(n, "steps", stepsLimit) {
 		all = append(all, r.step(item, append(kinds, waitWord)))
 	}
-	r.nameSteps(n, all)
+	r.nameSteps(machines, all)
 	return all
 }
 
@@ -179,12 +179,16 @@ func (r *reader) work(s *Step, f map[string]*yamlfile.Node) {
 	}
 }
 
-// nameSteps gives an id to each step without one, as [Step] says.
-func (r *reader) nameSteps(n *yamlfile.Node, steps []Step) {
+// nameSteps gives an id to each step without one, as [Step] says. It refuses an id
+// that means something else: after: could not tell the two apart.
+func (r *reader) nameSteps(machines []Machine, steps []Step) {
 	used, counts := map[string]bool{}, map[StepKind]int{}
 	for _, s := range steps {
 		if s.ID != "" && used[s.ID] {
 			r.Wrong(&yamlfile.Node{Line: s.Line}, "the id %q stands twice", s.ID)
+		}
+		if what := otherMeaning(s, machines); what != "" {
+			r.Wrong(&yamlfile.Node{Line: s.Line}, "the id %q means %s: choose another one", s.ID, what)
 		}
 		used[s.ID] = true
 	}
@@ -202,7 +206,7 @@ func (r *reader) nameSteps(n *yamlfile.Node, steps []Step) {
 			base = fmt.Sprintf("%s-tier-%d", s.Kind, s.Tier)
 		}
 		s.ID = base
-		for again := 2; used[s.ID]; again++ {
+		for again := 2; used[s.ID] || len(s.Machines) != 1 && otherMeaning(*s, machines) != ""; again++ {
 			s.ID = fmt.Sprintf("%s-%d", base, again)
 		}
 		used[s.ID] = true
@@ -212,6 +216,34 @@ func (r *reader) nameSteps(n *yamlfile.Node, steps []Step) {
 // impliedKinds are the steps that follow from a machine, without standing in the
 // file.
 var impliedKinds = []StepKind{StepBoot, StepConnect, StepCheck, StepSettle}
+
+// machineKinds are the steps that are done once for each machine that they are
+// about.
+var machineKinds = slices.Concat(impliedKinds, []StepKind{StepGuest, StepShutdown})
+
+// otherMeaning says what the id of a step means beside that step: a machine, a step
+// that a machine has, or the release of a tier. Empty: nothing.
+func otherMeaning(s Step, machines []Machine) string {
+	if tier, ok := strings.CutPrefix(s.ID, releasePrefix); ok {
+		if _, number := wholeNumber(tier); number {
+			return "the release of tier " + tier
+		}
+	}
+	for _, m := range machines {
+		if s.ID == m.Name {
+			return "the machine " + m.Name
+		}
+		kind, ok := strings.CutSuffix(s.ID, "-"+m.Name)
+		if !ok || !slices.Contains(machineKinds, StepKind(kind)) {
+			continue
+		}
+		alone := len(s.Machines) == 1 && s.Machines[0] == m.Name && string(s.Kind) == kind
+		if !alone || slices.Contains(impliedKinds, s.Kind) && !s.ownStep(m) {
+			return fmt.Sprintf("the %s step of machine %s", kind, m.Name)
+		}
+	}
+	return ""
+}
 
 // checkNames refuses what speaks of nothing.
 func (r *reader) checkNames(root *yamlfile.Node, b *Book) {
@@ -235,7 +267,7 @@ func (r *reader) checkNames(root *yamlfile.Node, b *Book) {
 	}
 	called := map[referenceKind]string{toMachine: "no machine", toNetwork: "no network", toStep: "no step and no machine"}
 	for _, ref := range r.refs {
-		if r.Full() || is[ref.kind][ref.name] || ref.kind == toStep && follows(ref.name, is[toMachine]) {
+		if r.Full() || is[ref.kind][ref.name] || ref.kind == toStep && follows(ref.name, b) {
 			continue
 		}
 		r.Wrong(ref.node, "%s: there is %s called %q%s", ref.what, called[ref.kind], ref.name, yamlfile.Meant(ref.name, known[ref.kind]))
@@ -251,14 +283,15 @@ func (r *reader) checkNames(root *yamlfile.Node, b *Book) {
 	}
 }
 
-// follows says that a name is the id of a step that follows from a machine, or is
-// the part of a step with several machines that is about one.
-func follows(id string, machines map[string]bool) bool {
-	for _, kind := range slices.Concat(impliedKinds, []StepKind{StepGuest, StepShutdown}) {
-		if name, ok := strings.CutPrefix(id, string(kind)+"-"); ok && machines[name] {
-			return true
-		}
-	}
-	// Where everything is checked in isolation first, a person releases each tier.
-	return strings.HasPrefix(id, "release-tier-")
+// follows says that a name is the id of a step that follows from a machine, the part
+// of a step with several machines that is about one, or, where everything is checked
+// in isolation first, the release of a tier.
+func follows(id string, b *Book) bool {
+	return slices.ContainsFunc(b.Machines, func(m Machine) bool {
+		kind, ok := strings.CutSuffix(id, "-"+m.Name)
+		said := slices.ContainsFunc(b.Steps, func(s Step) bool {
+			return string(s.Kind) == kind && s.perMachine() && (slices.Contains(s.Machines, m.Name) || s.Tier == m.Tier)
+		})
+		return id == releaseOf(m.Tier) || ok && (said || slices.Contains(impliedKinds, StepKind(kind)))
+	})
 }

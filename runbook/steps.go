@@ -7,15 +7,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"lifeboat/yamlfile"
 )
 
 // addSteps makes the graph of all steps. Each machine has its own, in a row; those
 // of the file join them or stand beside them. What has no order between it may
 // be done at the same time.
 func (r *resolver) addSteps() {
-	g := &graph{r: r, named: map[string][]int{}, chains: map[string]*chain{}}
+	g := &graph{r: r, named: map[string][]int{}, missing: map[string]*dropped{}, ids: map[string]bool{}, chains: map[string]*chain{}}
+	for _, s := range r.book.Steps {
+		g.ids[s.ID] = true
+	}
 	g.addMachines()
 	g.addReleases()
 	g.addFile()
@@ -44,13 +45,6 @@ type chain struct {
 	said map[StepKind]bool
 }
 
-// dropped is a step that is not done in this mode, or for no machine of the plan:
-// whoever waits for it waits for what it would have waited for.
-type dropped struct {
-	after []string
-	seen  bool
-}
-
 type graph struct {
 	r     *resolver
 	nodes []*node
@@ -58,13 +52,17 @@ type graph struct {
 	// that are right and stand for nothing here.
 	named   map[string][]int
 	missing map[string]*dropped
-	chains  map[string]*chain
+	// ids are those that the steps of the file have.
+	ids    map[string]bool
+	chains map[string]*chain
 	// fromFile are the nodes of each step of the file, by its place there.
 	fromFile [][]int
 }
 
+// add adds a step. One whose id another has, or that would take the id of another
+// step of the file, gets a number.
 func (g *graph) add(s PlannedStep) int {
-	for id, n := s.ID, 2; len(g.named[s.ID]) > 0; n++ {
+	for id, n := s.ID, 2; len(g.named[s.ID]) > 0 || s.ID != s.Step.ID && g.ids[s.ID]; n++ {
 		s.ID = id + "-" + strconv.Itoa(n)
 	}
 	g.nodes = append(g.nodes, &node{PlannedStep: s, after: map[int]bool{}})
@@ -157,7 +155,7 @@ func (g *graph) addReleases() {
 		for _, c := range tiers[tier] {
 			members = append(members, c.machine)
 		}
-		id := fmt.Sprintf("release-tier-%d", tier)
+		id := releaseOf(tier)
 		text := fmt.Sprintf("Release tier %d to its real networks: %s? Everything was checked in the isolated networks.", tier, strings.Join(machineNames(members), ", "))
 		release := g.add(PlannedStep{ID: id, Kind: StepConfirm, Tier: tier, Step: Step{ID: id, Kind: StepConfirm, Text: text, Essential: true, OnFailure: FailStop}})
 		g.wait(release, checks...)
@@ -167,6 +165,11 @@ func (g *graph) addReleases() {
 		}
 	}
 }
+
+// releaseOf is the step by which a person lets a tier out.
+func releaseOf(tier int) string { return releasePrefix + strconv.Itoa(tier) }
+
+const releasePrefix = "release-tier-"
 
 // tiers are the tiers of the plan's machines; those of no tier come last.
 func (g *graph) tiers() []int {
@@ -180,32 +183,25 @@ func (g *graph) tiers() []int {
 // addFile adds the steps of the file. A boot, check, connect or settle step is the
 // machine's own, which it names and gives an order; all others stand beside.
 func (g *graph) addFile() {
-	g.missing = map[string]*dropped{}
 	g.fromFile = make([][]int, len(g.r.book.Steps))
 	for i, s := range g.r.book.Steps {
 		machines := g.machinesOf(s)
-		away := s.When != WhenAlways && string(s.When) != string(g.r.s.Mode) ||
-			g.r.s.Mode == Drill && (s.Kind == StepConnect || s.Kind == StepSettle) ||
+		away := g.missingHere(s) ||
 			(len(s.Machines) > 0 || s.Tier != 0) && len(machines) == 0
 		switch {
-		case away && s.ID != "":
-			g.missing[s.ID] = &dropped{after: s.After}
 		case away:
+			g.drop(s, machines)
 		case s.perMachine():
 			g.addEach(i, s, machines)
 		default:
-			g.addOne(i, s, machines)
+			g.addOne(i, s)
 		}
 	}
 }
 
 // perMachine says that a step is done once for each machine that it is about.
 func (s Step) perMachine() bool {
-	switch s.Kind {
-	case StepBoot, StepCheck, StepConnect, StepSettle, StepGuest, StepShutdown:
-		return true
-	}
-	return false
+	return slices.Contains(machineKinds, s.Kind)
 }
 
 // machinesOf are the machines of the plan that a step is about.
@@ -228,7 +224,7 @@ func (s Step) ownStep(m Machine) bool {
 func (g *graph) addEach(place int, s Step, machines []*subject) {
 	for _, m := range machines {
 		id := s.ID
-		if len(machines) > 1 || s.Tier != 0 {
+		if len(s.Machines) > 1 || s.Tier != 0 {
 			id = string(s.Kind) + "-" + m.Name
 		}
 		c := g.chains[m.Name]
@@ -241,11 +237,8 @@ func (g *graph) addEach(place int, s Step, machines []*subject) {
 			i = g.link(c, s.Kind)
 			g.rename(i, id)
 		default:
-			i = g.add(PlannedStep{ID: id, Kind: s.Kind, Machine: m.Name, Tier: m.Tier})
-			g.wait(i, c.steps[StepBoot])
-			if len(s.After) == 0 {
-				g.wait(i, c.ready)
-			}
+			i = g.add(PlannedStep{ID: id, Kind: s.Kind, Machine: m.Name, Tier: m.Tier, Step: s})
+			g.wait(i, g.beforeOf(s, c)...)
 		}
 		c.said[s.Kind] = c.said[s.Kind] || own
 		n := g.nodes[i]
@@ -274,22 +267,12 @@ func (g *graph) alias(id string, nodes []int) {
 	}
 }
 
-// addOne adds a step that is done once. Without an order of its own it comes after
-// the machines that it is about.
-func (g *graph) addOne(place int, s Step, machines []*subject) {
-	p := PlannedStep{ID: cmp.Or(s.ID, string(s.Kind)), Kind: s.Kind, Step: s}
-	if len(machines) == 1 {
-		p.Machine, p.Tier = machines[0].Name, machines[0].Tier
-	}
-	i := g.add(p)
+// addOne adds a step that is done once, and is about no machine.
+func (g *graph) addOne(place int, s Step) {
+	i := g.add(PlannedStep{ID: cmp.Or(s.ID, string(s.Kind)), Kind: s.Kind, Step: s})
 	n := g.nodes[i]
 	n.Step.ID, n.Step.After = n.ID, nil
 	n.Step.OnFailure = cmp.Or(s.OnFailure, FailStop)
-	if len(s.After) == 0 {
-		for _, m := range machines {
-			g.wait(i, g.chains[m.Name].ready)
-		}
-	}
 	g.fromFile[place] = []int{i}
 }
 
@@ -335,69 +318,4 @@ func (g *graph) orderFile() {
 			}
 		}
 	}
-}
-
-// machineFirst and stepFirst look up a name of after:.
-func (g *graph) machineFirst(name string) ([]int, bool) {
-	if c, ok := g.chains[name]; ok {
-		return []int{g.readyOf(c)}, true
-	}
-	nodes, ok := g.named[name]
-	return nodes, ok
-}
-
-func (g *graph) stepFirst(name string) ([]int, bool) {
-	if nodes, ok := g.named[name]; ok {
-		return nodes, true
-	}
-	return g.machineFirst(name)
-}
-
-// behind are the steps that a name of after: means.
-func (g *graph) behind(name string, line int, m *subject, look func(string) ([]int, bool)) (all []int) {
-	if nodes, ok := look(name); ok {
-		return nodes
-	}
-	if d, ok := g.missing[name]; ok {
-		if d.seen {
-			return nil
-		}
-		d.seen = true
-		for _, other := range d.after {
-			all = append(all, g.behind(other, line, m, g.stepFirst)...)
-		}
-		d.seen = false
-		return all
-	}
-	if g.inBook(name) {
-		return nil
-	}
-	what := fmt.Sprintf("after: %s is no machine and no step of the runbook%s", name, yamlfile.Meant(name, sortedKeys(g.known())))
-	machine := ""
-	if m != nil {
-		machine = m.Name
-	}
-	g.r.findAt(Stops, "unknown-step", machine, line, what, "correct the name in after:")
-	return nil
-}
-
-// inBook says that a name is right though nothing here bears it: a machine that is
-// not in the plan, or its steps.
-func (g *graph) inBook(name string) bool {
-	return slices.ContainsFunc(g.r.book.Machines, func(m Machine) bool {
-		kind, rest, _ := strings.Cut(name, "-")
-		own := []StepKind{StepBoot, StepCheck, StepConnect, StepSettle}
-		return m.Name == name || m.Name == rest && slices.Contains(own, StepKind(kind))
-	})
-}
-
-func (g *graph) known() map[string]bool {
-	all := map[string]bool{}
-	for name := range g.named {
-		all[name] = true
-	}
-	for name := range g.chains {
-		all[name] = true
-	}
-	return all
 }
