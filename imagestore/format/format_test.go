@@ -1,6 +1,7 @@
 package format
 
 import (
+	"archive/zip"
 	"bytes"
 	"encoding/hex"
 	"errors"
@@ -157,6 +158,7 @@ func allDecoders() []decoder {
 		{"checks", sampleChecks().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeChecks(b)) }},
 		{"enclosure", sampleEnclosure().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeEnclosure(b)) }},
 		{"part", samplePart().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeEnclosurePart(b)) }},
+		{"bundle", sampleBundle(), bundleAgain},
 		{"directory", sampleDirectory().Append(nil), func(b []byte) ([]byte, error) { return again(DecodeDirectory(b)) }},
 		{"leaf", AppendLeaf(nil, sampleEntries()), func(b []byte) ([]byte, error) {
 			e, err := DecodeLeaf(nil, b)
@@ -235,6 +237,40 @@ func sampleSlot() []byte {
 	return s.Append(nil)
 }
 
+// sampleBundle is a small archive, sealed: docs/format.md, section 3.7.
+func sampleBundle() []byte {
+	var body bytes.Buffer
+	w := zip.NewWriter(&body)
+	for _, f := range [][2]string{{"record.json", `{"version":1}`}, {"evidence/web.txt", "web login:"}} {
+		in, err := w.CreateHeader(&zip.FileHeader{Name: f[0], Method: zip.Store})
+		if err == nil {
+			_, err = in.Write([]byte(f[1]))
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	b, err := SealSmall(Header{Kind: KindBundle, Generation: 1, Drive: sample.drive, File: ID{7}}, sample.master, body.Bytes())
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func bundleAgain(b []byte) ([]byte, error) {
+	h, body, err := OpenSmall(b, sample.drive, KindBundle, Masters{{1, sample.master}})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := zip.NewReader(bytes.NewReader(body), int64(len(body))); err != nil {
+		return nil, err
+	}
+	return SealSmall(h, sample.master, body)
+}
+
 func sampleFrameHeader() []byte {
 	b := make([]byte, FrameHeaderSize)
 	FrameHeader{Ordinal: 3, Type: FrameChunks, Codec: CodecZstd, Chunks: 2, Payload: 5000, Sealed: 900}.put(b, sample.pack.File)
@@ -288,6 +324,11 @@ func vectorFiles(t *testing.T) map[string][]byte {
 	files["pack-flipped-bit-in-frame.bin"] = change("pack.bin", HeaderSize+FrameHeaderSize+5, pack[HeaderSize+FrameHeaderSize+5]^1)
 	files["pack-of-newer-version.bin"] = change("pack.bin", 8, 2)
 	files["pack-of-another-drive.bin"] = change("pack.bin", 16, 99)
+	bundle := files["bundle.bin"]
+	files["bundle-torn.bin"] = bundle[:len(bundle)-10]
+	files["bundle-flipped-bit.bin"] = change("bundle.bin", len(bundle)/2, bundle[len(bundle)/2]^1)
+	files["bundle-of-another-drive.bin"] = change("bundle.bin", 16, 99)
+	files["bundle-of-another-kind.bin"] = change("bundle.bin", 10, byte(KindPoint))
 	files["leaf-overlapping-chunks.bin"] = change("leaf.bin", 8, 2)
 	files["leaf-chunk-too-long.bin"] = change("leaf.bin", 6, 33)
 	files["leaf-beyond-region.bin"] = change("leaf.bin", 18, 25)
@@ -327,7 +368,7 @@ func TestVectorsAreReadAsTheirNamesSay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(b, want) && !strings.HasPrefix(name, "pack") && !strings.HasPrefix(name, "slot") {
+		if !bytes.Equal(b, want) && !strings.HasPrefix(name, "pack") && !strings.HasPrefix(name, "slot") && !strings.HasPrefix(name, "bundle") {
 			t.Errorf("%s: the program writes other bytes than it used to", name)
 		}
 		err = readVector(name, b)
