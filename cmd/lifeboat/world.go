@@ -77,6 +77,11 @@ func (a *app) newWorld(ctx context.Context, o worldOptions) (*world, error) {
 	if w.o.asks == nil {
 		w.o.asks = a.newAsker(askerOptions{plan: o.plan, run: o.run, lab: o.lab.asked(), find: w.machineOf, probe: whoIsOn})
 	}
+	if o.plan.Mode == runbook.Recover {
+		if err := w.checkCables(); err != nil {
+			return nil, err
+		}
+	}
 	again, err := w.readRun()
 	if err != nil {
 		return nil, err
@@ -152,8 +157,37 @@ func (w *world) judge(ctx context.Context, act runbook.Action, err error) error 
 // in that time cannot be recovered on.
 const alivePatience = 30 * time.Second
 
+// A recovery looks several times before a host is gone: one that was slow for a
+// moment still runs its machines, and a second one of each would write as well.
+const (
+	aliveLooks = 4
+	aliveEvery = 30 * time.Second
+)
+
 // Alive says whether a host answers.
 func (w *world) Alive(ctx context.Context, name string) bool {
+	looks := 1
+	if _, known := w.files[name]; known && w.plan.Mode == runbook.Recover {
+		looks = aliveLooks
+	}
+	for look := 1; ; look++ {
+		switch {
+		case w.answers(ctx, name):
+			return true
+		case look == looks:
+			return false
+		}
+		w.tell("", "host %s does not answer; it is asked again in %s", name, humanDuration(aliveEvery))
+		select {
+		case <-ctx.Done():
+			return true // nobody found out
+		case <-time.After(aliveEvery):
+		}
+	}
+}
+
+// answers says whether a host answers now.
+func (w *world) answers(ctx context.Context, name string) bool {
 	_, err := answer(ctx, alivePatience, func(ctx context.Context) (bool, error) {
 		h, err := w.host(name)
 		if err != nil {

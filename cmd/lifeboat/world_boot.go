@@ -34,6 +34,9 @@ func (w *world) boot(ctx context.Context, act runbook.Action) (r runbook.Result,
 	if err != nil {
 		return r, err
 	}
+	if err := w.stays(act); err != nil {
+		return r, err
+	}
 	if there && w.isBuilt(act) {
 		if err := w.serve(ctx, act.Say); err != nil {
 			return r, err
@@ -64,6 +67,21 @@ func (w *world) boot(ctx context.Context, act runbook.Action) (r runbook.Result,
 		r.Form = m.Form
 	}
 	return r, err
+}
+
+// stays refuses to build a machine again whose disks are on another host already: what
+// it wrote there since is the newest that there is.
+func (w *world) stays(act runbook.Action) error {
+	m := w.entry(act.Machine.Name)
+	was := w.booted.hostOf(m).Name
+	if w.plan.Mode != runbook.Recover || !m.Settled || m.HostID == "" || was == act.Machine.Host {
+		return nil
+	}
+	return &lifeboat.Problem{
+		What: fmt.Sprintf("%s is on the disks of host %s, which does not answer: it is not built a second time", act.Machine.Name, was),
+		Safe: "what it wrote is kept there; nothing was started in its place",
+		Next: fmt.Sprintf("bring host %s back and resume; or, if it is lost: lifeboat recover --rollback %s, and recover again", was, short(w.o.run.ID)),
+	}
 }
 
 // prepare writes down what is about to be built, and has its disks served.
