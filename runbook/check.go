@@ -88,6 +88,11 @@ func (r *resolver) checkHosts() {
 			r.findAt(Warns, "host-unreached", "", rule.Line, fmt.Sprintf("host %s does not answer: %s", h.Name, h.Why), "see what is wrong: lifeboat host check "+h.Name)
 		}
 	}
+	for _, m := range r.plan.Machines {
+		if h, known := r.host(m.Host); known {
+			r.checkAbilities(m, h)
+		}
+	}
 	for _, planned := range r.plan.Hosts {
 		h, _ := r.host(planned.Name)
 		if len(planned.Machines) == 0 {
@@ -102,6 +107,45 @@ func (r *resolver) checkHosts() {
 				r.findAt(Stops, "unknown-network", "", r.lineOfNetwork(n.Name), fmt.Sprintf("network %s leads to %s, which host %s does not have; it has %s", n.Name, n.Cable.Name, h.Name, strings.Join(h.Networks, ", ")),
 					"correct recover: of that network, or make it on the host")
 			}
+		}
+	}
+}
+
+// checkAbilities finds what a host cannot do for a machine that would run there. Of
+// several of its cards or checks the first is told.
+func (r *resolver) checkAbilities(m PlannedMachine, h KnownHost) {
+	at := r.subjects[slices.IndexFunc(r.subjects, func(s *subject) bool { return s.Name == m.Name })]
+	leads := func(kinds ...CableKind) (string, bool) {
+		for _, c := range m.Cards {
+			for _, n := range r.plan.Networks {
+				if n.Name == c.Network && slices.Contains(kinds, n.Cable.Kind) {
+					return n.Name, true
+				}
+			}
+		}
+		return "", false
+	}
+	if network, ok := leads(CableNAT, CableIsolated); ok && !h.Segments {
+		r.find(Stops, "no-isolation", at, fmt.Sprintf("%s needs network %s apart from all others, and host %s has no such networks", m.Name, network, h.Name),
+			"let another host run it, with host: of the machine or tiers: and machines: in hosts:")
+	}
+	if network, ok := leads(CableBridge, CableNetwork); ok && !h.Links {
+		r.find(Stops, "no-links", at, fmt.Sprintf("%s comes back unplugged from network %s, and host %s cannot plug it in", m.Name, network, h.Name),
+			"let another host run it, with host: of the machine or tiers: and machines: in hosts:")
+	}
+	if r.s.Mode != Drill || !h.Remote {
+		return
+	}
+	for _, c := range r.checksOf(at) {
+		switch c.Kind {
+		case CheckDNS, CheckPing, CheckCommand:
+			r.find(Stops, "check-needs-agent", at, fmt.Sprintf("%s: host %s is another computer, where a drill asks through the guest agent alone, and it cannot ask the check %s so", m.Name, h.Name, c.Kind),
+				"use tcp, http, agent, console or guest, or rehearse on this computer")
+			return
+		case CheckTCP, CheckHTTP, CheckHTTPS:
+			r.find(Warns, "check-needs-agent", at, fmt.Sprintf("%s: host %s is another computer, where a drill asks the check %s through the guest agent: it has to run in the machine", m.Name, h.Name, c.Kind),
+				"install the QEMU guest agent or VMware Tools in it")
+			return
 		}
 	}
 }
@@ -215,6 +259,10 @@ func (r *resolver) checkNew() {
 // checkLastDrill tells which objectives the last drill missed, and which machine
 // would miss its own by what was measured.
 func (r *resolver) checkLastDrill() {
+	for _, p := range ofTheFuture(r.book, r.s) {
+		r.findAt(Warns, "clock", "", 0, fmt.Sprintf("the drill %s says that it began on %s, which is later than now: it counts for nothing", short(p.RunID), r.day(p.Began)),
+			"correct the clock of this computer, or of the one that it ran on, and rehearse again: lifeboat drill "+r.book.Name)
+	}
 	if last, ok := lastRun(r.book, r.s, func(p PastRun) bool { return p.Mode == Drill }); ok {
 		for _, missed := range last.Missed {
 			r.findAt(Warns, "objective-missed", "", 0, fmt.Sprintf("the last drill, of %s, missed an objective: %s", r.day(last.Began), missed), "see its report: lifeboat drill report "+short(last.RunID))

@@ -219,24 +219,37 @@ func (r *resolver) checkAddresses() {
 }
 
 // checkForwards finds forwards that cannot be made: to a machine that is not in the
-// plan, or from a port that somebody has.
+// plan, or from a port that somebody has. The port of a VPN is taken on all addresses.
 func (r *resolver) checkForwards() {
-	taken := map[int]string{}
-	for port, who := range r.s.PortsTaken {
-		taken[port] = cmp.Or(who, "another program")
-	}
+	var made []TakenPort
 	for _, n := range r.plan.Networks {
-		rule := r.book.Networks[max(0, min(r.ruleOrder(n.Name), len(r.book.Networks)-1)):]
+		line := r.lineOfNetwork(n.Name)
+		take := func(p TakenPort, what, where string) {
+			clashes := func(o TakenPort) bool { return p.clashes(o) }
+			who := ""
+			switch {
+			case slices.ContainsFunc(r.s.PortsTaken, clashes):
+				who = "another program"
+			case slices.ContainsFunc(made, clashes):
+				who = "another network or forward"
+			}
+			if who != "" {
+				r.findAt(Stops, "port-taken", "", line, fmt.Sprintf("network %s %s %d of this computer, which %s has", n.Name, what, p.Port, who), "end that program, or choose another port in "+where)
+			}
+			made = append(made, p)
+		}
 		for _, f := range n.Forwards {
-			line := rule[0].Line
 			if !slices.ContainsFunc(r.book.Machines, func(m Machine) bool { return m.Name == f.Machine }) {
 				r.findAt(Stops, "unknown-machine", "", line, fmt.Sprintf("network %s forwards port %d to %s, which is no machine of the runbook", n.Name, f.HostPort, f.Machine), "correct the forward")
 			}
-			if who, busy := taken[f.HostPort]; busy {
-				r.findAt(Stops, "port-taken", "", line, fmt.Sprintf("network %s forwards port %d of this computer, which %s has", n.Name, f.HostPort, who),
-					"end that program, or choose another port in the forward")
+			address, err := netip.ParseAddr(f.Address)
+			if err != nil {
+				address = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 			}
-			taken[f.HostPort] = "another forward"
+			take(TakenPort{Port: f.HostPort, Address: address}, "forwards port", "the forward")
+		}
+		if n.VPN > 0 {
+			take(TakenPort{UDP: true, Port: n.VPN}, "gives its VPN the UDP port", "vpn: of the network")
 		}
 	}
 }

@@ -10,8 +10,10 @@ import (
 
 // Ready says whether a runbook was proven: the newest drill of what it means now
 // passed as a whole, within its own period, on hosts of the kind that it would run
-// on now, with the disks that its machines have now, and its groups come back from
-// one run. A drill that failed since then takes it back.
+// on now, with the machines and the disks that there are now, all of which something
+// checks, and nothing of the points and hosts would stop it today. A drill that
+// failed since then takes it back. One that began later than now counts for nothing:
+// a clock was wrong.
 func Ready(b *Book, s Situation) Readiness {
 	var ready Readiness
 	meaning := Meaning(b)
@@ -38,6 +40,8 @@ func neverPassed(meaning string, b *Book, s Situation) string {
 	last, any := lastRun(b, s, drill)
 	same, sameAny := lastRun(b, s, func(p PastRun) bool { return drill(p) && p.Meaning == meaning })
 	switch {
+	case !any && len(ofTheFuture(b, s)) > 0:
+		return fmt.Sprintf("no drill counts: the last one, of %s, is later than now, so a clock was wrong", dayOf(ofTheFuture(b, s)[0].Began, s))
 	case !any:
 		return "it was never rehearsed"
 	case !sameAny:
@@ -63,12 +67,19 @@ func changedSince(b *Book, s Situation, drill PastRun, passed bool) (why []strin
 		why = append(why, fmt.Sprintf("it was rehearsed on %s, and would run on %s", cmp.Or(drill.HostKind, "hosts of an unknown kind"), kind))
 	}
 	for _, m := range r.subjects {
+		if _, had := drill.Disks[m.id]; passed && m.id != "" && !had {
+			why = append(why, fmt.Sprintf("%s is another machine than the one that the last drill brought back", m.Name))
+		}
 		if keys := r.disksAdded(m); len(keys) > 0 {
 			why = append(why, fmt.Sprintf("%s got the disk %s since the last drill that passed", m.Name, strings.Join(keys, ", ")))
 		}
+		if len(r.checksOf(m)) == 0 {
+			why = append(why, fmt.Sprintf("nothing checks that %s serves", m.Name))
+		}
 	}
 	for _, f := range r.plan.Findings {
-		if f.Code == "skew" {
+		// Room on a host comes and goes with what else runs there.
+		if f.Severity == Stops && f.Code != "memory" && f.Code != "cpus" {
 			why = append(why, f.What)
 		}
 	}
@@ -95,14 +106,24 @@ func lastPassed(meaning string, b *Book, s Situation) (PastRun, bool) {
 	})
 }
 
-// lastRun is the newest run of a runbook that is of that kind.
+// lastRun is the newest run of a runbook that is of that kind. What is later than
+// now is passed over.
 func lastRun(b *Book, s Situation, is func(PastRun) bool) (last PastRun, ok bool) {
 	for _, p := range s.Past {
-		if p.Book == b.Name && is(p) && (!ok || !p.Began.Before(last.Began)) {
+		if p.Book == b.Name && is(p) && !p.after(s.Now) && (!ok || !p.Began.Before(last.Began)) {
 			last, ok = p, true
 		}
 	}
 	return last, ok
+}
+
+// after says that a run began later than now, by more than clocks differ: the clock
+// of the computer that it ran on was wrong, or this one's is.
+func (p PastRun) after(now time.Time) bool { return p.Began.After(now.Add(clockSlack)) }
+
+// ofTheFuture are the drills of a runbook that are later than now.
+func ofTheFuture(b *Book, s Situation) []PastRun {
+	return filter(s.Past, func(p PastRun) bool { return p.Book == b.Name && p.Mode == Drill && p.after(s.Now) })
 }
 
 func dayOf(t time.Time, s Situation) string { return t.In(s.Now.Location()).Format(time.DateOnly) }

@@ -55,6 +55,35 @@ func TestReadyIsWhatADrillOfThisMeaningProvedAndNothingChangedSince(t *testing.T
 		{"within the usual period", func(_ *Book, s *Situation) { s.Now = night(15).Add(DefaultPeriod) }, ""},
 		{"after the usual period", func(_ *Book, s *Situation) { s.Now = night(15).Add(DefaultPeriod + time.Second) }, "has to be repeated every 92 days"},
 		{"after its own period", func(b *Book, _ *Situation) { b.Period = 48 * time.Hour }, "is 5 days old, and it has to be repeated every 2 days"},
+		{"a drill of the future", func(_ *Book, s *Situation) { s.Past[0].Began = s.Now.AddDate(10, 0, 0) }, "of 2036-11-21, is later than now, so a clock was wrong"},
+		{"a drill of the future does not hide one that failed", func(b *Book, s *Situation) {
+			failed, future := rehearsed(b, 17), rehearsed(b, 18)
+			failed.Passed, future.Began = false, s.Now.AddDate(10, 0, 0)
+			s.Past = append(s.Past, failed, future)
+		}, "a drill since then did not pass: 2026-11-17"},
+		{"another machine of that name", func(_ *Book, s *Situation) {
+			delete(s.Machines, "id-db")
+			p := onLAN(pointAt("db", 20, "a"), "10.0.5.21/24")
+			p.ID, p.Machine.ID = "rebuilt-20", "rebuilt"
+			s.Machines["rebuilt"] = p.Machine
+			s.Points = append(s.Points, p)
+		}, "db is another machine than the one that the last drill brought back"},
+		{"no point of a machine", func(_ *Book, s *Situation) {
+			s.Points = slices.DeleteFunc(s.Points, func(p KnownPoint) bool { return p.Machine.Name == "app" })
+		}, "app: no drive that is known has a restore point of it"},
+		{"a machine that nobody knows", func(b *Book, s *Situation) {
+			delete(s.Machines, "id-app")
+			s.Points = slices.DeleteFunc(s.Points, func(p KnownPoint) bool { return p.Machine.Name == "app" })
+		}, "app: no machine of that name is known"},
+		{"a machine that nothing checks", func(b *Book, s *Situation) {
+			b.Machines[1].Checks = nil
+			s.Past[0].Meaning = Meaning(b)
+		}, "nothing checks that app serves"},
+		{"a host that is away", func(b *Book, s *Situation) {
+			b.Machines[2].Host = "rescue"
+			s.Past[0].Meaning = Meaning(b)
+		}, "web may run on host rescue only"},
+		{"a host that is full today", func(_ *Book, s *Situation) { s.Hosts[0].FreeMemoryBytes = 1 << 30 }, ""},
 		{"a disk added", func(_ *Book, s *Situation) {
 			m := s.Machines["id-db"]
 			m.Disks = append(slices.Clone(m.Disks), lifeboat.Disk{Key: "data"})
@@ -116,6 +145,10 @@ func TestAPlanWarnsOfDisksClocksAndAddresses(t *testing.T) {
 			"warns:clock:db", "clock says 2026-11-20 21:58, and the newest point, of db, is of 2026-11-20 22:00"},
 		{"a host's clock that is behind", func(_ *Book, s *Situation) { s.Hosts[0].ClockAhead = -11 * time.Hour },
 			"warns:clock", "the clock of host local says 2026-11-20 21:00"},
+		{"a drill of the future", func(b *Book, s *Situation) {
+			s.Past = []PastRun{rehearsed(b, 15)}
+			s.Past[0].Began = s.Now.AddDate(10, 0, 0)
+		}, "warns:clock", "the drill drill says that it began on 2036-11-21 08:00, which is later than now"},
 		{"a host's clock that is ahead", func(_ *Book, s *Situation) { s.Hosts[0].ClockAhead = 11 * time.Hour }, "", ""},
 		{"a host without machines", func(_ *Book, s *Situation) {
 			spare := hostNamed("spare", 16)

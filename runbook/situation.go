@@ -1,6 +1,7 @@
 package runbook
 
 import (
+	"net/netip"
 	"time"
 
 	"lifeboat"
@@ -30,8 +31,8 @@ type Situation struct {
 	// Machines are those that are protected now and not retired, as of their newest
 	// point, by their ids.
 	Machines map[string]lifeboat.Machine
-	// PortsTaken are TCP ports of this computer that somebody listens on.
-	PortsTaken map[int]string
+	// PortsTaken are ports of this computer that somebody listens on.
+	PortsTaken []TakenPort
 	// UplinkBitsPerSecond, if given, is the line that a drive would be sent over.
 	UplinkBitsPerSecond int64
 	// Uplinks is how many networks this computer has that lead out.
@@ -45,6 +46,22 @@ type Situation struct {
 	// for others takes them for there. InOtherBooks are the names of machines that
 	// another runbook of the site brings back.
 	Only, InOtherBooks []string
+}
+
+// TakenPort is a port of this computer that somebody listens on.
+type TakenPort struct {
+	// UDP: it is one of UDP, not of TCP.
+	UDP  bool
+	Port int
+	// Address is the only one that it is taken on; not valid, or 0.0.0.0 or ::, means
+	// all.
+	Address netip.Addr
+}
+
+// clashes says that two cannot both be listened on.
+func (p TakenPort) clashes(o TakenPort) bool {
+	all := func(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() }
+	return p.UDP == o.UDP && p.Port == o.Port && (all(p.Address) || all(o.Address) || p.Address.Unmap() == o.Address.Unmap())
 }
 
 // KnownPoint is a restore point and the drives that have all of it.

@@ -43,7 +43,7 @@ func demoSituation(t *testing.T, mode runbook.Mode) (*runbook.Book, runbook.Situ
 	}
 	now := time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
 	s := runbook.Situation{Now: now, Mode: mode, SiteID: strings.Repeat("5", 32), Site: "head-office", Uplinks: 1, UplinkBitsPerSecond: 40e6,
-		Machines: map[string]lifeboat.Machine{}, PortsTaken: map[int]string{8080: "another program"}}
+		Machines: map[string]lifeboat.Machine{}, PortsTaken: []runbook.TakenPort{{Port: 8080}}}
 	s.Drives = []runbook.KnownDrive{
 		{Drive: lifeboat.Drive{ID: "a", Label: "A"}, Attached: true, Path: "/media/lifeboat-a", ReadBytesPerSecond: 120 << 20},
 		{Drive: lifeboat.Drive{ID: "b", Label: "B"}, Where: "offsite at bank, with Eva Lindt, box 4711; call +49 30 7654321", FetchTime: 4 * time.Hour},
@@ -51,7 +51,7 @@ func demoSituation(t *testing.T, mode runbook.Mode) (*runbook.Book, runbook.Situ
 	s.Hosts = []runbook.KnownHost{
 		{Name: "local", Kind: "qemu", Reached: true, KVM: true, TotalMemoryBytes: 16 << 30, FreeMemoryBytes: 14 << 30, CPUs: 8, FreeDiskBytes: 200 << 30, Segments: true, BootNBD: true, Links: true},
 	}
-	past := runbook.PastRun{RunID: "drill", Book: "demo", Meaning: runbook.Meaning(book), HostKind: "qemu", Mode: runbook.Drill, Began: now.AddDate(0, -1, 0), Passed: true, Machines: map[string]runbook.Measured{}}
+	past := runbook.PastRun{RunID: "drill", Book: "demo", Meaning: runbook.Meaning(book), HostKind: "qemu", Mode: runbook.Drill, Began: now.AddDate(0, -1, 0), Passed: true, Machines: map[string]runbook.Measured{}, Disks: map[string][]string{}}
 	for i, name := range []string{"db", "web", "files"} {
 		for night, drive := range map[int]string{19: "b", 20: "a"} {
 			if name == "db" && night == 20 {
@@ -64,6 +64,7 @@ func demoSituation(t *testing.T, mode runbook.Mode) (*runbook.Book, runbook.Situ
 				NICs: []lifeboat.NIC{{MAC: fmt.Sprintf("52:54:00:00:00:%02d", i), Network: "lan", Addresses: []string{fmt.Sprintf("10.0.5.%d/24", 21+i)}, Gateway: "10.0.5.1"}}}
 			s.Points = append(s.Points, p)
 			s.Machines[p.Machine.ID] = p.Machine
+			past.Disks[p.Machine.ID] = nil
 		}
 		if name != "files" {
 			past.Machines[name] = runbook.Measured{RTA: 3 * time.Minute, Spent: map[runbook.Spending]time.Duration{runbook.SpentBoot: 40 * time.Second, runbook.SpentService: 20 * time.Second}}

@@ -4,6 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -105,24 +108,41 @@ func (a *app) inOtherBooks(ctx context.Context, name string) (machines []string)
 	return machines
 }
 
-// tcpListen is the state of a socket that listens, as the kernel writes it.
-const tcpListen = "0A"
+// portTables are the kernel's lists of sockets, with the state that one has there
+// that waits for others.
+var portTables = []struct {
+	file, waits string
+	udp         bool
+}{{"/proc/net/tcp", "0A", false}, {"/proc/net/tcp6", "0A", false}, {"/proc/net/udp", "07", true}, {"/proc/net/udp6", "07", true}}
 
-// listenedPorts are the TCP ports of this computer that somebody listens on.
-func listenedPorts() map[int]string {
-	ports := map[int]string{}
-	for _, file := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		for _, fields := range procTable(file) {
-			if len(fields) < 4 || fields[3] != tcpListen {
+// listenedPorts are the ports of this computer that somebody listens on.
+func listenedPorts() (ports []runbook.TakenPort) {
+	for _, table := range portTables {
+		for _, fields := range procTable(table.file) {
+			if len(fields) < 4 || fields[3] != table.waits {
 				continue
 			}
-			_, hex, _ := strings.Cut(fields[1], ":")
-			if port, err := strconv.ParseUint(hex, 16, 16); err == nil {
-				ports[int(port)] = "another program"
+			ip, number, _ := strings.Cut(fields[1], ":")
+			if port, err := strconv.ParseUint(number, 16, 16); err == nil {
+				ports = append(ports, runbook.TakenPort{UDP: table.udp, Port: int(port), Address: procAddress(ip)})
 			}
 		}
 	}
 	return ports
+}
+
+// procAddress reads an address as those tables have it: words of 32 bits, each in
+// the byte order of this computer. One that cannot be read is not valid.
+func procAddress(text string) netip.Addr {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b)%4 != 0 {
+		return netip.Addr{}
+	}
+	for i := 0; i < len(b); i += 4 {
+		binary.NativeEndian.PutUint32(b[i:], binary.BigEndian.Uint32(b[i:]))
+	}
+	address, _ := netip.AddrFromSlice(b)
+	return address
 }
 
 // uplinks is how many network cards of this computer have a way out: a default
