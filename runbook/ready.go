@@ -78,8 +78,10 @@ func changedSince(b *Book, s Situation, drill PastRun, passed bool) (why []strin
 		}
 	}
 	for _, f := range r.plan.Findings {
-		// Room on a host comes and goes with what else runs there.
-		if f.Severity == Stops && f.Code != "memory" && f.Code != "cpus" {
+		// Room on a host comes and goes with what else runs there, and where no host
+		// was looked at nothing is known of them.
+		unknown := f.Code == "memory" || f.Code == "cpus" || f.Code == "host-unreached" && len(s.Hosts) == 0
+		if f.Severity == Stops && !unknown {
 			why = append(why, f.What)
 		}
 	}

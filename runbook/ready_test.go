@@ -83,6 +83,7 @@ func TestReadyIsWhatADrillOfThisMeaningProvedAndNothingChangedSince(t *testing.T
 			b.Machines[2].Host = "rescue"
 			s.Past[0].Meaning = Meaning(b)
 		}, "web may run on host rescue only"},
+		{"no host was looked at", func(_ *Book, s *Situation) { s.Hosts = nil }, ""},
 		{"a host that is full today", func(_ *Book, s *Situation) { s.Hosts[0].FreeMemoryBytes = 1 << 30 }, ""},
 		{"a disk added", func(_ *Book, s *Situation) {
 			m := s.Machines["id-db"]
