@@ -219,7 +219,7 @@ func TestEachKindOfCheckPassesAndFailsForTheRightReason(t *testing.T) {
 			}
 			test.check.Within = 2 * time.Minute
 			if test.fails != "" {
-				test.check.Within, test.check.Timeout = time.Second, 500*time.Millisecond
+				test.check.Within, test.check.Timeout = 3*time.Second, 2*time.Second
 			}
 			r, err := k.checks(t, act, test.check)
 			if test.fails == "" && (err != nil || !strings.Contains(r.Detail, test.want)) {
@@ -244,7 +244,7 @@ func TestAServiceThatFlapsDoesNotPass(t *testing.T) {
 	k, _, act := newAskTest(t, runbook.Recover, &testLab{to: page.Listener.Addr().String()})
 	var told []string
 	act.Say = func(text string) { told = append(told, text) }
-	_, err := k.checks(t, act, runbook.Check{Kind: runbook.CheckHTTP, Passes: 3, Within: 5 * time.Second})
+	_, err := k.checks(t, act, runbook.Check{Kind: runbook.CheckHTTP, Passes: 3, Within: 10 * time.Second})
 	if !errors.Is(err, runbook.ErrCheckFailed) || !strings.Contains(problemOf(err).What, "passed and failed again") {
 		t.Errorf("a service that answers every second time: %v", err)
 	}

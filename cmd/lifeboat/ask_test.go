@@ -55,7 +55,7 @@ func TestCtrlCAtTheQuestionForASecretLeavesATerminalThatEchoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill() })
-	for deadline := time.Now().Add(time.Minute); echoes(t, program); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); echoes(t, program); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it never asked for a secret:\n%s", stderr.String())
 		}
