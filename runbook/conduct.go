@@ -171,8 +171,7 @@ func (c *conductor) isHeld(i int) bool {
 	if s.Machine == "" {
 		return false
 	}
-	_, moves := c.moving[s.Machine]
-	return moves || c.run.machine(s.Machine).away
+	return c.moves(s.Machine) || c.run.machine(s.Machine).away || s.Kind != StepBoot && c.run.awaitsHost(s.Machine)
 }
 
 // launch writes that a step begins, and begins it.

@@ -57,12 +57,14 @@ type fate string
 
 const (
 	// It is tried again; the machine comes back in another way; what needs it does
-	// not begin; the rest goes on without the machine; it was only told.
+	// not begin; the rest goes on without the machine; it was only told; a person
+	// decides, because its machine has data that may not be taken away.
 	fateRetry    fate = "retry"
 	fateAgain    fate = "again"
 	fateStop     fate = "stop"
 	fateContinue fate = "continue"
 	fateTold     fate = "told"
+	fateKept     fate = "kept"
 )
 
 // entry is one line of the journal.

@@ -70,7 +70,7 @@ func change(s PlannedStep, how func(*Step)) PlannedStep {
 func options(folder string, p *Plan, w World) Options {
 	return Options{Plan: p, World: w, Folder: folder, User: "ada",
 		Start:  Start{RunID: "r1", Program: "test", Computer: "c", User: "ada", OpenedWith: "typed", BookText: "book"},
-		Limits: Limits{Pause: time.Millisecond}}
+		Limits: Limits{Pause: time.Millisecond, HostWait: time.Millisecond}}
 }
 
 // mustWell says that nothing happened in a world that must not.

@@ -23,7 +23,7 @@ func (c *conductor) follow(ctx context.Context, r report, e entry) {
 	s := &c.run.Steps[f.place]
 	m := c.run.machine(f.step.Machine)
 	switch {
-	case ctx.Err() != nil, m != nil && (m.away || c.moves(m.Name)):
+	case ctx.Err() != nil, m != nil && (m.away || c.moves(m.Name) || c.run.awaitsHost(m.Name)):
 		// Nobody knows how far it got. What it leaves, its Done will see.
 		e.Kind = entryCut
 		c.append(e)
@@ -37,7 +37,7 @@ func (c *conductor) follow(ctx context.Context, r report, e entry) {
 	case errors.Is(r.err, ErrHostGone) && c.flapped[f.place] < maxFlaps:
 		c.flapped[f.place]++
 		c.retry(f.place, e, c.flapped[f.place])
-	case errors.Is(r.err, ErrNoRoot) && m != nil && m.Form+1 < maxForms:
+	case errors.Is(r.err, ErrNoRoot) && m != nil && isStart(f.step.Kind) && m.Form+1 < maxForms:
 		c.comeBack(e, m, m.Back, m.Form+1)
 	case isFinal(r.err):
 		e.Then = c.lastFate(s)
@@ -48,6 +48,11 @@ func (c *conductor) follow(ctx context.Context, r report, e entry) {
 		c.fallBack(r, e, m)
 	}
 }
+
+// isStart says that a step is about the start of a machine: only when one of these
+// fails another form or an older point may help. Later ones fail for other reasons,
+// and people may work on the machine by then.
+func isStart(k StepKind) bool { return k == StepBoot || k == StepCheck }
 
 // isFinal says that trying again, or with an older point, can only do harm: a person
 // said no, or somebody else has the address.
@@ -66,7 +71,7 @@ func (c *conductor) retry(place int, e entry, tries int) {
 func (c *conductor) fallBack(r report, e entry, m *MachineState) {
 	s := &c.run.Steps[r.flight.place]
 	way := c.onFailure(s)
-	if m != nil && isEssential(s.Step) && !forPeople(s.Step.Kind) {
+	if m != nil && isEssential(s.Step) && isStart(s.Step.Kind) {
 		switch {
 		case way == FailOtherBus && !errors.Is(r.err, ErrNoForm) && m.Form+1 < maxForms:
 			c.comeBack(e, m, m.Back, m.Form+1)
@@ -140,13 +145,19 @@ func (c *conductor) canGoBack(m *MachineState) bool {
 // from an older point with those that belong together, in one line, so that they
 // are never of two runs.
 func (c *conductor) comeBack(e entry, m *MachineState, back, form int) {
-	e.Then = fateAgain
 	names := []string{m.Name}
 	why := "its system is given another kind of disk controller"
 	if back != m.Back {
 		names = c.together(m.Name)
 		why = fmt.Sprintf("an older point, of %s", m.Older[back-1].TakenAt.UTC().Format(time.RFC3339))
 	}
+	if kept := c.run.keptOf(names); kept != "" {
+		e.Kind, e.Then = entryWaiting, fateKept
+		e.Text = fmt.Sprintf("%s. By itself it would come back in another way (%s), but %s has data written since it came back, which only a person may give up", e.Text, why, kept)
+		c.append(e)
+		return
+	}
+	e.Then = fateAgain
 	c.append(entry{Kind: entryAway, Machine: m.Name, Machines: names, Point: back, Form: form, Text: why})
 	c.append(e)
 	c.cutOff(names)
@@ -216,8 +227,14 @@ func (c *conductor) hostGone(host string) {
 	places, _ := Place(c.run.planNow(), slices.Sorted(maps.Keys(c.run.gone))...)
 	var names []string
 	for i := range c.run.Machines {
-		if m := &c.run.Machines[i]; m.Host == host && c.isWanted(m.Name) {
-			names = append(names, m.Name)
+		m := &c.run.Machines[i]
+		if m.Host != host || !c.isWanted(m.Name) || c.run.awaitsHost(m.Name) {
+			continue
+		}
+		names = append(names, m.Name)
+		if m.kept && !m.moves {
+			c.awaitHost(m)
+		} else {
 			c.moving[m.Name] = places.Machines[i].Host
 		}
 	}

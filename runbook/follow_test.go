@@ -117,6 +117,7 @@ func TestAnOlderPointIsTakenForTheWholeGroup(t *testing.T) {
 		w := fakeworld.New()
 		w.Fail = failing("check-db", ErrCheckFailed, func(a Action) bool { return a.Machine.Point.ID != "db-old2" })
 		p := planOf(machinesOf(func(m *PlannedMachine) { m.OnFailure = FailOlderPoint }, "app", "db", "files"))
+		p.Mode = Drill
 		p.Groups = []PlannedGroup{{Name: "shop", Machines: []string{"db", "app"}, Allowed: allowed}}
 		after(p, "boot-db", "check-app")
 		folder := runFolder(t)
@@ -148,6 +149,7 @@ func TestNoOlderPointIsLeft(t *testing.T) {
 	w.Fail = failing("check-db", ErrCheckFailed, nil)
 	p := planOf(machinesOf(func(m *PlannedMachine) { m.OnFailure = FailOlderPoint }, "app", "db"))
 	p.Machines[0].Older = p.Machines[0].Older[:1]
+	p.Mode = Drill
 	p.Groups = []PlannedGroup{{Name: "shop", Machines: []string{"db", "app"}}}
 	after(p, "boot-db", "check-app")
 	r, err := Execute(t.Context(), options(runFolder(t), p, w.Process(0)))
@@ -232,6 +234,7 @@ func TestAPersonWhoSaysNoIsNotAskedAgain(t *testing.T) {
 func TestTheMachinesOfALostHostBeginAnewElsewhere(t *testing.T) {
 	w := fakeworld.New()
 	p := planOf(machinesOf(nil, "db", "web", "files"), step("connect-db", StepConnect, "db", "check-db"))
+	p.Mode = Drill
 	p.Machines[2].Host = "beta"
 	after(p, "boot-web", "connect-db")
 	w.Fail = func(a Action) error {

@@ -20,6 +20,9 @@ type Limits struct {
 	// Pause is how long to wait before a step is tried again (5 s). It doubles with
 	// each try, up to a minute.
 	Pause time.Duration
+	// HostWait is how long a run that is taken up again waits for a host that does
+	// not answer yet (5 minutes): after a power cut it may still start.
+	HostWait time.Duration
 }
 
 const (
@@ -30,6 +33,7 @@ const (
 	defaultStorm         = 2 * time.Minute
 	defaultPause         = 5 * time.Second
 	maxPause             = time.Minute
+	defaultHostWait      = 5 * time.Minute
 	// DefaultLimit is how long a run or a guest step may take that says nothing of it.
 	DefaultLimit = 15 * time.Minute
 )
@@ -50,6 +54,9 @@ func (l Limits) orDefaults() Limits {
 	}
 	if l.Pause <= 0 {
 		l.Pause = defaultPause
+	}
+	if l.HostWait <= 0 {
+		l.HostWait = defaultHostWait
 	}
 	return l
 }

@@ -51,7 +51,9 @@ func (c *conductor) outcome(ctx context.Context) (string, error) {
 	case len(waiting) > 0:
 		p.What, p.Err = "a person has to answer: "+listed(append(waiting, failed...)), ErrPerson
 		p.Next = fmt.Sprintf("answer at a terminal: %s; or leave it out: --skip STEP=REASON", resumeCommand(c.run))
-		if id := c.run.firstUnsafe(); id != "" {
+		if s := c.run.firstKept(); s != nil {
+			p.Next = c.run.waysOn(s)
+		} else if id := c.run.firstUnsafe(); id != "" {
 			p.Next = fmt.Sprintf("look how far it got, then do it again: %[1]s --repeat %[2]s; or leave it out: %[1]s --skip %[2]s=REASON", resumeCommand(c.run), id)
 		}
 		return endWaiting, p

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 )
 
 // looksAtOnce is how many machines are looked at at the same time when a run is
@@ -22,9 +23,29 @@ func (c *conductor) lookAgain(ctx context.Context) {
 		}
 	}
 	there, errs := make([]bool, len(places)), make([]error, len(places))
+	c.askAll(ctx, places, there, errs, time.Now())
+	if slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, ErrHostGone) }) {
+		c.tellAwaited(places, errs)
+		c.askAll(ctx, places, there, errs, time.Now().Add(c.limits.HostWait))
+	}
+	for n, i := range places {
+		if ctx.Err() != nil {
+			return
+		}
+		c.foundAgain(i, there[n], errs[n])
+	}
+}
+
+// askAll asks the world, some at the same time, whether what steps did is there: all
+// of them, or those whose host did not answer.
+func (c *conductor) askAll(ctx context.Context, places []int, there []bool, errs []error, until time.Time) {
+	again := slices.ContainsFunc(errs, func(err error) bool { return err != nil })
 	var wait sync.WaitGroup
 	room := make(chan struct{}, looksAtOnce)
 	for n, i := range places {
+		if again && !errors.Is(errs[n], ErrHostGone) {
+			continue
+		}
 		s := c.run.Steps[i]
 		m := c.run.machine(s.Step.Machine)
 		now := m.PlannedMachine
@@ -32,18 +53,10 @@ func (c *conductor) lookAgain(ctx context.Context) {
 		room <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-room }()
-			if there[n], errs[n] = c.o.World.Done(ctx, a); errors.Is(errs[n], ErrHostGone) && c.o.World.Alive(ctx, now.Host) {
-				errs[n] = nil // it is asked again when the step begins
-			}
+			there[n], errs[n] = c.askUntil(ctx, a, until)
 		})
 	}
 	wait.Wait()
-	for n, i := range places {
-		if ctx.Err() != nil {
-			return
-		}
-		c.foundAgain(i, there[n], errs[n])
-	}
 }
 
 // isKept says that what a step did has to be there still: not that a machine runs of
@@ -67,7 +80,7 @@ func (c *conductor) foundAgain(i int, there bool, err error) {
 	switch {
 	case there || s.Status != StatusDone:
 	case errors.Is(err, ErrHostGone):
-		if !c.moves(m.Name) {
+		if !c.moves(m.Name) && !c.homeless[m.Name] {
 			c.hostGone(m.Host)
 		}
 	case s.Step.Kind != StepBoot:

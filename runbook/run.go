@@ -98,6 +98,9 @@ type MachineState struct {
 	// be something to take away.
 	away, touched bool
 	next          struct{ back, form int }
+	// kept: it has data that only a person may give up. moves: a person said that it
+	// may begin anew elsewhere, if its host is still away.
+	kept, moves bool
 }
 
 // Run is a run as its folder tells it, whether it goes on at the moment or not.
@@ -279,6 +282,9 @@ func (r *Run) resume() {
 		case s.Status == StatusFailed && s.fate != fateTold:
 			s.Status = StatusPending
 		}
+		if m := r.machine(s.Step.Machine); m != nil && s.Step.Kind == StepBoot && s.Status == StatusDone && !m.away && r.Plan.Mode == Recover {
+			m.kept = true // nobody knows what it wrote while no process looked, or through a power cut
+		}
 	}
 }
 
@@ -295,12 +301,14 @@ func (r *Run) applyStep(e entry) error {
 		if m := r.machine(s.Step.Machine); m != nil && s.Step.Kind == StepBoot {
 			m.touched = true
 		}
+		r.keep(s)
 	case entrySaid:
 		s.Said = e.Text
 		s.said++
 	case entryDone:
 		s.end(StatusDone, e, r.Since)
 		s.Problem = ""
+		r.keep(s)
 	case entryFailed:
 		s.end(StatusFailed, e, r.Since)
 		s.Problem, s.fate = e.Text, e.Then
@@ -315,7 +323,10 @@ func (r *Run) applyStep(e entry) error {
 		if s.Status == StatusRunning {
 			s.open = false // it said itself that it got no further
 		}
-		s.Status, s.Problem, s.Ended = StatusWaiting, e.Text, r.Since
+		s.Status, s.Problem, s.Ended, s.fate = StatusWaiting, e.Text, r.Since, e.Then
+		if e.Evidence != nil {
+			s.Evidence = *e.Evidence
+		}
 	default:
 		return fmt.Errorf("%w: %q is nothing that happens", lifeboat.ErrDamaged, e.Kind)
 	}
@@ -365,8 +376,14 @@ func (r *Run) applyDecision(e entry) error {
 			s.Ended = r.Since
 		case entryRepeat:
 			s.repeat, s.Who = true, e.Who
+			if m := r.machine(s.Step.Machine); m != nil && s.Step.Kind == StepBoot {
+				m.moves = true
+			}
 		case entryLost:
 			s.again()
+			if m := r.machine(s.Step.Machine); m != nil && s.Step.Kind == StepBoot && r.Plan.Mode == Recover {
+				m.kept = true // it starts again on what it wrote
+			}
 		}
 	}
 	return nil
@@ -410,7 +427,7 @@ func (r *Run) applyMachine(e entry) error {
 		r.gone[m.Host] = true
 		m.Host, m.Form = e.Host, 0
 	}
-	m.touched = false
+	m.touched, m.kept, m.moves = false, false, false
 	for _, i := range r.about(e.Machine) {
 		if s := &r.Steps[i]; followsMachine(s) {
 			s.again()
