@@ -140,16 +140,23 @@ func (c *conductor) beginReady(ctx context.Context) {
 		if c.broken != nil {
 			return
 		}
-		if verdicts[i] != vReady || c.isHeld(i) {
+		if verdicts[i] != vReady {
 			continue
 		}
 		s := &c.run.Steps[i]
-		if s.unsafe() {
-			c.append(entry{Kind: entryWaiting, Step: s.Step.ID, Text: "it was begun and not finished, and nobody knows how far it got"})
-			continue
-		}
 		if c.homeless[s.Step.Machine] {
 			c.append(entry{Kind: entryFailed, Step: s.Step.ID, Then: fateStop, Text: "its host went away, and no other has room for it"})
+			continue
+		}
+		if c.isHeld(i) {
+			continue
+		}
+		if s.unsafe() {
+			why := "it was begun and not finished, and nobody knows how far it got"
+			if s.Problem != "" {
+				why = s.Problem + "; nobody knows how far it got"
+			}
+			c.append(entry{Kind: entryWaiting, Step: s.Step.ID, Text: why})
 			continue
 		}
 		if c.hasRoom(s.Step) {

@@ -83,9 +83,11 @@ type entry struct {
 	// Start is in the first line.
 	Start *Start `json:"start,omitempty"`
 	// Text was said, or is why; Who decided.
-	Text     string    `json:"text,omitempty"`
-	Who      string    `json:"who,omitempty"`
-	Then     fate      `json:"then,omitempty"`
+	Text string `json:"text,omitempty"`
+	Who  string `json:"who,omitempty"`
+	Then fate   `json:"then,omitempty"`
+	// Open: it failed, and nobody knows how far it got.
+	Open     bool      `json:"open,omitempty"`
 	Result   *Result   `json:"result,omitempty"`
 	Evidence *Evidence `json:"evidence,omitempty"`
 	// Point counts the older points, from 0: that of the plan. Form counts the disk

@@ -34,6 +34,12 @@ func (c *conductor) follow(ctx context.Context, r report, e entry) {
 		e.Kind = entryCut
 		c.append(e)
 		c.hostGone(m.Host)
+	case errors.Is(r.err, ErrHostGone) && isOnce(f.step):
+		e.Kind = entryCut // the host is there again, and whether the command is done nobody knows
+		c.append(e)
+	case isOnce(f.step) && (r.late || errors.Is(r.err, ErrLimit)):
+		e.Then, e.Open = c.lastFate(s), true
+		c.append(e)
 	case errors.Is(r.err, ErrHostGone) && c.flapped[f.place] < maxFlaps:
 		c.flapped[f.place]++
 		c.retry(f.place, e, c.flapped[f.place])
@@ -183,7 +189,7 @@ func (c *conductor) isBusy(name string) bool {
 func (c *conductor) takeAway(ctx context.Context) {
 	for i := range c.run.Machines {
 		m := &c.run.Machines[i]
-		if !m.away || c.taking[m.Name] || c.stuck[m.Name] || c.isBusy(m.Name) || c.moves(m.Name) {
+		if !m.away || c.homeless[m.Name] || c.taking[m.Name] || c.stuck[m.Name] || c.isBusy(m.Name) || c.moves(m.Name) {
 			continue
 		}
 		if !m.touched {
@@ -210,6 +216,10 @@ func (c *conductor) takeInTaken(ctx context.Context, r report) {
 		return
 	}
 	if ctx.Err() != nil {
+		return
+	}
+	if host := c.run.machine(r.taken).Host; errors.Is(r.err, ErrHostGone) {
+		c.hostGone(host) // what is there of it goes with the host
 		return
 	}
 	c.stuck[r.taken] = true
@@ -264,7 +274,12 @@ func (c *conductor) move() {
 			continue
 		}
 		c.homeless[name] = true
-		c.lost(name, "its host went away")
+		m := c.run.machine(name)
+		if c.run.Plan.Mode == Drill && m.touched && !m.away {
+			// As after a crash: it begins from its point when the host is there again.
+			c.append(entry{Kind: entryAway, Machine: name, Machines: []string{name}, Point: m.Back, Form: m.Form, Text: "its host went away"})
+		}
+		c.lost(name, "its host went away", StepBoot, StepCheck, StepConnect)
 	}
 }
 

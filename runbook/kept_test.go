@@ -1,6 +1,7 @@
 package runbook_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -164,4 +165,94 @@ func TestAPersonMayGiveUpWhatALostHostHas(t *testing.T) {
 	if m, _ := w.Machine("db"); m.Host != "beta" || len(m.Wrote) != 1 {
 		t.Errorf("%+v", m)
 	}
+}
+
+// TestACommandIsNotDoneTwiceWithoutAQuestion: its host came and went, or its limit
+// ended it; in both nobody knows how far it got.
+func TestACommandIsNotDoneTwiceWithoutAQuestion(t *testing.T) {
+	for _, kind := range []StepKind{StepGuest, StepRun} {
+		for _, failure := range []error{ErrHostGone, ErrLimit} {
+			if kind == StepRun && failure == ErrHostGone {
+				continue // it is about no host
+			}
+			w, folder := fakeworld.New(), runFolder(t)
+			begun := 0
+			w.Fail = func(a Action) error {
+				if a.Step.ID == "migrate" {
+					if begun++; begun == 1 {
+						return failure
+					}
+				}
+				return nil
+			}
+			on := map[StepKind]string{StepGuest: "db"}[kind]
+			p := planOf(machinesOf(nil, "db"), change(step("migrate", kind, on, "check-db"), func(s *Step) { s.Retries = 3 }))
+			_, err := Execute(t.Context(), options(folder, p, w.Process(0)))
+			if err == nil {
+				t.Fatalf("%s, %v: it ended well", kind, failure)
+			}
+			_, err = resumed(t, w, folder, nil)
+			mustAsk(t, err, "--repeat migrate", "--skip migrate")
+			if begun != 1 {
+				t.Errorf("%s, %v: begun %d times", kind, failure, begun)
+			}
+			if _, err = resumed(t, w, folder, func(o *Options) { o.Repeat = []string{"migrate"} }); err != nil || begun != 2 {
+				t.Errorf("%s, %v: %v, begun %d times", kind, failure, err, begun)
+			}
+		}
+	}
+}
+
+// TestAMachineWithoutAHostGoesOnWhereItWas, on its disk, when the host is there
+// again; in a drill it begins from its point, and only there are commands done again.
+func TestAMachineWithoutAHostGoesOnWhereItWas(t *testing.T) {
+	for mode, commands := range map[Mode]int{Recover: 1, Drill: 2} {
+		w, folder := fakeworld.New(), runFolder(t)
+		first := true
+		w.Fail = func(a Action) error {
+			if a.Step.ID == "last" && first {
+				w.HostAway("alpha")
+			}
+			return nil
+		}
+		p := planOf(machinesOf(func(m *PlannedMachine) { m.MayRunOn = []string{"alpha"} }, "db"), step("rows", StepGuest, "db", "check-db"), step("last", StepShutdown, "db", "rows"))
+		p.Mode = mode
+		if _, err := Execute(t.Context(), options(folder, p, w.Process(0))); err == nil {
+			t.Fatal("it ended well")
+		}
+		first = false
+		w.HostBack("alpha")
+		if _, err := resumed(t, w, folder, nil); err != nil {
+			t.Fatalf("%s: %v", mode, err)
+		}
+		mustWell(t, w)
+		if m, _ := w.Machine("db"); w.Effects("rows") != commands || len(m.Wrote) != 1 {
+			t.Errorf("%s: rows %d times, %+v", mode, w.Effects("rows"), m)
+		}
+	}
+}
+
+// TestAHostThatDiesWhileAMachineIsTakenAway: others have room.
+func TestAHostThatDiesWhileAMachineIsTakenAway(t *testing.T) {
+	w := fakeworld.New()
+	w.Fail = failing("check-db", ErrCheckFailed, func(a Action) bool { return a.Machine.Point.ID == "db-new" })
+	p := planOf(machinesOf(func(m *PlannedMachine) { m.OnFailure = FailOlderPoint }, "db"))
+	if _, err := Execute(t.Context(), options(runFolder(t), p, &dyingHost{w.Process(0), w})); err != nil {
+		t.Fatal(err)
+	}
+	mustWell(t, w)
+	if m, _ := w.Machine("db"); m.Host != "beta" || m.PointID != "db-old1" {
+		t.Errorf("%+v", m)
+	}
+}
+
+// dyingHost is a world whose host dies when a machine of it is taken away.
+type dyingHost struct {
+	*fakeworld.Process
+	w *fakeworld.World
+}
+
+func (d *dyingHost) Undo(_ context.Context, a Action) error {
+	d.w.KillHost(a.Machine.Host)
+	return ErrHostGone
 }

@@ -311,6 +311,7 @@ func (r *Run) applyStep(e entry) error {
 		r.keep(s)
 	case entryFailed:
 		s.end(StatusFailed, e, r.Since)
+		s.open = e.Open
 		s.Problem, s.fate = e.Text, e.Then
 		if e.Then == fateRetry || e.Then == fateAgain {
 			s.Status = StatusPending
@@ -469,10 +470,13 @@ func forPeople(k StepKind) bool {
 // unsafe says that a step was begun, nobody knows how far it got, and nothing says
 // that doing it again does no harm.
 func (s *StepState) unsafe() bool {
-	if s.Step.Kind != StepRun && s.Step.Kind != StepGuest {
-		return false
-	}
-	return s.open && !s.repeat && len(s.Step.Step.Done) == 0 && !s.Step.Step.RepeatSafe
+	return s.open && !s.repeat && isOnce(s.Step)
+}
+
+// isOnce says that a step is a command which does harm when it is done twice, for
+// all that is known.
+func isOnce(s PlannedStep) bool {
+	return (s.Kind == StepRun || s.Kind == StepGuest) && len(s.Step.Done) == 0 && !s.Step.RepeatSafe
 }
 
 func closeDir(dir durable.Dir) {

@@ -23,6 +23,8 @@ var (
 	ErrCheckFailed = errors.New("the check did not pass")
 	// ErrNoRoot: the machine's system does not find its disk in this form.
 	ErrNoRoot = errors.New("the system does not find its disk")
+	// ErrLimit: a command was ended by its limit, and nobody knows how far it got.
+	ErrLimit = errors.New("its time was over")
 	// ErrNoForm: the machine was built in every form that its host has for it.
 	ErrNoForm = errors.New("there is no other kind of disk controller to try")
 )

@@ -141,7 +141,9 @@ func (k *asker) guest(ctx context.Context, act runbook.Action) (runbook.Result, 
 	case err == nil:
 		err = fmt.Errorf("it ended with %d", r.ExitCode)
 	case ctx.Err() != nil && !errors.Is(err, hypervisor.ErrGuestLimit):
-		err = fmt.Errorf("it did not end within %s: %w", humanDuration(limit), err)
+		err = fmt.Errorf("it did not end within %s: %w: %w", humanDuration(limit), runbook.ErrLimit, err)
+	case errors.Is(err, hypervisor.ErrGuestLimit):
+		err = fmt.Errorf("%w: %w", runbook.ErrLimit, err)
 	}
 	return result, commandFailed(act, err, lastWords([]byte(mask(string(r.Stderr), secrets)), []byte(output)))
 }

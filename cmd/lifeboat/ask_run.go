@@ -87,7 +87,7 @@ type endedWith struct{ code int }
 func (e *endedWith) Error() string { return fmt.Sprintf("it ended with %d", e.code) }
 
 // errOverLimit: a command had not ended at its limit, and was killed.
-var errOverLimit = errors.New("it did not end in its time and was killed with everything that it started")
+var errOverLimit = fmt.Errorf("it did not end in its time and was killed with everything that it started: %w", runbook.ErrLimit)
 
 // execute runs a command without a shell, and returns the end of what it printed.
 // It ends with ctx and at its limit, with all processes that came from it.
