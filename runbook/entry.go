@@ -90,6 +90,8 @@ type entry struct {
 	Open     bool      `json:"open,omitempty"`
 	Result   *Result   `json:"result,omitempty"`
 	Evidence *Evidence `json:"evidence,omitempty"`
+	// Once: it is left out by this process alone.
+	Once bool `json:"once,omitempty"`
 	// Point counts the older points, from 0: that of the plan. Form counts the disk
 	// controllers, Host is where the machine is placed.
 	Point int    `json:"point,omitempty"`

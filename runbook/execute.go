@@ -34,8 +34,9 @@ type Options struct {
 	// is an error.
 	Resume bool
 	// FromStep takes what a step needs as done; Only leaves out what is about other
-	// machines; Skip leaves out steps, each for a reason. Repeat are steps that were
-	// begun and not finished and that a person wants done again. User decided that.
+	// machines. Both are for this process alone: the next goes on with the rest. Skip
+	// leaves out steps for good, each for a reason. Repeat are steps that wait, failed
+	// or were left out, and that a person wants done (again). User decided that.
 	FromStep string
 	Only     []string
 	Skip     map[string]string
@@ -113,6 +114,8 @@ func (c *conductor) read() error {
 	switch {
 	case begun && !c.o.Resume:
 		return fmt.Errorf("%w: it has begun already, and can only be resumed", ErrUsage)
+	case !begun && c.o.Plan != nil && c.o.Plan.StopsPlan() != nil:
+		return c.o.Plan.StopsPlan()
 	case !begun && c.o.Plan == nil:
 		return fmt.Errorf("%w: nothing was begun here", ErrUsage)
 	case begun:
@@ -171,6 +174,11 @@ func (c *conductor) checkOptions() error {
 			return fmt.Errorf("%w: the plan has no step %q", ErrUsage, id)
 		}
 	}
+	for _, id := range c.o.Repeat {
+		if s := &c.run.Steps[c.run.graph.byID[id]]; !s.mayRepeat() {
+			return fmt.Errorf("%w: step %s is %s; only one that waits, failed or was left out is done again", ErrUsage, id, s.Status)
+		}
+	}
 	for id, why := range c.o.Skip {
 		if strings.TrimSpace(why) == "" {
 			return fmt.Errorf("%w: step %s is left out only for a reason", ErrUsage, id)
@@ -182,6 +190,12 @@ func (c *conductor) checkOptions() error {
 		}
 	}
 	return nil
+}
+
+// mayRepeat says that doing a step again means something: whatever else was done is
+// there, and whatever was not begun comes by itself.
+func (s *StepState) mayRepeat() bool {
+	return s.open || s.Status == StatusWaiting || s.Status == StatusFailed || s.Status == StatusSkipped
 }
 
 // over says that nothing is left to do for ever: a drill that passed. A recovery
@@ -217,7 +231,7 @@ func (c *conductor) decisions() {
 		s := c.run.Steps[i].Status
 		return s != StatusDone && s != StatusSkipped
 	}
-	leave := func(why string, marked []bool) {
+	leave := func(why string, once bool, marked []bool) {
 		var ids []string
 		for i, m := range marked {
 			if m && open(i) {
@@ -225,17 +239,17 @@ func (c *conductor) decisions() {
 			}
 		}
 		if len(ids) > 0 {
-			c.append(entry{Kind: entrySkipped, Steps: ids, Text: why, Who: c.o.User})
+			c.append(entry{Kind: entrySkipped, Steps: ids, Text: why, Who: c.o.User, Once: once})
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.o.Skip)) {
-		leave(c.o.Skip[id], c.only(c.run.graph.byID[id]))
+		leave(c.o.Skip[id], false, c.only(c.run.graph.byID[id]))
 	}
 	if c.o.FromStep != "" {
-		leave("it comes before "+c.o.FromStep+", where the run was begun", c.run.graph.before(c.run.graph.byID[c.o.FromStep]))
+		leave("it comes before "+c.o.FromStep+", where the run was begun", true, c.run.graph.before(c.run.graph.byID[c.o.FromStep]))
 	}
 	if len(c.o.Only) > 0 {
-		leave("the run was only for "+strings.Join(c.o.Only, ", "), c.others())
+		leave("the run was only for "+strings.Join(c.o.Only, ", "), true, c.others())
 	}
 	if len(c.o.Repeat) > 0 {
 		c.append(entry{Kind: entryRepeat, Steps: c.o.Repeat, Who: c.o.User})

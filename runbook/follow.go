@@ -156,6 +156,7 @@ func (c *conductor) comeBack(e entry, m *MachineState, back, form int) {
 	if back != m.Back {
 		names = c.together(m.Name)
 		why = fmt.Sprintf("an older point, of %s", m.Older[back-1].TakenAt.UTC().Format(time.RFC3339))
+		why += ", because " + e.Step + " failed: " + e.Text
 	}
 	if kept := c.run.keptOf(names); kept != "" {
 		e.Kind, e.Then = entryWaiting, fateKept

@@ -12,11 +12,12 @@ import (
 // MakeRecord says what came of a run, as far as it got: also of one that was killed
 // or that goes on.
 //
-// A machine's RTA is from the command to the end of its last check; its parts add up
-// to it. What a person took to confirm is in it, and shown apart.
+// A machine's RTA is from the command to the end of its last check, in a recovery
+// also of being plugged in: before that nobody reaches it. Its parts add up to it. What a person took to confirm is in it, and shown apart.
 func MakeRecord(r *Run) *Record {
 	if r.passed != nil {
 		again := *r.passed
+		again.Later = slices.Clone(r.later)
 		return &again
 	}
 	hash := sha256.Sum256([]byte(r.Start.BookText))
@@ -40,7 +41,7 @@ func MakeRecord(r *Run) *Record {
 		}
 	}
 	for i := range r.Steps {
-		if s := &r.Steps[i]; s.Step.Kind == StepCheck && s.Status == StatusDone {
+		if s := &r.Steps[i]; r.isBack(s.Step.Kind) && s.Status == StatusDone {
 			last = max(last, s.Ended)
 		}
 	}
@@ -51,6 +52,12 @@ func MakeRecord(r *Run) *Record {
 	rec.NotRepresentative = r.notRepresentative()
 	rec.Passed = r.hasPassed(rec)
 	return rec
+}
+
+// isBack says that a machine is back when a step of that kind is done: its checks
+// passed, and in a recovery it is plugged in.
+func (r *Run) isBack(k StepKind) bool {
+	return k == StepCheck || k == StepConnect && r.Plan.Mode == Recover
 }
 
 // at is a moment of the run on the clock of its beginning.
@@ -115,13 +122,19 @@ func (r *Run) machineRecord(m *MachineState, people spans) (rec MachineRecord, w
 	rec = MachineRecord{Name: m.Name, ID: m.ID, Tier: m.Tier, PointID: m.Point.ID, TakenAt: m.Point.TakenAt, Host: m.Host,
 		Objectives: m.Objectives, Disks: []string{}, Passed: true}
 	for _, d := range m.Point.Machine.Disks {
-		rec.Disks = append(rec.Disks, d.Key)
+		// Of an older point its disks are not known: none of them counts as rehearsed.
+		if d.Excluded == "" && m.Back == 0 {
+			rec.Disks = append(rec.Disks, d.Key)
+		}
+	}
+	if m.Back > 0 {
+		rec.WentBack = m.why
 	}
 	rec.RPA = max(0, r.Start.Began.Sub(m.Point.TakenAt))
 	for _, i := range r.about(m.Name) {
 		s := &r.Steps[i]
 		wanted = wanted || s.Status != StatusSkipped
-		if s.Step.Kind != StepBoot && s.Step.Kind != StepCheck {
+		if s.Step.Kind != StepBoot && !r.isBack(s.Step.Kind) {
 			continue
 		}
 		rec.ReadBytes += s.Result.ReadBytes
@@ -135,7 +148,7 @@ func (r *Run) machineRecord(m *MachineState, people spans) (rec MachineRecord, w
 			if s.Evidence != (Evidence{}) {
 				rec.Evidence = s.Evidence
 			}
-		} else if rec.Evidence == (Evidence{}) {
+		} else if s.Step.Kind == StepBoot && rec.Evidence == (Evidence{}) {
 			rec.Evidence = s.Evidence
 		}
 	}
@@ -172,7 +185,12 @@ func (r *Run) spent(m *MachineState, people spans) (time.Duration, map[Spending]
 		case StepCheck:
 			others = append(others, span{s.Began, s.Ended})
 			rta = max(rta, s.Ended)
-		case StepGuest, StepConnect, StepRun:
+		case StepConnect:
+			others = append(others, span{s.Began, s.Ended})
+			if r.isBack(StepConnect) {
+				rta = max(rta, s.Ended)
+			}
+		case StepGuest, StepRun:
 			others = append(others, span{s.Began, s.Ended})
 		}
 	}
@@ -224,7 +242,9 @@ func missed(rec *Record) []string {
 		} else if m.Objectives.RTO > 0 {
 			all = append(all, fmt.Sprintf("%s: RTO %s, and it did not come back", m.Name, days(m.Objectives.RTO)))
 		}
-		if rpo := m.Objectives.RPO; rpo > 0 && m.RPA > rpo {
+		if rpo := m.Objectives.RPO; rpo > 0 && rec.Began.Before(m.TakenAt) {
+			all = append(all, fmt.Sprintf("%s: RPO %s, and how old its data was is not known: by the clock of this computer the run began before its point was taken", m.Name, days(rpo)))
+		} else if rpo > 0 && m.RPA > rpo {
 			all = append(all, fmt.Sprintf("%s: RPO %s, and its data was %s old", m.Name, days(rpo), days(m.RPA)))
 		}
 	}
@@ -268,6 +288,11 @@ func (r *Run) partial() string {
 	if len(skipped) > 0 {
 		why = append(why, "left out: "+strings.Join(skipped, ", "))
 	}
+	for i := range r.Machines {
+		if m := &r.Machines[i]; m.Back > 0 {
+			why = append(why, m.Name+" did not come back from its newest point: "+m.why)
+		}
+	}
 	return strings.Join(why, "; ")
 }
 
@@ -278,6 +303,12 @@ func (r *Run) notRepresentative() string {
 		why = append(why, w)
 	}
 	var slow []string
+	for i := range r.Machines {
+		if m := &r.Machines[i]; r.Start.Began.Before(m.Point.TakenAt) && m.touched {
+			why = append(why, fmt.Sprintf("the clock of this computer is behind: the run began before the point of %s was taken", m.Name))
+			break
+		}
+	}
 	for i := range r.Machines {
 		m := &r.Machines[i]
 		for _, h := range r.Plan.Hosts {

@@ -30,6 +30,7 @@ func randomPlan(t *rapid.T) *Plan {
 		machines = append(machines, m)
 	}
 	p := planOf(machines)
+	p.Mode = rapid.SampledFrom([]Mode{Drill, Recover}).Draw(t, "mode")
 	if n > 2 {
 		p.Groups = []PlannedGroup{{Name: "g", Machines: []string{"m0", "m2"}, Allowed: rapid.Bool().Draw(t, "skew")}}
 	}
@@ -99,6 +100,7 @@ func playRandom(t *rapid.T, w *fakeworld.World, p *Plan, folder string) {
 		t.Fatal(err)
 	}
 	kills := rapid.SliceOfN(rapid.IntRange(1, 40), 0, 3).Draw(t, "kills")
+	cuts := rapid.SliceOfN(rapid.Bool(), len(kills), len(kills)).Draw(t, "power cuts")
 	watch := newWatcher(t, p)
 	var repeat []string
 	for life := range len(kills) + 8 {
@@ -127,6 +129,9 @@ func playRandom(t *rapid.T, w *fakeworld.World, p *Plan, folder string) {
 		r, err := Execute(context.Background(), o)
 		mustWell(t, w)
 		if process.Killed() {
+			if cuts[life] {
+				w.CutPower()
+			}
 			continue
 		}
 		if !errors.Is(err, ErrPerson) && !errors.Is(err, ErrFailed) && !errors.Is(err, lifeboat.ErrPartial) && err != nil {

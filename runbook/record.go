@@ -44,7 +44,8 @@ type Record struct {
 	// OpenedWith says what opened the drive: "typed", "sheet" or "identity". Only the
 	// first two make a drill a whole one.
 	OpenedWith string `json:"openedWith"`
-	// RTA is from the command to the last check, Lead the declared lead times.
+	// RTA is from the command to the last check, and in a recovery to the last machine
+	// that was plugged in; Lead the declared lead times.
 	RTA  time.Duration `json:"rta"`
 	Lead time.Duration `json:"lead,omitempty"`
 	// PersonWait is how long of the RTA confirm steps waited for a person.
@@ -55,6 +56,9 @@ type Record struct {
 	Missed  []string `json:"missed,omitempty"`
 	// NotRepresentative says why the times are not those of a recovery; empty: they are.
 	NotRepresentative string `json:"notRepresentative,omitempty"`
+	// Later is what came of a recovery that was taken up again after it had passed.
+	// The figures stay those of the recovery.
+	Later []LaterRun `json:"later,omitempty"`
 	// Left is what a drill's cleanup could not take away; empty: nothing is left.
 	Left    []string `json:"left,omitempty"`
 	Cleaned bool     `json:"cleaned,omitempty"`
@@ -64,6 +68,27 @@ type Record struct {
 	// Files are the SHA-256 of the files of evidence, by their names in the run's
 	// folder, as they were when the record was made: what seals the record seals them.
 	Files map[string]string `json:"files,omitempty"`
+}
+
+// LaterRun is one time that a recovery was taken up again after it had passed.
+type LaterRun struct {
+	Began time.Time `json:"began"`
+	Ended time.Time `json:"ended,omitzero"`
+	// Outcome is how it ended, such as "passed" or "failed"; empty: it goes on, or was
+	// killed. Problems are the steps that failed or wait.
+	Outcome  string   `json:"outcome,omitempty"`
+	Problems []string `json:"problems,omitempty"`
+	// Machines are those that are not any more where, or of the point, that the
+	// record says.
+	Machines []LaterMachine `json:"machines,omitempty"`
+}
+
+// LaterMachine is a machine of a later run that is another one than the record says.
+type LaterMachine struct {
+	Name    string    `json:"name"`
+	PointID string    `json:"point"`
+	TakenAt time.Time `json:"takenAt"`
+	Host    string    `json:"host"`
 }
 
 // StepRecord is one step as it went.
@@ -95,10 +120,15 @@ type MachineRecord struct {
 	Form string `json:"form,omitempty"`
 	Measured
 	Objectives Objectives `json:"objectives"`
-	// Passed: each of its checks did. Checked says how many it has.
+	// WentBack says why it came back from an older point than the plan's; empty: it
+	// did not.
+	WentBack string `json:"wentBack,omitempty"`
+	// Passed: each of its checks did, and in a recovery it was plugged in. Checked says
+	// how many it has.
 	Passed  bool `json:"passed"`
 	Checked int  `json:"checked"`
-	// Disks are the keys of its disks at its point.
+	// Disks are the keys of its disks that were booted; none where it came back from an
+	// older point, of which they are not known.
 	Disks    []string `json:"disks"`
 	Evidence Evidence `json:"evidence,omitzero"`
 }

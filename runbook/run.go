@@ -79,6 +79,8 @@ type StepState struct {
 	// open: it was begun, and nobody knows how far it got. repeat: a person said
 	// that it may be done again all the same.
 	open, repeat bool
+	// once: it is skipped by this process alone; the next goes on with it.
+	once bool
 	// tries counts since the machine came back or a person resumed the run.
 	tries int
 	said  int
@@ -101,6 +103,8 @@ type MachineState struct {
 	// kept: it has data that only a person may give up. moves: a person said that it
 	// may begin anew elsewhere, if its host is still away.
 	kept, moves bool
+	// why it went back to an older point.
+	why string
 }
 
 // Run is a run as its folder tells it, whether it goes on at the moment or not.
@@ -126,6 +130,8 @@ type Run struct {
 	// passed is the record of the moment when it passed: what happens to its machines
 	// a week later changes no figure.
 	passed *Record
+	// later are the times that it was taken up again after that.
+	later []LaterRun
 }
 
 // ReadRun reads a run's folder, also while the run goes on.
@@ -250,10 +256,15 @@ func (r *Run) apply(e entry) error {
 	switch e.Kind {
 	case entryResume:
 		r.resume()
+		if r.passed != nil {
+			r.later = append(r.later, LaterRun{Began: r.at(r.Since)})
+		}
 		return nil
 	case entryEnd:
 		r.Ended = e.Text
-		if e.Text == endPassed && r.passed == nil {
+		if r.passed != nil && len(r.later) > 0 {
+			r.endLater(e.Text)
+		} else if e.Text == endPassed && !r.isPart() {
 			r.passed = MakeRecord(r)
 		}
 		return nil
@@ -279,6 +290,8 @@ func (r *Run) resume() {
 			s.cutOff(r.Since)
 		case s.Status == StatusWaiting:
 			s.Status = StatusPending
+		case s.Status == StatusSkipped && s.once:
+			s.Status, s.Reason, s.Who, s.once, s.Ended = StatusPending, "", "", false, 0
 		case s.Status == StatusFailed && s.fate != fateTold:
 			s.Status = StatusPending
 		}
@@ -373,9 +386,13 @@ func (r *Run) applyDecision(e entry) error {
 		s := &r.Steps[i]
 		switch e.Kind {
 		case entrySkipped:
-			s.Status, s.Reason, s.Who, s.open = StatusSkipped, e.Text, e.Who, false
+			s.Status, s.Reason, s.Who, s.open, s.once = StatusSkipped, e.Text, e.Who, false, e.Once
 			s.Ended = r.Since
 		case entryRepeat:
+			if s.Status == StatusSkipped || s.Status == StatusFailed {
+				s.again()
+				s.Reason = ""
+			}
 			s.repeat, s.Who = true, e.Who
 			if m := r.machine(s.Step.Machine); m != nil && s.Step.Kind == StepBoot {
 				m.moves = true
@@ -410,6 +427,9 @@ func (r *Run) applyMachine(e entry) error {
 				return unknown(name)
 			}
 			m.away = true
+			if e.Point > m.Back {
+				m.why = e.Text
+			}
 			m.next.back, m.next.form = e.Point, m.Form
 			if name == e.Machine {
 				m.next.form = e.Form

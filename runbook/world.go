@@ -39,8 +39,9 @@ type World interface {
 	// Do does a step. What it returns beside an error is kept too. It waits by itself
 	// for what comes back (a drive that was pulled, room for overlays) and says so.
 	Do(ctx context.Context, a Action) (Result, error)
-	// Undo takes a machine away, with what it wrote, so that another form or an older
-	// point of it can be booted. The store is never touched.
+	// Undo takes a machine away, so that another form or an older point of it can be
+	// booted. What it wrote goes in a drill, and is set aside in a recovery. The store
+	// is never touched.
 	Undo(ctx context.Context, a Action) error
 	// Alive says whether a host answers.
 	Alive(ctx context.Context, host string) bool
