@@ -198,10 +198,19 @@ func hostWord(l hypervisor.Listed) string {
 	return l.Machine.Name
 }
 
-// takeAway stops a machine and removes it with what it wrote.
+// takeAway stops a machine and takes it off its host. In a recovery what it wrote is
+// set aside, as rollback does, and where the host can do that: it had power.
 func (w *world) takeAway(ctx context.Context, host hypervisor.Host, l hypervisor.Listed) error {
 	err := host.PowerOff(ctx, hostWord(l), 0)
-	if err == nil {
+	shelver, shelves := host.(hypervisor.Shelver)
+	switch {
+	case err != nil:
+	case shelves && w.plan.Mode == runbook.Recover:
+		var folder string
+		if folder, err = shelver.Shelve(ctx, hostWord(l)); err == nil {
+			w.tell(l.Machine.Name, "%s was taken off host %s; what it wrote is set aside in %s", l.Machine.Name, host.Name(), folder)
+		}
+	default:
 		err = host.Remove(ctx, hostWord(l))
 	}
 	if err != nil && !errors.Is(err, hypervisor.ErrNoMachine) {
@@ -210,7 +219,7 @@ func (w *world) takeAway(ctx context.Context, host hypervisor.Host, l hypervisor
 	return nil
 }
 
-// Undo takes a machine away, with what it wrote.
+// Undo takes a machine away, so that it can come back in another way.
 func (w *world) Undo(ctx context.Context, act runbook.Action) error {
 	host, l, there, err := w.machineOf(ctx, act)
 	if err == nil && there {
