@@ -277,6 +277,10 @@ func TestABootGoesOnWhereItWasKilled(t *testing.T) {
 	if l, err := w.host().List(t.Context()); len(l) != 0 || err != nil {
 		t.Fatalf("after Undo: %+v, %v", l, err)
 	}
+	// It had power: what it wrote is set aside.
+	if kept, err := filepath.Glob(filepath.Join(w.a.localHostFile().Dir, ".shelved", "*")); len(kept) != 1 || err != nil {
+		t.Errorf("set aside: %v, %v", kept, err)
+	}
 	w.do(world, act)
 	w.prints("db", "A.") // without a byte of the first
 	act.Form = 99
