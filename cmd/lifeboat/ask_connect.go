@@ -80,7 +80,7 @@ func (k *asker) connected(ctx context.Context, act runbook.Action) (bool, error)
 func (k *asker) connect(ctx context.Context, act runbook.Action) (r runbook.Result, err error) {
 	cables := k.cablesToPlug(act)
 	if len(cables) == 0 {
-		return runbook.Result{Detail: "it is on isolated networks alone"}, nil
+		return runbook.Result{Detail: "nothing to plug in: no network of it is shared with others"}, nil
 	}
 	host, linker, l, err := k.linkerOf(ctx, act)
 	if err != nil {
