@@ -71,9 +71,9 @@ func whyNoKVM(flags string) string {
 }
 
 // offerSecondCopy is the first thing on a bare host: what is in the hand may be the
-// last copy there is. Nobody is asked where nobody is.
-func (a *app) offerSecondCopy(ctx context.Context, d *openedDrive) error {
-	if !isTerminal(a.stdin) {
+// last copy there is. Nobody is asked where nobody is, or wants to be.
+func (a *app) offerSecondCopy(ctx context.Context, d *openedDrive, ask bool) error {
+	if !ask || !isTerminal(a.stdin) {
 		a.warn("drive %s may be the last copy there is: make a second one soon: lifeboat copy --latest --from %s --to FOLDER", d.found.Drive.Label, shellWord(d.found.Path))
 		return nil
 	}

@@ -191,7 +191,7 @@ func (x *execution) agree(ctx context.Context) (err error) {
 		return nil
 	}
 	if !x.a.hasState() {
-		if err := x.a.offerSecondCopy(ctx, x.drive); err != nil {
+		if err := x.a.offerSecondCopy(ctx, x.drive, x.f.yesSite == ""); err != nil {
 			return err
 		}
 	}
