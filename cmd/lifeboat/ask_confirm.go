@@ -36,7 +36,7 @@ func (k *asker) confirm(ctx context.Context, act runbook.Action) (runbook.Result
 		return runbook.Result{}, err
 	}
 	defer k.a.terminal.Unlock()
-	act.Say("waits for " + whom + " to say yes")
+	// What is asked says itself that it waits: a line about it would stand in the answer.
 	for {
 		k.a.ask(fmt.Sprintf("\n%s\nTo be said by: %s\nWho says yes? Type a name, or no: ", strings.TrimSpace(s.Text), whom))
 		name, err := readLine(ctx, k.a.stdin.(*os.File))
