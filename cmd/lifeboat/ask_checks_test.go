@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -371,7 +372,7 @@ func TestAGuestStepWaitsForTheAgentAndKeepsWhatWasPrinted(t *testing.T) {
 	if joined := strings.Join(env, " "); !strings.Contains(joined, "LIFEBOAT_MODE=drill") || !strings.Contains(joined, "A=b") {
 		t.Errorf("its variables are %s", joined)
 	}
-	if entries, err := os.ReadDir(k.run.dir + "/output"); err != nil || len(entries) != 1 {
+	if entries, err := os.ReadDir(filepath.Join(k.run.dir, outputFolder)); err != nil || len(entries) != 1 {
 		t.Errorf("kept: %v (%v)", entries, err)
 	}
 	act.Step.Step.Done = []string{"probe"}
